@@ -1,0 +1,6 @@
+//! `LocalThreads`: jobs on threads of this process, values handed over as they are.
+
+mod job;
+mod pool;
+
+pub use self::pool::LocalThreads;

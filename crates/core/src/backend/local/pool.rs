@@ -1,0 +1,298 @@
+//! The threads that run tasks. Who waits for a job helps with it.
+//!
+//! At most as many tasks run at once as the master has threads. A thread that waits for its own job takes tasks of
+//! that job like a worker does, so a tiny job usually ends before a worker has woken up.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use super::job::{Attempt, JobState, Next};
+use crate::backend::{Backend, JobEnds, JobHandle, RunningJob};
+use crate::context::Env;
+use crate::error::{Result, panicked};
+use crate::plan::{JobPlan, StagePlan, TaskContext, TaskOutput, site};
+use crate::threads::{self, OwnedThread, lock};
+
+/// Runs jobs on a fixed number of threads of this process.
+pub struct LocalThreads {
+    pool: Arc<Pool>,
+    attempts: u32,
+    _workers: Vec<OwnedThread>,
+}
+
+struct Pool {
+    slots: usize,
+    queue: Mutex<Queue>,
+    /// Told when there are tasks for workers, or an end.
+    work: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    tasks: VecDeque<(Arc<Job>, Attempt)>,
+    running: usize,
+    idle: usize,
+    closed: bool,
+}
+
+struct Job {
+    /// Let go of before the end is told: who drops an Rdd behind its job drops its lineage, not some worker later.
+    stages: Mutex<Vec<StagePlan>>,
+    env: Arc<Env>,
+    cancelled: Arc<AtomicBool>,
+    on_result: Box<dyn Fn(usize, crate::plan::TaskResult) + Send + Sync>,
+    state: Mutex<Progress>,
+    /// Told when the job has ended, or has new tasks that its waiter may take.
+    changed: Condvar,
+    pool: Arc<Pool>,
+}
+
+struct Progress {
+    job: JobState,
+    on_end: Option<Box<dyn FnOnce(Result<()>) + Send>>,
+    /// Whether `on_end` has returned.
+    told: bool,
+    waiters: usize,
+}
+
+impl LocalThreads {
+    /// Starts `threads` threads; each task is tried `attempts` times.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Unavailable`: the system gives no more threads.
+    pub fn new(threads: usize, attempts: u32) -> Result<LocalThreads> {
+        let pool =
+            Arc::new(Pool { slots: threads.max(1), queue: Mutex::new(Queue::default()), work: Condvar::new() });
+        let mut backend = LocalThreads { pool: Arc::clone(&pool), attempts: attempts.max(1), _workers: Vec::new() };
+        for n in 0..pool.slots {
+            let pool = Arc::clone(&pool);
+            backend._workers.push(threads::spawn(format!("task-{n}"), move || pool.work())?);
+        }
+        Ok(backend)
+    }
+}
+
+impl Drop for LocalThreads {
+    fn drop(&mut self) {
+        lock(&self.pool.queue).closed = true;
+        self.pool.work.notify_all();
+        // The workers are joined when they are dropped.
+    }
+}
+
+impl fmt::Debug for LocalThreads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LocalThreads({} threads, {} attempts)", self.pool.slots, self.attempts)
+    }
+}
+
+impl Backend for LocalThreads {
+    fn slots(&self) -> usize {
+        self.pool.slots
+    }
+
+    fn run(&self, job: JobPlan, env: &Arc<Env>, ends: JobEnds) -> JobHandle {
+        let last = job.stages.len() - 1;
+        let shape = job
+            .stages
+            .iter()
+            .enumerate()
+            .map(|(i, stage)| {
+                let inputs = stage.inputs.iter().map(|id| id.0 as usize).collect();
+                let partitions = if i == last { job.wanted.clone() } else { (0..stage.partitions).collect() };
+                (inputs, partitions)
+            })
+            .collect();
+        let running = Arc::new(Job {
+            stages: Mutex::new(job.stages),
+            env: Arc::clone(env),
+            cancelled: Arc::new(AtomicBool::new(false)),
+            on_result: ends.on_result,
+            state: Mutex::new(Progress {
+                job: JobState::new(shape, self.attempts),
+                on_end: Some(ends.on_end),
+                told: false,
+                waiters: 0,
+            }),
+            changed: Condvar::new(),
+            pool: Arc::clone(&self.pool),
+        });
+        let next = lock(&running.state).job.begin();
+        running.perform(next, true);
+        JobHandle(Arc::new(running))
+    }
+}
+
+impl Pool {
+    /// The life of a worker.
+    fn work(&self) {
+        let mut queue = lock(&self.queue);
+        loop {
+            if queue.running < self.slots {
+                if let Some((job, attempt)) = queue.tasks.pop_front() {
+                    queue.running += 1;
+                    drop(queue);
+                    job.run_one(attempt);
+                    // A job's last reference may hold a long lineage: it is let go without the lock.
+                    drop(job);
+                    queue = lock(&self.queue);
+                    queue.running -= 1;
+                    continue;
+                }
+            }
+            if queue.closed {
+                return;
+            }
+            queue.idle += 1;
+            queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue.idle -= 1;
+        }
+    }
+}
+
+impl Job {
+    /// Does what the job's state asks for. `begins` says that its caller will wait and help.
+    fn perform(self: &Arc<Self>, next: Next, begins: bool) {
+        if !next.run.is_empty() {
+            let count = next.run.len();
+            let mut queue = lock(&self.pool.queue);
+            queue.tasks.extend(next.run.into_iter().map(|attempt| (Arc::clone(self), attempt)));
+            let idle = queue.idle;
+            drop(queue);
+            // Somebody who ends a task, or waits for this job, takes one task; workers are woken for the others.
+            let others = if begins || idle < self.pool.slots { count - 1 } else { count };
+            for _ in 0..others.min(idle) {
+                self.pool.work.notify_one();
+            }
+            if lock(&self.state).waiters > 0 {
+                self.changed.notify_all();
+            }
+        }
+        if let Some(end) = next.end {
+            let stages = std::mem::take(&mut *lock(&self.stages));
+            drop(stages);
+            let on_end = lock(&self.state).on_end.take();
+            if let Some(on_end) = on_end {
+                on_end(end);
+            }
+            lock(&self.state).told = true;
+            self.changed.notify_all();
+        }
+    }
+
+    fn run_one(self: &Arc<Self>, attempt: Attempt) {
+        let outcome =
+            if self.cancelled.load(Ordering::Relaxed) { None } else { Some(self.run_attempt(attempt)) };
+        let mut state = lock(&self.state);
+        let next = match outcome {
+            None => state.job.dropped(1),
+            Some(outcome) => state.job.ended(attempt, outcome),
+        };
+        if state.job.has_failed() {
+            self.cancelled.store(true, Ordering::Relaxed);
+        }
+        drop(state);
+        self.perform(next, false);
+    }
+
+    fn run_attempt(&self, attempt: Attempt) -> Result<()> {
+        let stage = lock(&self.stages)[attempt.stage].clone();
+        let task = TaskContext::new(
+            stage.id,
+            attempt.partition,
+            stage.partitions,
+            attempt.attempt,
+            Arc::clone(&self.env),
+            Arc::clone(&self.cancelled),
+        );
+        let output = task.enter(|| {
+            catch_unwind(AssertUnwindSafe(|| stage.program.run(&task))).unwrap_or_else(|payload| {
+                let error = panicked(&*payload);
+                Err(match site() {
+                    Some(site) => error.at(site),
+                    None => error,
+                })
+            })
+        })?;
+        match (output, stage.shuffle) {
+            (TaskOutput::Shuffle(blocks), Some(shuffle)) => {
+                self.env.shuffles.put(shuffle.id, stage.partitions, attempt.partition, blocks);
+                Ok(())
+            }
+            (TaskOutput::Result(result), None) => {
+                (self.on_result)(attempt.partition, result);
+                Ok(())
+            }
+            _ => Err(crate::bug!("a task left what its stage does not ask for")),
+        }
+    }
+
+    /// Takes a task of this job, if a thread may run one more.
+    fn take_task(self: &Arc<Self>) -> Option<Attempt> {
+        let mut queue = lock(&self.pool.queue);
+        if queue.running >= self.pool.slots {
+            return None;
+        }
+        let at = queue.tasks.iter().position(|(job, _)| Arc::ptr_eq(job, self))?;
+        queue.running += 1;
+        queue.tasks.remove(at).map(|(_, attempt)| attempt)
+    }
+
+    fn gave_back_slot(&self) {
+        let mut queue = lock(&self.pool.queue);
+        queue.running -= 1;
+        let waiting = !queue.tasks.is_empty() && queue.idle > 0;
+        drop(queue);
+        if waiting {
+            self.pool.work.notify_one();
+        }
+    }
+}
+
+/// A handle keeps the job as long as somebody may wait for it.
+impl RunningJob for Arc<Job> {
+    fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        let next = lock(&self.state).job.cancel();
+        self.perform(next, false);
+    }
+
+    fn wait(&self) {
+        loop {
+            while let Some(attempt) = self.take_task() {
+                self.run_one(attempt);
+                self.gave_back_slot();
+            }
+            let mut state = lock(&self.state);
+            if state.told {
+                return;
+            }
+            if state.job.has_ended() {
+                // Somebody is telling the end at this moment.
+                while !state.told {
+                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+                return;
+            }
+            // A task that came between the look above and now is seen here, under the lock that announces it.
+            state.waiters += 1;
+            if self.has_task() {
+                state.waiters -= 1;
+                continue;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiters -= 1;
+        }
+    }
+}
+
+impl Job {
+    fn has_task(self: &Arc<Self>) -> bool {
+        let queue = lock(&self.pool.queue);
+        queue.running < self.pool.slots && queue.tasks.iter().any(|(job, _)| Arc::ptr_eq(job, self))
+    }
+}

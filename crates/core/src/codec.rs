@@ -1,0 +1,139 @@
+//! How values become bytes and come back: the only file that chooses an encoding.
+//!
+//! The encoding is [postcard](https://docs.rs/postcard). What is kept on disk carries a frame around it, made by
+//! the file that owns the format.
+
+use std::any::Any;
+use std::fmt;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::data::ExchangeData;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Writes `value` as bytes.
+///
+/// # Errors
+///
+/// The kind is `User`: the value's own `Serialize` refused, or it has no known length.
+pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
+    postcard::to_stdvec(value).map_err(|e| {
+        Error::new(ErrorKind::User, format!("a value of type {} cannot be written: {e}", std::any::type_name::<T>()))
+    })
+}
+
+/// Appends `value` to `bytes`.
+///
+/// # Errors
+///
+/// As [`encode`].
+pub fn encode_onto<T: Serialize + ?Sized>(value: &T, bytes: Vec<u8>) -> Result<Vec<u8>> {
+    postcard::to_extend(value, bytes).map_err(|e| {
+        Error::new(ErrorKind::User, format!("a value of type {} cannot be written: {e}", std::any::type_name::<T>()))
+    })
+}
+
+/// Reads one value, which must use up all of `bytes`.
+///
+/// # Errors
+///
+/// The kind is `Data`: the bytes are not such a value, or there are too many or too few of them.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    let (value, rest) = decode_from(bytes)?;
+    if rest.is_empty() {
+        Ok(value)
+    } else {
+        Err(Error::new(
+            ErrorKind::Data,
+            format!("{} bytes too many behind a value of type {}", rest.len(), std::any::type_name::<T>()),
+        ))
+    }
+}
+
+/// Reads one value and returns what follows it.
+///
+/// # Errors
+///
+/// The kind is `Data`: the bytes do not begin with such a value.
+pub fn decode_from<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8])> {
+    postcard::take_from_bytes(bytes).map_err(|e| {
+        Error::new(
+            ErrorKind::Data,
+            format!("{} bytes are not a value of type {}: {e}", bytes.len(), std::any::type_name::<T>()),
+        )
+    })
+}
+
+/// The codec of one type, for places where the type itself is no longer known.
+#[derive(Clone, Copy)]
+pub struct TypeCodec {
+    encode: fn(&dyn Any) -> Result<Bytes>,
+    decode: fn(&[u8]) -> Result<Box<dyn Any + Send + Sync>>,
+    name: fn() -> &'static str,
+}
+
+impl TypeCodec {
+    /// Returns the codec of `T`.
+    pub fn of<T: ExchangeData>() -> TypeCodec {
+        TypeCodec {
+            encode: |value| {
+                let value = value
+                    .downcast_ref::<T>()
+                    .ok_or_else(|| crate::bug!("a codec met a value of another type"))?;
+                Ok(Bytes::from(encode(value)?))
+            },
+            decode: |bytes| Ok(Box::new(decode::<T>(bytes)?)),
+            name: std::any::type_name::<T>,
+        }
+    }
+
+    /// Writes a value of the codec's type.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`]; `Internal` if the value is of another type.
+    pub fn encode(&self, value: &dyn Any) -> Result<Bytes> {
+        (self.encode)(value)
+    }
+
+    /// Reads a value of the codec's type.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`].
+    pub fn decode(&self, bytes: &[u8]) -> Result<Box<dyn Any + Send + Sync>> {
+        (self.decode)(bytes)
+    }
+}
+
+impl fmt::Debug for TypeCodec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TypeCodec({})", (self.name)())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_come_back_and_leftovers_are_refused() {
+        let bytes = encode(&("a", 7u64)).unwrap();
+        assert_eq!(decode::<(String, u64)>(&bytes).unwrap(), ("a".to_owned(), 7));
+        let mut longer = bytes.clone();
+        longer.push(0);
+        assert_eq!(decode::<(String, u64)>(&longer).unwrap_err().kind(), ErrorKind::Data);
+        assert_eq!(decode::<(String, u64)>(&bytes[..1]).unwrap_err().kind(), ErrorKind::Data);
+    }
+
+    #[test]
+    fn an_erased_codec_refuses_another_type() {
+        let codec = TypeCodec::of::<Vec<u32>>();
+        let bytes = codec.encode(&vec![1u32, 2]).unwrap();
+        let back = codec.decode(&bytes).unwrap();
+        assert_eq!(back.downcast_ref::<Vec<u32>>(), Some(&vec![1, 2]));
+        assert_eq!(codec.encode(&1u8).unwrap_err().kind(), ErrorKind::Internal);
+    }
+}

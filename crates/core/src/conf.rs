@@ -1,0 +1,230 @@
+//! Settings of the engine: plain data with documented defaults, and the master that says where it runs.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Where jobs run, as Spark's master strings say.
+///
+/// | text | threads | attempts a task |
+/// |---|---|---|
+/// | `local` | 1 | 1 |
+/// | `local[4]` | 4 | 1 |
+/// | `local[*]` | one a core | 1 |
+/// | `local[4,3]`, `local[*,3]` | 4, or one a core | 3 |
+///
+/// # Example
+///
+/// ```
+/// use millstream_core::conf::Master;
+///
+/// let master: Master = "local[4,3]".parse().unwrap();
+/// assert_eq!((master.threads(), master.attempts()), (4, 3));
+/// assert!("local[0]".parse::<Master>().is_err());
+/// ```
+///
+/// # Spark
+///
+/// The master URL; attempts as R-78.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Master {
+    threads: usize,
+    attempts: u32,
+}
+
+impl Master {
+    /// Runs on `threads` threads of this process, each task once.
+    pub fn local(threads: usize) -> Master {
+        Master { threads: threads.max(1), attempts: 1 }
+    }
+
+    /// Returns how many tasks may run at once.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Returns how often a task is tried before its job fails.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+}
+
+impl fmt::Display for Master {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.attempts == 1 {
+            write!(f, "local[{}]", self.threads)
+        } else {
+            write!(f, "local[{},{}]", self.threads, self.attempts)
+        }
+    }
+}
+
+impl FromStr for Master {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Master> {
+        let wrong = |why: &str| {
+            Error::new(
+                ErrorKind::Config,
+                format!("{why}; a master is `local`, `local[4]`, `local[*]` or `local[4,3]`: `{text}`"),
+            )
+        };
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let text = text.trim();
+        if text == "local" {
+            return Ok(Master::local(1));
+        }
+        for (prefix, name) in [("spark://", "Spark"), ("yarn", "YARN"), ("k8s://", "Kubernetes"), ("mesos", "Mesos")] {
+            if text.starts_with(prefix) {
+                return Err(wrong(&format!("{name} does not run millstream")));
+            }
+        }
+        if ["local-cluster[", "cluster://"].iter().any(|p| text.starts_with(p)) {
+            return Err(wrong("this build has no cluster"));
+        }
+        let inner = text
+            .strip_prefix("local[")
+            .and_then(|rest| rest.strip_suffix(']'))
+            .ok_or_else(|| wrong("this is no master"))?;
+        let (threads, attempts) = inner.split_once(',').unwrap_or((inner, "1"));
+        let threads = match threads.trim() {
+            "*" => cores(),
+            number => number.parse().map_err(|_| wrong("the number of threads is not a number"))?,
+        };
+        let attempts: u32 = attempts.trim().parse().map_err(|_| wrong("the number of attempts is not a number"))?;
+        if threads == 0 || attempts == 0 {
+            return Err(wrong("threads and attempts must be at least 1"));
+        }
+        Ok(Master { threads, attempts })
+    }
+}
+
+/// Settings of the engine.
+///
+/// # Example
+///
+/// ```
+/// use millstream_core::conf::EngineConf;
+///
+/// let conf = EngineConf { default_parallelism: Some(4), ..EngineConf::new("local[2]", "sums").unwrap() };
+/// assert_eq!(conf.parallelism(), 4);
+/// ```
+///
+/// # Spark
+///
+/// The part of `SparkConf` that the engine itself reads, CX21.
+#[derive(Clone, Debug)]
+pub struct EngineConf {
+    /// Where jobs run. Spark's `spark.master`.
+    pub master: Master,
+    /// The program's name, for people. Spark's `spark.app.name`.
+    pub app_name: String,
+    /// Partitions where an operation is given none; by default the number of threads. Spark's
+    /// `spark.default.parallelism`.
+    pub default_parallelism: Option<usize>,
+    /// Bytes that persisted partitions may take in memory before the least recently used are dropped or moved to
+    /// disk. The default is 1 GiB.
+    pub storage_memory: usize,
+    /// Where blocks on disk are kept; by default a fresh folder below the system's temporary one, removed at the
+    /// end. Spark's `spark.local.dir`.
+    pub local_dir: Option<PathBuf>,
+    /// How many times more partitions `take` reads when the first were not enough; 4 by default. Spark's
+    /// `spark.rdd.limit.scaleUpFactor`.
+    pub take_scale_up: usize,
+}
+
+impl EngineConf {
+    /// Returns the default settings for `master`, with the program called `app_name`.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Config`: `master` is not a master.
+    pub fn new(master: &str, app_name: impl Into<String>) -> Result<EngineConf> {
+        Ok(EngineConf {
+            master: master.parse()?,
+            app_name: app_name.into(),
+            default_parallelism: None,
+            storage_memory: 1 << 30,
+            local_dir: None,
+            take_scale_up: 4,
+        })
+    }
+
+    /// Returns the number of partitions where an operation is given none, CX16.
+    pub fn parallelism(&self) -> usize {
+        self.default_parallelism.unwrap_or(self.master.threads()).max(1)
+    }
+
+    /// Sets one setting by Spark's key. Returns whether the key is one of the engine's.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Config`: the value does not fit the key.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<bool> {
+        match key {
+            "spark.master" => self.master = value.parse()?,
+            "spark.app.name" => value.clone_into(&mut self.app_name),
+            "spark.default.parallelism" => self.default_parallelism = Some(number(key, value, 1)?),
+            "spark.local.dir" => self.local_dir = Some(PathBuf::from(value)),
+            "spark.rdd.limit.scaleUpFactor" => self.take_scale_up = number(key, value, 2)?,
+            "spark.task.maxFailures" => {
+                self.master.attempts = u32::try_from(number(key, value, 1)?).unwrap_or(u32::MAX);
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+/// Reads a whole number that must be at least `least`, for the setting `key`.
+///
+/// # Errors
+///
+/// The kind is `Config`, and the text names the key.
+pub fn number(key: &str, value: &str, least: usize) -> Result<usize> {
+    match value.trim().parse::<usize>() {
+        Ok(number) if number >= least => Ok(number),
+        _ => Err(Error::new(
+            ErrorKind::Config,
+            format!("setting {key} must be a whole number of at least {least}: `{value}`"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r78_masters_say_threads_and_attempts() {
+        for (text, threads, attempts) in
+            [("local", 1, 1), ("local[1]", 1, 1), ("local[4]", 4, 1), ("local[2,3]", 2, 3), (" local[ 2 , 3 ] ", 2, 3)]
+        {
+            let master: Master = text.parse().unwrap();
+            assert_eq!((master.threads(), master.attempts()), (threads, attempts), "{text}");
+        }
+        let all: Master = "local[*,2]".parse().unwrap();
+        assert!(all.threads() >= 1 && all.attempts() == 2);
+    }
+
+    #[test]
+    fn a_wrong_master_is_named() {
+        for text in ["", "local[]", "local[0]", "local[2,0]", "local[x]", "lokal", "spark://h:7077", "yarn", "local[2"] {
+            let error = text.parse::<Master>().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(error.to_string().contains(&format!("`{}`", text.trim())), "{error}");
+        }
+    }
+
+    #[test]
+    fn settings_are_set_by_spark_keys() {
+        let mut conf = EngineConf::new("local[3]", "t").unwrap();
+        assert_eq!(conf.parallelism(), 3);
+        assert!(conf.set("spark.default.parallelism", "7").unwrap());
+        assert_eq!(conf.parallelism(), 7);
+        assert!(conf.set("spark.default.parallelism", "0").is_err());
+        assert!(!conf.set("spark.streaming.blockInterval", "1").unwrap());
+    }
+}

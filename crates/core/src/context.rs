@@ -1,0 +1,435 @@
+//! Context: one engine, from which Rdds begin and on which jobs run.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crate::backend::{Backend, JobEnds, JobHandle, LocalThreads};
+use crate::clock::{Clock, SystemClock, wall_time};
+use crate::conf::EngineConf;
+use crate::data::{Data, ExchangeData};
+use crate::error::{CallSite, Error, ErrorKind, Result};
+use crate::plan::{Facts, JobPlan, TaskContext, TaskResult, plan_job};
+use crate::rdd::actions::{Action, CountAction};
+use crate::rdd::{Rdd, RddId, ShuffleId, sources, union};
+use crate::shuffle::ShuffleStore;
+use crate::storage::{BlockId, BlockStore, DiskStore, MemoryStore, TieredStore};
+use crate::text::Text;
+use crate::threads::lock;
+
+/// The stores of one process, which its tasks share.
+#[derive(Debug)]
+pub struct Env {
+    /// Kept partitions and received blocks.
+    pub blocks: Arc<dyn BlockStore>,
+    /// What map tasks wrote for reduce tasks.
+    pub shuffles: ShuffleStore,
+}
+
+impl Facts for Env {
+    fn shuffled(&self, id: ShuffleId) -> bool {
+        self.shuffles.is_complete(id)
+    }
+
+    fn kept(&self, rdd: RddId, partitions: usize) -> bool {
+        (0..partitions).all(|partition| self.blocks.contains(BlockId::Rdd { rdd, partition }))
+    }
+}
+
+/// One engine: settings, threads and stores. Rdds begin here.
+///
+/// It is cheap to clone. When the last clone and the last Rdd are gone, its threads end.
+///
+/// # Example
+///
+/// ```
+/// use millstream_core::Context;
+///
+/// let context = Context::new("local[2]", "sums")?;
+/// assert_eq!(context.parallelize(vec![1, 2, 3], 2).reduce(|a, b| a + b)?, 6);
+/// # Ok::<(), millstream_core::Error>(())
+/// ```
+///
+/// # Spark
+///
+/// `SparkContext`, api section 1.14.
+#[derive(Clone)]
+pub struct Context {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    conf: EngineConf,
+    env: Arc<Env>,
+    backend: Arc<dyn Backend>,
+    clock: Arc<dyn Clock>,
+    app_id: String,
+    stopped: AtomicBool,
+    next_job: AtomicU64,
+    running: Mutex<BTreeMap<u64, (Option<Arc<str>>, JobHandle)>>,
+}
+
+thread_local! {
+    static GROUP: RefCell<Option<Arc<str>>> = const { RefCell::new(None) };
+}
+
+/// Makes a [`Context`] with components of one's own.
+#[derive(Debug)]
+pub struct ContextBuilder {
+    conf: EngineConf,
+    clock: Option<Arc<dyn Clock>>,
+    blocks: Option<Arc<dyn BlockStore>>,
+    backend: Option<Arc<dyn Backend>>,
+    app_id: Option<String>,
+}
+
+impl ContextBuilder {
+    /// Tells the time by `clock`.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> ContextBuilder {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Keeps blocks in `blocks`.
+    #[must_use]
+    pub fn with_block_store(mut self, blocks: Arc<dyn BlockStore>) -> ContextBuilder {
+        self.blocks = Some(blocks);
+        self
+    }
+
+    /// Runs jobs on `backend`.
+    #[must_use]
+    pub fn with_backend(mut self, backend: Arc<dyn Backend>) -> ContextBuilder {
+        self.backend = Some(backend);
+        self
+    }
+
+    /// Calls the application `id` instead of giving it a fresh name.
+    #[must_use]
+    pub fn with_app_id(mut self, id: impl Into<String>) -> ContextBuilder {
+        self.app_id = Some(id.into());
+        self
+    }
+
+    /// Makes the context and starts its threads.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Unavailable`: the system gives no more threads.
+    pub fn build(self) -> Result<Context> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let app_id = self
+            .app_id
+            .unwrap_or_else(|| format!("local-{}-{}-{number}", wall_time().as_millis(), std::process::id()));
+        let blocks = self.blocks.unwrap_or_else(|| {
+            let base = self.conf.local_dir.clone().unwrap_or_else(std::env::temp_dir);
+            let disk = DiskStore::new(base.join(format!("millstream-blocks-{}-{number}", std::process::id())));
+            Arc::new(TieredStore::new(MemoryStore::new(self.conf.storage_memory), disk))
+        });
+        let env = Arc::new(Env { blocks, shuffles: ShuffleStore::default() });
+        let backend = match self.backend {
+            Some(backend) => backend,
+            None => Arc::new(LocalThreads::new(self.conf.master.threads(), self.conf.master.attempts())?),
+        };
+        Ok(Context {
+            inner: Arc::new(Inner {
+                env,
+                backend,
+                clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock::new())),
+                app_id,
+                stopped: AtomicBool::new(false),
+                next_job: AtomicU64::new(0),
+                running: Mutex::new(BTreeMap::new()),
+                conf: self.conf,
+            }),
+        })
+    }
+}
+
+impl Context {
+    /// Makes a context that runs on `master`, for a program called `app_name`.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Config` if `master` is not a master, `Unavailable` if there are no threads to be had.
+    ///
+    /// # Spark
+    ///
+    /// `new SparkContext(master, appName)`, CX01.
+    pub fn new(master: &str, app_name: impl Into<String>) -> Result<Context> {
+        Context::builder(EngineConf::new(master, app_name)?).build()
+    }
+
+    /// Begins a context of the settings `conf`, to be given components of one's own.
+    pub fn builder(conf: EngineConf) -> ContextBuilder {
+        ContextBuilder { conf, clock: None, blocks: None, backend: None, app_id: None }
+    }
+
+    /// Returns the settings.
+    pub fn conf(&self) -> &EngineConf {
+        &self.inner.conf
+    }
+
+    /// Returns the number of partitions where an operation is given none. Spark's `defaultParallelism`, CX16.
+    pub fn default_parallelism(&self) -> usize {
+        self.inner.conf.parallelism()
+    }
+
+    /// Returns the clock.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.inner.clock
+    }
+
+    /// Returns the application's id, of which no two are alike. Spark's `applicationId`, CX20.
+    pub fn app_id(&self) -> &str {
+        &self.inner.app_id
+    }
+
+    /// Returns the stores of this process.
+    pub fn env(&self) -> &Arc<Env> {
+        &self.inner.env
+    }
+
+    /// Makes an Rdd of values, cut into `partitions` parts of about the same length, in order.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # let context = millstream_core::Context::new("local[2]", "doc")?;
+    /// assert_eq!(context.parallelize(vec![1, 2, 3], 2).glom().collect()?, [vec![1], vec![2, 3]]);
+    /// # Ok::<(), millstream_core::Error>(())
+    /// ```
+    ///
+    /// # Spark
+    ///
+    /// `SparkContext.parallelize`, CX02. 0 partitions are taken as 1.
+    #[track_caller]
+    pub fn parallelize<T: ExchangeData>(&self, values: Vec<T>, partitions: usize) -> Rdd<T> {
+        sources::values(self, sources::slices(values, partitions), CallSite::here("parallelize"))
+    }
+
+    /// Makes an Rdd of values that are in partitions already.
+    #[track_caller]
+    pub fn parallelize_partitions<T: ExchangeData>(&self, partitions: Vec<Vec<T>>) -> Rdd<T> {
+        sources::values(self, partitions, CallSite::here("parallelize_partitions"))
+    }
+
+    /// Makes an Rdd without partitions. Spark's `emptyRDD`, CX04.
+    #[track_caller]
+    pub fn empty<T: ExchangeData>(&self) -> Rdd<T> {
+        sources::values(self, Vec::new(), CallSite::here("empty"))
+    }
+
+    /// Puts the partitions of several Rdds behind each other.
+    ///
+    /// # Spark
+    ///
+    /// `SparkContext.union`, CX05.
+    #[track_caller]
+    pub fn union<T: Data>(&self, rdds: &[Rdd<T>]) -> Rdd<T> {
+        union::union_at(self, rdds, CallSite::here("union"))
+    }
+
+    /// Makes an Rdd of the lines of a file, or of all files right inside a folder.
+    ///
+    /// A [`Text`] is a cheap slice of the block that was read. Bytes that are not UTF-8 become U+FFFD. Files whose
+    /// names begin with `.` or `_` are left out. There are at least as many partitions as files, and 2 if the
+    /// program has the parallelism.
+    ///
+    /// # Errors
+    ///
+    /// A path that is not there is reported by the first action, as kind `Config`.
+    ///
+    /// # Spark
+    ///
+    /// `SparkContext.textFile`, CX06.
+    #[track_caller]
+    pub fn text_file(&self, path: impl AsRef<Path>) -> Rdd<Text> {
+        let partitions = self.default_parallelism().min(2);
+        let paths = [path.as_ref().to_path_buf()];
+        sources::text_files(self, &paths, partitions, CallSite::here("text_file"))
+    }
+
+    /// As [`text_file`](Self::text_file), over several paths, in at least `partitions` partitions if the files are
+    /// long enough.
+    #[track_caller]
+    pub fn text_files(&self, paths: &[PathBuf], partitions: usize) -> Rdd<Text> {
+        sources::text_files(self, paths, partitions, CallSite::here("text_files"))
+    }
+
+    /// Makes an Rdd of what [`Rdd::save_as_object_file`] wrote, a partition a file.
+    ///
+    /// # Spark
+    ///
+    /// `SparkContext.objectFile`, CX11; the encoding is ours.
+    #[track_caller]
+    pub fn object_file<T: ExchangeData>(&self, path: impl AsRef<Path>) -> Rdd<T> {
+        sources::object_files(self, path.as_ref(), CallSite::here("object_file"))
+    }
+
+    /// Makes an Rdd of files cut into records of `length` bytes, a partition a file.
+    ///
+    /// # Errors
+    ///
+    /// A file that is not whole records is reported by the first action, as kind `Data`.
+    ///
+    /// # Spark
+    ///
+    /// `SparkContext.binaryRecords`, CX09.
+    #[track_caller]
+    pub fn binary_records(&self, paths: &[PathBuf], length: usize) -> Rdd<Vec<u8>> {
+        sources::binary_records(self, paths, length, CallSite::here("binary_records"))
+    }
+
+    /// Makes an Rdd of blocks that are kept in the block store, one a partition.
+    #[doc(hidden)]
+    #[track_caller]
+    pub fn blocks<T: ExchangeData>(&self, ids: Vec<BlockId>) -> Rdd<T> {
+        sources::blocks(self, ids, CallSite::here("blocks"))
+    }
+
+    /// Makes an Rdd that fails with `error` when it is used.
+    #[doc(hidden)]
+    pub fn failed<T: Data>(&self, error: Error) -> Rdd<T> {
+        Rdd::failed(error, self)
+    }
+
+    /// Refuses further jobs. Running ones end.
+    ///
+    /// # Spark
+    ///
+    /// `SparkContext.stop`, CX20.
+    pub fn stop(&self) {
+        self.inner.stopped.store(true, Ordering::Release);
+    }
+
+    /// Says whether the context has been stopped. Spark's `isStopped`, CX20.
+    pub fn is_stopped(&self) -> bool {
+        self.inner.stopped.load(Ordering::Acquire)
+    }
+
+    /// Runs `body` with the jobs that it runs on this thread belonging to `group`, with which they can be cancelled.
+    ///
+    /// # Spark
+    ///
+    /// `SparkContext.setJobGroup`, CX17.
+    pub fn with_job_group<R>(&self, group: &str, body: impl FnOnce() -> R) -> R {
+        struct Restore(Option<Arc<str>>);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                GROUP.set(self.0.take());
+            }
+        }
+        let _restore = Restore(GROUP.replace(Some(Arc::from(group))));
+        body()
+    }
+
+    /// Asks the running jobs of `group` to end; they fail with the kind `Stopped`.
+    ///
+    /// # Spark
+    ///
+    /// `SparkContext.cancelJobGroup`, CX18.
+    pub fn cancel_job_group(&self, group: &str) {
+        self.cancel(|of| of == Some(group));
+    }
+
+    /// Asks all running jobs to end; they fail with the kind `Stopped`.
+    ///
+    /// # Spark
+    ///
+    /// `SparkContext.cancelAllJobs`, CX18.
+    pub fn cancel_all_jobs(&self) {
+        self.cancel(|_| true);
+    }
+
+    fn cancel(&self, which: impl Fn(Option<&str>) -> bool) {
+        let handles: Vec<JobHandle> = lock(&self.inner.running)
+            .values()
+            .filter(|(group, _)| which(group.as_deref()))
+            .map(|(_, handle)| handle.clone())
+            .collect();
+        handles.iter().for_each(JobHandle::cancel);
+    }
+
+    pub(crate) fn plan_count<T: Data>(&self, rdd: &Rdd<T>) -> JobPlan {
+        let wanted = (0..rdd.num_partitions()).collect();
+        let action = Arc::new(CountAction::<T>::new());
+        plan_job(rdd.node(), action, wanted, rdd.node().site(), None, &*self.inner.env)
+    }
+
+    /// Fails if no action can be run now and here.
+    pub(crate) fn check_action(&self, site: CallSite) -> Result<()> {
+        if self.is_stopped() {
+            return Err(Error::new(ErrorKind::Stopped, "the context has been stopped; make a new one").at(site));
+        }
+        if TaskContext::current().is_some() {
+            // It would wait for a thread that waits for it.
+            let text = "an action cannot run inside a task: Rdds are used by the driver, not by closures (SPARK-5063)";
+            return Err(Error::new(ErrorKind::Graph, text).at(site));
+        }
+        Ok(())
+    }
+
+    /// Runs an action on some partitions of an Rdd and returns what it gave, in their order.
+    pub(crate) fn run_action<T, R: ExchangeData>(
+        &self,
+        rdd: &Rdd<T>,
+        action: Arc<dyn Action>,
+        partitions: Vec<usize>,
+        site: CallSite,
+    ) -> Result<Vec<R>> {
+        self.check_action(site)?;
+        let count = partitions.len();
+        let mut place: Vec<(usize, usize)> = partitions.iter().copied().enumerate().map(|(i, p)| (p, i)).collect();
+        place.sort_unstable();
+        let group = GROUP.with_borrow(Clone::clone);
+        let job = plan_job(rdd.node(), action, partitions, site, group.clone(), &*self.inner.env);
+        let slots: Arc<Mutex<Vec<Option<Box<dyn Any + Send + Sync>>>>> =
+            Arc::new(Mutex::new((0..count).map(|_| None).collect()));
+        let end: Arc<Mutex<Option<Result<()>>>> = Arc::new(Mutex::new(None));
+        let ends = JobEnds {
+            on_result: {
+                let slots = Arc::clone(&slots);
+                Box::new(move |partition, result: TaskResult| {
+                    if let Ok(at) = place.binary_search_by_key(&partition, |(p, _)| *p) {
+                        lock(&slots)[place[at].1] = Some(result.value);
+                    }
+                })
+            },
+            on_end: {
+                let end = Arc::clone(&end);
+                Box::new(move |result| *lock(&end) = Some(result))
+            },
+        };
+        let number = self.inner.next_job.fetch_add(1, Ordering::Relaxed);
+        let handle = self.inner.backend.run(job, &self.inner.env, ends);
+        lock(&self.inner.running).insert(number, (group, handle.clone()));
+        handle.wait();
+        lock(&self.inner.running).remove(&number);
+        match lock(&end).take() {
+            Some(Ok(())) => {}
+            Some(Err(error)) => return Err(error.at(site)),
+            None => return Err(crate::bug!("a job ended without saying how")),
+        }
+        let values = std::mem::take(&mut *lock(&slots));
+        values
+            .into_iter()
+            .map(|value| {
+                let value = value.ok_or_else(|| crate::bug!("a partition gave no result"))?;
+                value.downcast::<R>().map(|v| *v).map_err(|_| crate::bug!("a result is of another type"))
+            })
+            .collect()
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Context({} on {})", self.inner.conf.app_name, self.inner.conf.master)
+    }
+}

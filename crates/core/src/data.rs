@@ -1,0 +1,27 @@
+//! The bundles of bounds that elements, keys and travelling values must meet.
+
+use std::hash::Hash;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// What may be an element of an Rdd: anything that is owned, can be cloned and shared between threads.
+///
+/// It is implemented for every such type.
+pub trait Data: Clone + Send + Sync + 'static {}
+impl<T: Clone + Send + Sync + 'static> Data for T {}
+
+/// What may leave a process: [`Data`] that serde can write and read.
+///
+/// It is asked for wherever a value may travel: shuffles, receivers, checkpoints, results of actions,
+/// `parallelize`, queues, and every storage level but memory alone. Numbers, strings, tuples and collections
+/// have it; a struct needs `#[derive(Serialize, Deserialize)]`.
+pub trait ExchangeData: Data + Serialize + DeserializeOwned {}
+impl<T: Data + Serialize + DeserializeOwned> ExchangeData for T {}
+
+/// What may be a key: data that may travel and can be compared and hashed.
+///
+/// `Eq` and `Hash` must agree, as for a [`std::collections::HashMap`]. A key's place is decided by
+/// [`key_hash`](crate::partitioner::key_hash), which is fixed for ever.
+pub trait Key: ExchangeData + Eq + Hash {}
+impl<K: ExchangeData + Eq + Hash> Key for K {}

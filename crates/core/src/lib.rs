@@ -1,0 +1,57 @@
+//! Rdds: lazy, typed, partitioned collections, and how they run.
+//!
+//! This crate is the engine under [millstream](https://docs.rs/millstream). It knows Rdds, jobs, stages and tasks;
+//! it knows no batches and no streams. It can be used alone, for batch programs.
+//!
+//! ```
+//! use millstream_core::{Context, Text};
+//!
+//! let context = Context::new("local[2]", "word count")?;
+//! let lines = context.parallelize(vec![Text::from("to be or"), Text::from("not to be")], 2);
+//! let counts = lines.flat_map(|line| line.split(' ')).map(|word| (word, 1u64)).reduce_by_key(|a, b| a + b);
+//! let mut counts = counts.collect()?;
+//! counts.sort();
+//! assert_eq!(counts[0], (Text::from("be"), 2));
+//! # Ok::<(), millstream_core::Error>(())
+//! ```
+//!
+//! # The way of a job
+//!
+//! [`Rdd`] (a handle) → [`Node`] (its lineage) → an action → [`plan`]: the lineage cut into stages at its shuffles →
+//! a [`Backend`](backend::Backend) runs each stage's tasks → a task opens its partition as a flat pipeline of
+//! operators, which moves elements in chunks → shuffle blocks or results.
+//!
+//! # What it does not do
+//!
+//! It has no query optimiser and no expressions: closures are run as they are given. It runs on the threads of one
+//! process; everything that runs can be written down for another process of the same executable
+//! ([`plan::ship`]).
+
+pub mod backend;
+pub mod clock;
+pub mod codec;
+pub mod conf;
+mod context;
+mod data;
+mod error;
+pub mod partitioner;
+pub mod plan;
+mod rdd;
+mod shuffle;
+pub mod storage;
+mod text;
+pub mod textform;
+pub mod threads;
+mod time;
+
+pub use self::context::{Context, ContextBuilder, Env};
+pub use self::data::{Data, ExchangeData, Key};
+pub use self::error::{CallSite, Error, ErrorKind, Result, panicked};
+pub use self::partitioner::Partitioner;
+pub use self::plan::TaskContext;
+pub use self::plan::ship::{capture, capture_ref, capture2};
+pub use self::rdd::{Action, AnyRdd, Dependency, Node, PartitionIter, Rdd, RddId, ShuffleId, overwriting};
+pub use self::shuffle::ShuffleStore;
+pub use self::storage::StorageLevel;
+pub use self::text::{Lines, Separator, Split, SplitWhitespace, Text, TextBlock};
+pub use self::time::{Time, as_millis, millis, mins, secs};

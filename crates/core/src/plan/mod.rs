@@ -1,0 +1,11 @@
+//! From lineage to work: stages, and how a stage travels.
+
+mod dag;
+pub mod ship;
+mod stage;
+
+pub(crate) use self::dag::{Facts, plan_job};
+pub use self::stage::{
+    JobPlan, ShuffleStage, StageId, StagePlan, StageProgram, TaskContext, TaskOutput, TaskResult,
+};
+pub(crate) use self::stage::{set_site, site};

@@ -1,0 +1,272 @@
+//! Two Rdds brought together by key: cogroup, and the joins made from it.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use super::Rdd;
+use super::lineage::{Compute, Dependency, Node, NodeParts, Opened, ShuffleDep, ShuffleRead};
+use super::pipeline::{PartitionReader, Pipeline};
+use super::reader::OwnedReader;
+use super::shuffled::{CombineTable, pair_write};
+use crate::data::{ExchangeData, Key};
+use crate::error::{CallSite, Result};
+use crate::partitioner::{Partitioner, key_hash};
+use crate::plan::TaskContext;
+use crate::plan::ship::{Closure, PlanReader, PlanWriter};
+
+/// Where one side comes from: partitions that are in place, or a shuffle.
+#[derive(Clone)]
+enum Side {
+    InPlace(Arc<Node>),
+    Shuffled(ShuffleRead),
+}
+
+impl Side {
+    /// Gives each pair of the side to `each`, in order.
+    fn read<K: Key, V: ExchangeData>(&self, p: usize, task: &TaskContext, mut each: impl FnMut(K, V)) -> Result<()> {
+        match self {
+            Side::InPlace(node) => Pipeline::open(node, p, task)?.for_each_chunk(|chunk: &mut Vec<(K, V)>| {
+                chunk.drain(..).for_each(|(key, value)| each(key, value));
+                Ok(())
+            }),
+            Side::Shuffled(shuffle) => {
+                for block in shuffle.fetch(p, task)? {
+                    task.check()?;
+                    for (key, value) in block.values::<(K, V)>()?.iter() {
+                        each(key.clone(), value.clone());
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+struct CoGroup<K, V, W> {
+    /// The shuffles that are read, for sides that are not in place.
+    shuffles: [Option<ShuffleRead>; 2],
+    of: PhantomData<fn() -> (K, V, W)>,
+}
+
+impl<K: Key, V: ExchangeData, W: ExchangeData> Compute for CoGroup<K, V, W> {
+    fn open<'a>(&'a self, p: usize, parents: &'a [Dependency], task: &TaskContext) -> Result<Opened<'a>> {
+        let side = |i: usize| match self.shuffles[i] {
+            Some(shuffle) => Ok(Side::Shuffled(shuffle)),
+            None => super::lineage::narrow(parents, i).map(|node| Side::InPlace(Arc::clone(node))),
+        };
+        let reader = CoGroupReader::<K, V, W> {
+            sides: Some([side(0)?, side(1)?]),
+            rows: None,
+            partition: p,
+            task: task.clone(),
+        };
+        Ok(Opened::Source(Box::new(reader)))
+    }
+
+    fn ship(&self, w: &mut PlanWriter) -> Result<()> {
+        w.code(|r: &mut PlanReader<'_>| {
+            let compute: Box<dyn Compute> =
+                Box::new(CoGroup::<K, V, W> { shuffles: r.value()?, of: PhantomData });
+            Ok(Box::new(compute))
+        });
+        w.value(&self.shuffles)
+    }
+}
+
+type Row<K, V, W> = (K, (Vec<V>, Vec<W>));
+
+struct CoGroupReader<K, V, W> {
+    sides: Option<[Side; 2]>,
+    rows: Option<OwnedReader<Box<dyn Iterator<Item = Row<K, V, W>> + Send>>>,
+    partition: usize,
+    task: TaskContext,
+}
+
+impl<K: Key, V: ExchangeData, W: ExchangeData> PartitionReader for CoGroupReader<K, V, W> {
+    type Item = Row<K, V, W>;
+
+    fn read_chunk(&mut self, out: &mut Vec<Row<K, V, W>>) -> Result<bool> {
+        if let Some([left, right]) = self.sides.take() {
+            let mut table: CombineTable<K, (Vec<V>, Vec<W>)> = CombineTable::with_capacity(0);
+            left.read::<K, V>(self.partition, &self.task, |key, value| {
+                let hash = key_hash(&key);
+                let add = |lists: &mut (Vec<V>, Vec<W>), value| lists.0.push(value);
+                table.upsert(hash, key, value, Some(add), |lists, _| lists, |value| (vec![value], Vec::new()));
+            })?;
+            right.read::<K, W>(self.partition, &self.task, |key, value| {
+                let hash = key_hash(&key);
+                let add = |lists: &mut (Vec<V>, Vec<W>), value| lists.1.push(value);
+                table.upsert(hash, key, value, Some(add), |lists, _| lists, |value| (Vec::new(), vec![value]));
+            })?;
+            self.rows = Some(OwnedReader::new(Box::new(table.into_entries())));
+        }
+        match &mut self.rows {
+            Some(rows) => rows.read_chunk(out),
+            None => Ok(false),
+        }
+    }
+}
+
+/// All pairs of one list with the other.
+fn product<V: Clone, W: Clone>(left: Vec<V>, right: &[W]) -> Vec<(V, W)> {
+    let mut pairs = Vec::with_capacity(left.len() * right.len());
+    for v in left {
+        pairs.extend(right.iter().map(|w| (v.clone(), w.clone())));
+    }
+    pairs
+}
+
+impl<K: Key, V: ExchangeData> Rdd<(K, V)> {
+    fn partitioner_with<W: ExchangeData>(&self, other: &Rdd<(K, W)>) -> Partitioner {
+        let theirs = other.partitioner().map(|p| (p, other.num_partitions()));
+        self.default_partitioner(&[theirs], other.num_partitions())
+    }
+
+    fn cogroup_at<W: ExchangeData>(
+        &self,
+        other: &Rdd<(K, W)>,
+        partitioner: Partitioner,
+        site: CallSite,
+    ) -> Rdd<(K, (Vec<V>, Vec<W>))> {
+        let (left, right) = match (self.side_of(&partitioner, site), other.side_of(&partitioner, site)) {
+            (Ok(left), Ok(right)) => (left, right),
+            (Err(error), _) | (_, Err(error)) => return Rdd::failed(error.at(site), self.context()),
+        };
+        let read = |dependency: &Dependency| match dependency {
+            Dependency::Shuffle(shuffle) => Some(shuffle.read()),
+            _ => None,
+        };
+        Rdd::from_node(
+            Node::new::<Row<K, V, W>>(NodeParts {
+                site,
+                partitions: partitioner.num_partitions(),
+                partitioner: Some(partitioner),
+                compute: CoGroup::<K, V, W> { shuffles: [read(&left), read(&right)], of: PhantomData },
+                parents: vec![left, right],
+            }),
+            self.context(),
+        )
+    }
+
+    /// Returns how this side is read: where it is, or through a shuffle.
+    pub(crate) fn side_of(&self, partitioner: &Partitioner, site: CallSite) -> Result<Dependency> {
+        if self.partitioner() == Some(partitioner) {
+            return Ok(Dependency::Narrow(Arc::clone(self.node())));
+        }
+        let write = pair_write::<K, V>(partitioner.placement::<K>()?);
+        let (env, partitions) = (Arc::clone(self.context().env()), partitioner.num_partitions());
+        Ok(Dependency::Shuffle(ShuffleDep::new(Arc::clone(self.node()), partitions, write, env, site)))
+    }
+
+    /// Brings together, for each key of either side, its values here and its values in `other`.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # let context = millstream_core::Context::new("local[2]", "doc")?;
+    /// let a = context.parallelize(vec![(1u8, 'a')], 1);
+    /// let b = context.parallelize(vec![(1u8, 10), (1, 11)], 2);
+    /// assert_eq!(a.cogroup(&b).collect()?, [(1, (vec!['a'], vec![10, 11]))]);
+    /// # Ok::<(), millstream_core::Error>(())
+    /// ```
+    ///
+    /// # Cost
+    ///
+    /// One shuffle for each side whose keys are not placed already.
+    ///
+    /// # Spark
+    ///
+    /// `PairRDDFunctions.cogroup`, PR12.
+    #[track_caller]
+    pub fn cogroup<W: ExchangeData>(&self, other: &Rdd<(K, W)>) -> Rdd<(K, (Vec<V>, Vec<W>))> {
+        self.cogroup_at(other, self.partitioner_with(other), CallSite::here("cogroup"))
+    }
+
+    /// As [`cogroup`](Self::cogroup), with the keys placed by `partitioner`, which may be a number.
+    #[track_caller]
+    pub fn cogroup_partitioned<W: ExchangeData>(
+        &self,
+        other: &Rdd<(K, W)>,
+        partitioner: impl Into<Partitioner>,
+    ) -> Rdd<(K, (Vec<V>, Vec<W>))> {
+        self.cogroup_at(other, partitioner.into(), CallSite::here("cogroup_partitioned"))
+    }
+}
+
+/// Declares a join twice: with the default partitioner, and with a given one.
+macro_rules! join {
+    ($name:ident, $partitioned:ident, $out:ty, $pairs:expr, $doc:literal, $spark:literal) => {
+        impl<K: Key, V: ExchangeData> Rdd<(K, V)> {
+            #[doc = $doc]
+            ///
+            /// A key that occurs more than once on both sides gives all pairs.
+            ///
+            /// # Example
+            ///
+            /// ```
+            /// # let context = millstream_core::Context::new("local[2]", "doc")?;
+            /// let a = context.parallelize(vec![(1u8, 'a')], 1);
+            /// let b = context.parallelize(vec![(1u8, 10), (1, 11)], 2);
+            #[doc = concat!("assert_eq!(a.", stringify!($name), "(&b).count()?, 2);")]
+            /// # Ok::<(), millstream_core::Error>(())
+            /// ```
+            ///
+            /// # Spark
+            ///
+            #[doc = $spark]
+            #[track_caller]
+            pub fn $name<W: ExchangeData>(&self, other: &Rdd<(K, W)>) -> Rdd<(K, $out)> {
+                let site = CallSite::here(stringify!($name));
+                self.cogroup_at(other, self.partitioner_with(other), site).flat_map_values_shared(Closure::new($pairs, site))
+            }
+
+            #[doc = concat!("As [`", stringify!($name), "`](Self::", stringify!($name), "), with the keys placed by `partitioner`, which may be a number.")]
+            #[track_caller]
+            pub fn $partitioned<W: ExchangeData>(
+                &self,
+                other: &Rdd<(K, W)>,
+                partitioner: impl Into<Partitioner>,
+            ) -> Rdd<(K, $out)> {
+                let site = CallSite::here(stringify!($partitioned));
+                self.cogroup_at(other, partitioner.into(), site).flat_map_values_shared(Closure::new($pairs, site))
+            }
+        }
+    };
+}
+
+fn optional<V>(values: Vec<V>) -> Vec<Option<V>> {
+    if values.is_empty() { vec![None] } else { values.into_iter().map(Some).collect() }
+}
+
+join!(
+    join,
+    join_partitioned,
+    (V, W),
+    |(v, w): (Vec<V>, Vec<W>)| product(v, &w),
+    "Pairs the values of each key that both sides have.",
+    "`PairRDDFunctions.join`, PR08."
+);
+join!(
+    left_outer_join,
+    left_outer_join_partitioned,
+    (V, Option<W>),
+    |(v, w): (Vec<V>, Vec<W>)| product(v, &optional(w)),
+    "Pairs the values of each key of this side with those of `other`, or with `None`.",
+    "`PairRDDFunctions.leftOuterJoin`, PR09."
+);
+join!(
+    right_outer_join,
+    right_outer_join_partitioned,
+    (Option<V>, W),
+    |(v, w): (Vec<V>, Vec<W>)| product(optional(v), &w),
+    "Pairs the values of each key of `other` with those of this side, or with `None`.",
+    "`PairRDDFunctions.rightOuterJoin`, PR10."
+);
+join!(
+    full_outer_join,
+    full_outer_join_partitioned,
+    (Option<V>, Option<W>),
+    |(v, w): (Vec<V>, Vec<W>)| product(optional(v), &optional(w)),
+    "Pairs the values of each key of either side, with `None` where a side has none.",
+    "`PairRDDFunctions.fullOuterJoin`, PR11."
+);

@@ -1,0 +1,489 @@
+//! Lineage: the nodes that Rdds are made of, and what they depend on.
+//!
+//! A [`Node`] knows its parents, its number of partitions and how to open one partition. It does not know its
+//! element type: nodes of all types are walked, shipped and dropped together, in loops and never by recursion, so
+//! that a lineage may be as long as memory allows. Types come back once per chunk, in the operators.
+
+use std::any::TypeId;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
+
+use super::persisted::Persisted;
+use super::pipeline::{Operator, Pipeline, Source};
+use crate::context::Env;
+use crate::error::{CallSite, Error, ErrorKind, Result};
+use crate::partitioner::Partitioner;
+use crate::plan::TaskContext;
+use crate::plan::ship::{PlanReader, PlanWriter};
+use crate::storage::Block;
+use crate::threads::lock;
+
+/// Names an Rdd within the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RddId(pub u64);
+
+impl fmt::Display for RddId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Names a shuffle within the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ShuffleId(pub u64);
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+fn next_id() -> u64 {
+    NEXT_ID.fetch_add(1, Ordering::Relaxed)
+}
+
+/// What a node is made from.
+#[derive(Clone, Debug)]
+pub enum Dependency {
+    /// Each partition is made from few partitions of the parent, where they are.
+    Narrow(Arc<Node>),
+    /// Each partition is made from all partitions of the parent, which are written out first.
+    Shuffle(Arc<ShuffleDep>),
+    /// Where a shuffle was, in a stage that travelled: what was behind it is another stage's business.
+    Cut,
+}
+
+/// The write side of a shuffle: whose output, how it is written, and over how many partitions.
+pub struct ShuffleDep {
+    id: ShuffleId,
+    site: CallSite,
+    parent: Arc<Node>,
+    partitions: usize,
+    writer: Arc<dyn ShuffleWrite>,
+    env: Arc<Env>,
+}
+
+impl ShuffleDep {
+    pub(crate) fn new(
+        parent: Arc<Node>,
+        partitions: usize,
+        writer: Arc<dyn ShuffleWrite>,
+        env: Arc<Env>,
+        site: CallSite,
+    ) -> Arc<ShuffleDep> {
+        Arc::new(ShuffleDep { id: ShuffleId(next_id()), site, parent, partitions, writer, env })
+    }
+
+    /// Returns the shuffle's id.
+    pub fn id(&self) -> ShuffleId {
+        self.id
+    }
+
+    /// Returns the operation that asked for the shuffle.
+    pub(crate) fn site(&self) -> CallSite {
+        self.site
+    }
+
+    pub(crate) fn parent(&self) -> &Arc<Node> {
+        &self.parent
+    }
+
+    pub(crate) fn partitions(&self) -> usize {
+        self.partitions
+    }
+
+    pub(crate) fn writer(&self) -> &Arc<dyn ShuffleWrite> {
+        &self.writer
+    }
+
+    /// Returns what the read side needs to know.
+    pub(crate) fn read(&self) -> ShuffleRead {
+        ShuffleRead { id: self.id, maps: self.parent.num_partitions() }
+    }
+}
+
+impl fmt::Debug for ShuffleDep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "shuffle {} over {}", self.id.0, self.partitions)
+    }
+}
+
+impl Drop for ShuffleDep {
+    fn drop(&mut self) {
+        self.env.shuffles.forget(self.id);
+        let mut bin = Vec::new();
+        bin.push(std::mem::replace(&mut self.parent, Node::nothing()));
+        drop_all(bin);
+    }
+}
+
+/// The read side of a shuffle: which one, and how many tasks wrote it.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct ShuffleRead {
+    pub(crate) id: ShuffleId,
+    pub(crate) maps: usize,
+}
+
+impl ShuffleRead {
+    /// Returns what each writing task left for partition `p`, in the order of the writers.
+    pub(crate) fn fetch(self, p: usize, task: &TaskContext) -> Result<Vec<Block>> {
+        task.env().shuffles.fetch(self.id, self.maps, p)
+    }
+}
+
+/// Writes one task's part of a shuffle.
+pub trait ShuffleWrite: Send + Sync + 'static {
+    /// Reads the pipeline to its end and returns one block for each partition behind the shuffle.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the pipeline or a closure of the program fails with.
+    fn write(&self, pipeline: &mut Pipeline, task: &TaskContext) -> Result<Vec<Block>>;
+
+    /// Writes itself down, code first, to be rebuilt as an `Arc<dyn ShuffleWrite>`.
+    ///
+    /// # Errors
+    ///
+    /// As [`PlanWriter`]'s.
+    fn ship(&self, w: &mut PlanWriter) -> Result<()>;
+}
+
+/// How one kind of node opens a partition, and how it travels.
+pub trait Compute: Send + Sync + 'static {
+    /// Opens partition `p`. `parents` are the node's dependencies, in the order in which it was made from them.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the partition cannot be opened for.
+    fn open<'a>(&'a self, p: usize, parents: &'a [Dependency], task: &TaskContext) -> Result<Opened<'a>>;
+
+    /// Writes itself down, code first, to be rebuilt as a `Box<dyn Compute>`.
+    ///
+    /// # Errors
+    ///
+    /// As [`PlanWriter`]'s.
+    fn ship(&self, w: &mut PlanWriter) -> Result<()>;
+
+    /// Gives up the nodes that it holds beside its parents, so that they are dropped in a loop too.
+    fn release(&mut self, _bin: &mut Vec<Arc<Node>>) {}
+
+    /// Says whether the node's partitions are its parents' partitions, one behind the other, and nothing else.
+    fn is_plain_union(&self) -> bool {
+        false
+    }
+
+    /// Says whether each partition is its parents' partitions of the same number, one behind the other.
+    fn is_aligned_union(&self) -> bool {
+        false
+    }
+}
+
+/// How a partition is to be read: the next step down the lineage.
+pub enum Opened<'a> {
+    /// It reads by itself.
+    Source(Box<dyn Source>),
+    /// It is a partition of another node, chunk by chunk through an operator.
+    Through {
+        /// The other node.
+        node: &'a Arc<Node>,
+        /// The partition of it.
+        partition: usize,
+        /// What is done to each chunk.
+        operator: Box<dyn Operator>,
+    },
+    /// It is a partition of another node as it is.
+    Forward {
+        /// The other node.
+        node: &'a Arc<Node>,
+        /// The partition of it.
+        partition: usize,
+    },
+    /// It reads a partition of another node as a whole, at its own pace.
+    Wrap {
+        /// The other node.
+        node: &'a Arc<Node>,
+        /// The partition of it.
+        partition: usize,
+        /// Makes the reader.
+        wrap: WrapSource<'a>,
+    },
+}
+
+/// Makes a source around an opened pipeline.
+pub type WrapSource<'a> = Box<dyn FnOnce(Pipeline) -> Result<Box<dyn Source>> + 'a>;
+
+impl fmt::Debug for Opened<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Opened::Source(_) => "Source",
+            Opened::Through { .. } => "Through",
+            Opened::Forward { .. } => "Forward",
+            Opened::Wrap { .. } => "Wrap",
+        })
+    }
+}
+
+/// Returns a narrow parent.
+pub(crate) fn narrow(parents: &[Dependency], index: usize) -> Result<&Arc<Node>> {
+    match parents.get(index) {
+        Some(Dependency::Narrow(node)) => Ok(node),
+        _ => Err(crate::bug!("a node asks for a narrow parent that it does not have")),
+    }
+}
+
+/// One operation of a lineage.
+pub struct Node {
+    id: RddId,
+    site: CallSite,
+    item: TypeId,
+    item_name: &'static str,
+    parents: Vec<Dependency>,
+    partitions: usize,
+    partitioner: Option<Partitioner>,
+    compute: Box<dyn Compute>,
+    is_persisted: AtomicBool,
+    persisted: Mutex<Option<Arc<Persisted>>>,
+}
+
+/// What a node is made of, by name.
+pub(crate) struct NodeParts<C> {
+    pub(crate) site: CallSite,
+    pub(crate) parents: Vec<Dependency>,
+    pub(crate) partitions: usize,
+    pub(crate) partitioner: Option<Partitioner>,
+    pub(crate) compute: C,
+}
+
+impl Node {
+    pub(crate) fn new<T: 'static>(parts: NodeParts<impl Compute>) -> Arc<Node> {
+        let NodeParts { site, parents, partitions, partitioner, compute } = parts;
+        Arc::new(Node {
+            id: RddId(next_id()),
+            site,
+            item: TypeId::of::<T>(),
+            item_name: std::any::type_name::<T>(),
+            parents,
+            partitions,
+            partitioner,
+            compute: Box::new(compute),
+            is_persisted: AtomicBool::new(false),
+            persisted: Mutex::new(None),
+        })
+    }
+
+    /// A node without anything, to put in the place of one that is taken away.
+    fn nothing() -> Arc<Node> {
+        static NOTHING: std::sync::OnceLock<Arc<Node>> = std::sync::OnceLock::new();
+        Arc::clone(NOTHING.get_or_init(|| {
+            Node::new::<()>(NodeParts {
+                site: CallSite::here("nothing"),
+                parents: Vec::new(),
+                partitions: 0,
+                partitioner: None,
+                compute: Nothing,
+            })
+        }))
+    }
+
+    /// Returns the id.
+    pub fn id(&self) -> RddId {
+        self.id
+    }
+
+    /// Returns the operation and the line that made it.
+    pub fn site(&self) -> CallSite {
+        self.site
+    }
+
+    /// Returns the number of partitions.
+    pub fn num_partitions(&self) -> usize {
+        self.partitions
+    }
+
+    /// Returns what the node is made from.
+    pub fn dependencies(&self) -> &[Dependency] {
+        &self.parents
+    }
+
+    /// Returns the partitioner that placed the keys, if one did.
+    pub fn partitioner(&self) -> Option<&Partitioner> {
+        self.partitioner.as_ref()
+    }
+
+    /// Says whether the elements are of type `T`.
+    pub fn holds<T: 'static>(&self) -> bool {
+        self.item == TypeId::of::<T>()
+    }
+
+    pub(crate) fn item_name(&self) -> &'static str {
+        self.item_name
+    }
+
+    pub(crate) fn is_persisted(&self) -> bool {
+        self.is_persisted.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn persisted(&self) -> Option<Arc<Persisted>> {
+        if self.is_persisted() { lock(&self.persisted).clone() } else { None }
+    }
+
+    /// Sets or clears how partitions are kept; returns what was set before.
+    pub(crate) fn set_persisted(&self, persisted: Option<Arc<Persisted>>) -> Option<Arc<Persisted>> {
+        let mut slot = lock(&self.persisted);
+        self.is_persisted.store(persisted.is_some(), Ordering::Release);
+        std::mem::replace(&mut *slot, persisted)
+    }
+
+    pub(crate) fn is_plain_union(&self) -> bool {
+        self.compute.is_plain_union()
+    }
+
+    pub(crate) fn is_aligned_union(&self) -> bool {
+        self.compute.is_aligned_union()
+    }
+
+    pub(crate) fn open<'a>(&'a self, p: usize, task: &TaskContext) -> Result<Opened<'a>> {
+        self.compute.open(p, &self.parents, task).map_err(|e| e.at(self.site))
+    }
+
+    fn empty_into(&mut self, bin: &mut Vec<Arc<Node>>) {
+        for dependency in self.parents.drain(..) {
+            match dependency {
+                Dependency::Narrow(node) => bin.push(node),
+                Dependency::Shuffle(shuffle) => {
+                    if let Some(mut shuffle) = Arc::into_inner(shuffle) {
+                        bin.push(std::mem::replace(&mut shuffle.parent, Node::nothing()));
+                    }
+                }
+                Dependency::Cut => {}
+            }
+        }
+        self.compute.release(bin);
+    }
+}
+
+struct Nothing;
+
+impl Compute for Nothing {
+    fn open<'a>(&'a self, _: usize, _: &'a [Dependency], _: &TaskContext) -> Result<Opened<'a>> {
+        Err(crate::bug!("a node without anything was opened"))
+    }
+
+    fn ship(&self, _: &mut PlanWriter) -> Result<()> {
+        Err(crate::bug!("a node without anything was shipped"))
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "({}) {} of {} [{}]", self.partitions, self.site, self.item_name, self.id)
+    }
+}
+
+/// Drops nodes and all that only they hold, in a loop.
+fn drop_all(mut bin: Vec<Arc<Node>>) {
+    while let Some(node) = bin.pop() {
+        if let Some(mut node) = Arc::into_inner(node) {
+            node.empty_into(&mut bin);
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(persisted) = lock(&self.persisted).take() {
+            persisted.remove_blocks(self.id, self.partitions);
+        }
+        if !self.parents.is_empty() {
+            let mut bin = Vec::new();
+            self.empty_into(&mut bin);
+            drop_all(bin);
+        }
+    }
+}
+
+/// Writes the lineage of one stage: each node once, parents first, cut at its shuffles.
+pub(crate) fn ship(top: &Arc<Node>, w: &mut PlanWriter) -> Result<()> {
+    enum Visit<'a> {
+        Enter(&'a Node),
+        Leave(&'a Node),
+    }
+    let mut order: Vec<&Node> = Vec::new();
+    let mut index: HashMap<RddId, Option<u32>, std::hash::BuildHasherDefault<std::hash::DefaultHasher>> =
+        HashMap::default();
+    let mut stack = vec![Visit::Enter(top)];
+    while let Some(visit) = stack.pop() {
+        match visit {
+            Visit::Enter(node) => {
+                if index.contains_key(&node.id) {
+                    continue;
+                }
+                index.insert(node.id, None);
+                stack.push(Visit::Leave(node));
+                for dependency in node.parents.iter().rev() {
+                    if let Dependency::Narrow(parent) = dependency {
+                        stack.push(Visit::Enter(parent));
+                    }
+                }
+            }
+            Visit::Leave(node) => {
+                index.insert(node.id, Some(order.len() as u32));
+                order.push(node);
+            }
+        }
+    }
+    w.value(&(order.len() as u32))?;
+    for node in order {
+        let parents: Vec<Option<u32>> = node
+            .parents
+            .iter()
+            .map(|dependency| match dependency {
+                Dependency::Narrow(parent) => index.get(&parent.id).copied().flatten(),
+                Dependency::Shuffle(_) | Dependency::Cut => None,
+            })
+            .collect();
+        let persisted = node.persisted();
+        w.value(&(node.id, node.site.op(), node.site.file(), node.site.line()))?;
+        w.value(&(node.partitions as u64, parents, persisted.is_some()))?;
+        if let Some(persisted) = persisted {
+            persisted.ship(w)?;
+        }
+        node.compute.ship(w)?;
+    }
+    Ok(())
+}
+
+/// Reads what [`ship`] wrote and returns the top node.
+pub(crate) fn unship(r: &mut PlanReader<'_>) -> Result<Arc<Node>> {
+    let broken = || Error::new(ErrorKind::Data, "a plan's lineage does not hang together");
+    let count: u32 = r.value()?;
+    for _ in 0..count {
+        let id: RddId = r.value()?;
+        let site = r.site()?;
+        let (partitions, parents, is_persisted): (u64, Vec<Option<u32>>, bool) = r.value()?;
+        let parents = parents
+            .into_iter()
+            .map(|parent| match parent {
+                None => Ok(Dependency::Cut),
+                Some(index) => {
+                    r.nodes.get(index as usize).map(|n| Dependency::Narrow(Arc::clone(n))).ok_or_else(broken)
+                }
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let persisted = if is_persisted { Some(Arc::new(Persisted::unship(r)?)) } else { None };
+        let compute = r.rebuilt::<Box<dyn Compute>>()?;
+        r.nodes.push(Arc::new(Node {
+            id,
+            site,
+            item: TypeId::of::<()>(),
+            item_name: "an element that travelled",
+            parents,
+            partitions: partitions as usize,
+            partitioner: None,
+            compute,
+            is_persisted: AtomicBool::new(persisted.is_some()),
+            persisted: Mutex::new(persisted),
+        }));
+    }
+    r.nodes.pop().ok_or_else(broken)
+}

@@ -1,0 +1,476 @@
+//! Where Rdds begin: values of the program, kept blocks, text files, object files, and errors kept for later.
+
+use std::fs;
+use std::io::{Read, Seek, SeekFrom};
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Rdd;
+use super::lineage::{Compute, Dependency, Node, NodeParts, Opened};
+use super::output::OBJECT_MAGIC;
+use super::pipeline::{CHUNK, PartitionReader};
+use super::reader::{OwnedReader, SharedReader};
+use crate::codec;
+use crate::context::Context;
+use crate::data::{Data, ExchangeData};
+use crate::error::{CallSite, Error, ErrorKind, Result};
+use crate::plan::TaskContext;
+use crate::plan::ship::{PlanReader, PlanWriter};
+use crate::storage::{BlockId, StorageLevel};
+use crate::text::{Lines, Text, TextBlock};
+
+fn source<T: 'static>(context: &Context, compute: impl Compute, partitions: usize, site: CallSite) -> Rdd<T> {
+    Rdd::from_node(
+        Node::new::<T>(NodeParts { site, parents: Vec::new(), partitions, partitioner: None, compute }),
+        context,
+    )
+}
+
+// --------------------------------------------------------------------------------------- values of the program
+
+/// Values that the program gave, a vector a partition.
+pub(crate) struct Values<T> {
+    partitions: Vec<Arc<Vec<T>>>,
+}
+
+pub(crate) fn values<T: ExchangeData>(context: &Context, partitions: Vec<Vec<T>>, site: CallSite) -> Rdd<T> {
+    let count = partitions.len();
+    source(context, Values { partitions: partitions.into_iter().map(Arc::new).collect() }, count, site)
+}
+
+/// Cuts values into `n` partitions, the i-th from `i·len/n` to `(i+1)·len/n` (CX02).
+pub(crate) fn slices<T>(mut values: Vec<T>, n: usize) -> Vec<Vec<T>> {
+    let (n, len) = (n.max(1), values.len());
+    let mut parts: Vec<Vec<T>> = (1..n).rev().map(|i| values.split_off(i * len / n)).collect();
+    parts.push(values);
+    parts.reverse();
+    parts
+}
+
+impl<T: ExchangeData> Compute for Values<T> {
+    fn open<'a>(&'a self, p: usize, _: &'a [Dependency], _: &TaskContext) -> Result<Opened<'a>> {
+        let Some(values) = self.partitions.get(p) else {
+            return Err(crate::bug!("there is no partition {p} of the given values"));
+        };
+        Ok(Opened::Source(Box::new(SharedReader::new(Arc::clone(values)))))
+    }
+
+    fn ship(&self, w: &mut PlanWriter) -> Result<()> {
+        w.code(|r| {
+            let compute: Box<dyn Compute> = Box::new(Values::<T> { partitions: r.value()? });
+            Ok(Box::new(compute))
+        });
+        w.value(&self.partitions)
+    }
+}
+
+// ------------------------------------------------------------------------------------------------ kept blocks
+
+/// Blocks that are kept in the block store, one a partition.
+pub(crate) struct Blocks<T> {
+    ids: Vec<BlockId>,
+    of: PhantomData<fn() -> T>,
+}
+
+/// Makes an Rdd of blocks that are kept in the block store, one a partition.
+pub(crate) fn blocks<T: ExchangeData>(context: &Context, ids: Vec<BlockId>, site: CallSite) -> Rdd<T> {
+    let count = ids.len();
+    source(context, Blocks::<T> { ids, of: PhantomData }, count, site)
+}
+
+impl<T: ExchangeData> Compute for Blocks<T> {
+    fn open<'a>(&'a self, p: usize, _: &'a [Dependency], task: &TaskContext) -> Result<Opened<'a>> {
+        let Some(id) = self.ids.get(p) else {
+            return Err(crate::bug!("there is no partition {p} of the kept blocks"));
+        };
+        let Some(block) = task.env().blocks.get(*id)? else {
+            return Err(Error::new(
+                ErrorKind::Data,
+                format!("could not compute split, block {id} not found: it was lost, and nothing can make it again"),
+            ));
+        };
+        Ok(Opened::Source(Box::new(SharedReader::new(block.values::<T>()?))))
+    }
+
+    fn ship(&self, w: &mut PlanWriter) -> Result<()> {
+        w.code(|r| {
+            let compute: Box<dyn Compute> = Box::new(Blocks::<T> { ids: r.value()?, of: PhantomData });
+            Ok(Box::new(compute))
+        });
+        w.value(&self.ids)
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------ errors
+
+/// An error that is reported when the Rdd is first used.
+struct Failed(Error);
+
+impl<T: Data> Rdd<T> {
+    /// Makes an Rdd that fails with `error` when it is used.
+    pub(crate) fn failed(error: Error, context: &Context) -> Rdd<T> {
+        let site = error.site().unwrap_or_else(|| CallSite::here("failed"));
+        source(context, Failed(error), 1, site)
+    }
+}
+
+impl Compute for Failed {
+    fn open<'a>(&'a self, _: usize, _: &'a [Dependency], _: &TaskContext) -> Result<Opened<'a>> {
+        Err(self.0.clone())
+    }
+
+    fn ship(&self, _: &mut PlanWriter) -> Result<()> {
+        Err(self.0.clone())
+    }
+}
+
+// -------------------------------------------------------------------------------------------------- text files
+
+/// How much of a file is read at a time. Lines share the block they came with.
+const READ: usize = 1 << 20;
+
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+struct FilePart {
+    path: PathBuf,
+    start: u64,
+    end: u64,
+}
+
+struct TextParts {
+    parts: Vec<FilePart>,
+}
+
+/// Makes an Rdd of the lines of files, in at least `partitions` parts if they are long enough.
+pub(crate) fn text_files(context: &Context, paths: &[PathBuf], partitions: usize, site: CallSite) -> Rdd<Text> {
+    match file_parts(paths, partitions) {
+        Ok(parts) => {
+            let count = parts.len();
+            source(context, TextParts { parts }, count, site)
+        }
+        Err(error) => Rdd::failed(error.at(site), context),
+    }
+}
+
+fn file_parts(paths: &[PathBuf], partitions: usize) -> Result<Vec<FilePart>> {
+    let mut files = Vec::new();
+    for path in paths {
+        list_files(path, &mut files)?;
+    }
+    let total: u64 = files.iter().map(|(_, len)| len).sum();
+    let step = total.div_ceil(partitions.max(1) as u64).max(1);
+    let mut parts = Vec::new();
+    for (path, len) in files {
+        let count = len.div_ceil(step).max(1);
+        let cut = |i: u64| i * len / count;
+        parts.extend((0..count).map(|i| FilePart { path: path.clone(), start: cut(i), end: cut(i + 1) }));
+    }
+    Ok(parts)
+}
+
+/// Lists a file, or the files right inside a folder in the order of their names, without those that are hidden.
+fn list_files(path: &Path, files: &mut Vec<(PathBuf, u64)>) -> Result<()> {
+    let failed = |e: std::io::Error| {
+        let kind = if e.kind() == std::io::ErrorKind::NotFound { ErrorKind::Config } else { ErrorKind::Unavailable };
+        Error::io(kind, format!("input path {} cannot be read", path.display()), e)
+    };
+    let about = fs::metadata(path).map_err(failed)?;
+    if !about.is_dir() {
+        files.push((path.to_path_buf(), about.len()));
+        return Ok(());
+    }
+    let mut inside = Vec::new();
+    for entry in fs::read_dir(path).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name();
+        let hidden = name.to_string_lossy().starts_with(['.', '_']);
+        if hidden {
+            continue;
+        }
+        let about = fs::metadata(entry.path()).map_err(failed)?;
+        if !about.is_dir() {
+            inside.push((entry.path(), about.len()));
+        }
+    }
+    inside.sort();
+    files.extend(inside);
+    Ok(())
+}
+
+impl Compute for TextParts {
+    fn open<'a>(&'a self, p: usize, _: &'a [Dependency], _: &TaskContext) -> Result<Opened<'a>> {
+        let Some(part) = self.parts.get(p) else {
+            return Err(crate::bug!("there is no partition {p} of the text files"));
+        };
+        Ok(Opened::Source(Box::new(LinesReader::open(part)?)))
+    }
+
+    fn ship(&self, w: &mut PlanWriter) -> Result<()> {
+        w.code(|r| {
+            let compute: Box<dyn Compute> = Box::new(TextParts { parts: r.value()? });
+            Ok(Box::new(compute))
+        });
+        w.value(&self.parts)
+    }
+}
+
+/// Reads the lines that begin inside a part of a file, a block at a time.
+struct LinesReader {
+    part: FilePart,
+    file: fs::File,
+    /// Where the next byte that is read stands in the file.
+    at: u64,
+    /// Bytes of a line that was cut by the end of a block.
+    rest: Vec<u8>,
+    lines: Option<Lines>,
+    ended: bool,
+}
+
+impl LinesReader {
+    fn open(part: &FilePart) -> Result<LinesReader> {
+        let failed =
+            |e| Error::io(ErrorKind::Unavailable, format!("file {} cannot be read", part.path.display()), e);
+        let mut file = fs::File::open(&part.path).map_err(failed)?;
+        let mut reader = LinesReader {
+            // A line belongs to the part in which it begins: skip the end of one that began before.
+            at: part.start.saturating_sub(1),
+            part: part.clone(),
+            rest: Vec::new(),
+            lines: None,
+            ended: part.start == part.end,
+            file: {
+                if part.start > 0 {
+                    file.seek(SeekFrom::Start(part.start - 1)).map_err(failed)?;
+                }
+                file
+            },
+        };
+        if part.start > 0 && !reader.ended {
+            reader.skip_line()?;
+        }
+        Ok(reader)
+    }
+
+    fn fill(&mut self, want: usize) -> Result<usize> {
+        let got = (&mut self.file).take(want as u64).read_to_end(&mut self.rest).map_err(|e| self.failed(e))?;
+        self.at += got as u64;
+        Ok(got)
+    }
+
+    fn failed(&self, error: std::io::Error) -> Error {
+        Error::io(ErrorKind::Unavailable, format!("file {} cannot be read", self.part.path.display()), error)
+    }
+
+    fn skip_line(&mut self) -> Result<()> {
+        loop {
+            let got = self.fill(READ.min(1 << 16))?;
+            if let Some(end) = memchr::memchr(b'\n', &self.rest) {
+                if self.at - (self.rest.len() - end) as u64 + 1 >= self.part.end {
+                    self.ended = true;
+                }
+                // Back to where the next line begins: what was read too much may belong to the next part.
+                self.at -= (self.rest.len() - end) as u64 - 1;
+                self.file.seek(SeekFrom::Start(self.at)).map_err(|e| self.failed(e))?;
+                self.rest.clear();
+                return Ok(());
+            }
+            self.rest.clear();
+            if got == 0 || self.at >= self.part.end {
+                self.ended = true;
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads the next block of whole lines.
+    fn next_lines(&mut self) -> Result<Option<Lines>> {
+        while !self.ended {
+            // Up to the end of the part, and from there only as far as the line goes. What has been read before has
+            // no end of a line in it.
+            let (left, before) = (self.part.end.saturating_sub(self.at), self.rest.len());
+            let want = if left > 0 { left.min(READ as u64) as usize } else { before.clamp(4096, READ) };
+            let got = self.fill(want)?;
+            let whole = if got == 0 {
+                self.ended = true;
+                self.rest.len()
+            } else if self.at >= self.part.end {
+                // The line that holds the part's last byte is the last one.
+                let last_byte = self.rest.len() - (self.at - self.part.end) as usize;
+                let from = last_byte.saturating_sub(1).max(before);
+                match memchr::memchr(b'\n', &self.rest[from..]) {
+                    Some(end) => {
+                        self.ended = true;
+                        from + end + 1
+                    }
+                    None => 0,
+                }
+            } else {
+                memchr::memrchr(b'\n', &self.rest[before..]).map_or(0, |end| before + end + 1)
+            };
+            if whole == 0 {
+                continue;
+            }
+            let tail = if self.ended { Vec::new() } else { self.rest[whole..].to_vec() };
+            let mut block = std::mem::replace(&mut self.rest, tail);
+            block.truncate(whole);
+            return Ok(Some(TextBlock::from_bytes(block).lines()));
+        }
+        Ok(None)
+    }
+}
+
+impl PartitionReader for LinesReader {
+    type Item = Text;
+
+    fn read_chunk(&mut self, out: &mut Vec<Text>) -> Result<bool> {
+        let before = out.len();
+        loop {
+            if let Some(lines) = &mut self.lines {
+                out.extend(lines.take(CHUNK));
+                if out.len() > before {
+                    return Ok(true);
+                }
+            }
+            self.lines = self.next_lines()?;
+            if self.lines.is_none() {
+                return Ok(false);
+            }
+        }
+    }
+}
+
+// ------------------------------------------------------------------------------------------------ object files
+
+struct ObjectParts<T> {
+    files: Vec<PathBuf>,
+    of: PhantomData<fn() -> T>,
+}
+
+/// Makes an Rdd of what `save_as_object_file` wrote, a partition a file.
+pub(crate) fn object_files<T: ExchangeData>(context: &Context, path: &Path, site: CallSite) -> Rdd<T> {
+    let mut files = Vec::new();
+    match list_files(path, &mut files) {
+        Ok(()) => {
+            let files: Vec<_> = files.into_iter().map(|(path, _)| path).collect();
+            let count = files.len();
+            source(context, ObjectParts::<T> { files, of: PhantomData }, count, site)
+        }
+        Err(error) => Rdd::failed(error.at(site), context),
+    }
+}
+
+impl<T: ExchangeData> Compute for ObjectParts<T> {
+    fn open<'a>(&'a self, p: usize, _: &'a [Dependency], _: &TaskContext) -> Result<Opened<'a>> {
+        let Some(path) = self.files.get(p) else {
+            return Err(crate::bug!("there is no partition {p} of the object files"));
+        };
+        let bytes = fs::read(path).map_err(|e| {
+            Error::io(ErrorKind::Unavailable, format!("file {} cannot be read", path.display()), e)
+        })?;
+        let broken = |why: &str| Error::new(ErrorKind::Data, format!("file {} {why}", path.display()));
+        let mut rest = bytes.strip_prefix(OBJECT_MAGIC).ok_or_else(|| broken("is no file of objects"))?;
+        let mut all: Vec<T> = Vec::new();
+        while let Some((len, after)) = rest.split_first_chunk::<8>() {
+            let len = usize::try_from(u64::from_le_bytes(*len)).unwrap_or(usize::MAX);
+            let chunk = after.get(..len).ok_or_else(|| broken("ends in the middle of a chunk"))?;
+            all.extend(codec::decode::<Vec<T>>(chunk).map_err(|e| broken(&format!("is not what was expected: {e}")))?);
+            rest = &after[len..];
+        }
+        if !rest.is_empty() {
+            return Err(broken("ends in the middle of a chunk"));
+        }
+        Ok(Opened::Source(Box::new(OwnedReader::new(all.into_iter()))))
+    }
+
+    fn ship(&self, w: &mut PlanWriter) -> Result<()> {
+        w.code(|r: &mut PlanReader<'_>| {
+            let compute: Box<dyn Compute> = Box::new(ObjectParts::<T> { files: r.value()?, of: PhantomData });
+            Ok(Box::new(compute))
+        });
+        w.value(&self.files)
+    }
+}
+
+// --------------------------------------------------------------------------------------------- binary records
+
+struct BinaryRecords {
+    files: Vec<PathBuf>,
+    length: usize,
+}
+
+/// Makes an Rdd of files cut into records of `length` bytes, a partition a file.
+pub(crate) fn binary_records(context: &Context, paths: &[PathBuf], length: usize, site: CallSite) -> Rdd<Vec<u8>> {
+    if length == 0 {
+        return Rdd::failed(Error::new(ErrorKind::Config, "a record's length must be at least 1").at(site), context);
+    }
+    let mut files = Vec::new();
+    for path in paths {
+        if let Err(error) = list_files(path, &mut files) {
+            return Rdd::failed(error.at(site), context);
+        }
+    }
+    let files: Vec<_> = files.into_iter().map(|(path, _)| path).collect();
+    let count = files.len();
+    source(context, BinaryRecords { files, length }, count, site)
+}
+
+impl Compute for BinaryRecords {
+    fn open<'a>(&'a self, p: usize, _: &'a [Dependency], _: &TaskContext) -> Result<Opened<'a>> {
+        let Some(path) = self.files.get(p) else {
+            return Err(crate::bug!("there is no partition {p} of the binary files"));
+        };
+        let bytes = fs::read(path).map_err(|e| {
+            Error::io(ErrorKind::Unavailable, format!("file {} cannot be read", path.display()), e)
+        })?;
+        if bytes.len() % self.length != 0 {
+            return Err(Error::new(
+                ErrorKind::Data,
+                format!(
+                    "file {} has {} bytes, which are not whole records of {}",
+                    path.display(),
+                    bytes.len(),
+                    self.length
+                ),
+            ));
+        }
+        let length = self.length;
+        let records = (0..bytes.len() / length).map(move |i| bytes[i * length..(i + 1) * length].to_vec());
+        Ok(Opened::Source(Box::new(OwnedReader::new(records))))
+    }
+
+    fn ship(&self, w: &mut PlanWriter) -> Result<()> {
+        w.code(|r| {
+            let (files, length) = r.value()?;
+            let compute: Box<dyn Compute> = Box::new(BinaryRecords { files, length });
+            Ok(Box::new(compute))
+        });
+        w.value(&(&self.files, self.length))
+    }
+}
+
+impl<T: ExchangeData> Rdd<T> {
+    /// Keeps partitions after they were first computed, as `level` says.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use millstream_core::StorageLevel;
+    /// # let context = millstream_core::Context::new("local[2]", "doc")?;
+    /// let kept = context.parallelize(vec![1, 2, 3], 2).map(|x: i32| x + 1).persist(StorageLevel::MEMORY_AND_DISK_SER);
+    /// assert_eq!(kept.count()?, kept.count()?); // the second job reads what the first one kept
+    /// # Ok::<(), millstream_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A level that differs from one set before is reported by the first job, as kind `Config`:
+    /// [`unpersist`](Rdd::unpersist) first.
+    ///
+    /// # Spark
+    ///
+    /// `RDD.persist`, RD28.
+    #[track_caller]
+    pub fn persist(&self, level: StorageLevel) -> Rdd<T> {
+        self.persist_as(super::persisted::Persisted::exchange::<T>(level, Arc::clone(self.context().env())), "persist")
+    }
+}

@@ -1,0 +1,71 @@
+//! Spark Streaming, made again in Rust, and better.
+//!
+//! A streaming program is made of ordinary closures over typed streams. Every interval a batch of what arrived is run
+//! through them, on all cores.
+//!
+//! ```no_run
+//! use millstream::prelude::*;
+//!
+//! fn main() -> Result<()> {
+//!     let ssc = StreamingContext::new("local[2]", "word count", secs(1))?;
+//!
+//!     let counts = ssc
+//!         .socket_text_stream("localhost", 9999)
+//!         .flat_map(|line| line.split(' '))
+//!         .map(|word| (word, 1u64))
+//!         .reduce_by_key(|a, b| a + b);
+//!     counts.print();
+//!
+//!     ssc.start()?;
+//!     ssc.await_termination()
+//! }
+//! ```
+//!
+//! # A map of the types
+//!
+//! | type | what it is |
+//! |---|---|
+//! | [`StreamingContext`] | the program: its inputs, its graph, its life |
+//! | [`DStream<T>`](DStream) | a stream: for each batch one Rdd |
+//! | [`Rdd<T>`](Rdd) | a lazy, typed, partitioned collection |
+//! | [`Context`] | the engine under both; it can be used alone, for batch programs |
+//! | [`Text`] | a string that is cheap to cut and to compare |
+//! | [`InputSource`], [`Receiver`] | where streams begin, for sources of one's own |
+//! | [`StreamingListener`] | is told what happens |
+//! | `testkit` | tables of batches under a manual clock (feature `testkit`) |
+//!
+//! A word that Spark has is the same word here, in snake case: `reduce_by_key`, `foreach_rdd`, `await_termination`. What
+//! differs is in `docs/parity.md`.
+//!
+//! # What it does not do, yet
+//!
+//! Windows, state, checkpoints, a cluster, Kafka and SQL are on their way. It runs on the threads of one process.
+
+pub use millstream_core as core;
+pub use millstream_streaming as streaming;
+#[cfg(feature = "testkit")]
+pub use millstream_testkit as testkit;
+
+pub use millstream_core::{
+    CallSite, Context, Data, Error, ErrorKind, ExchangeData, Key, PartitionIter, Partitioner, Rdd, Result,
+    StorageLevel, TaskContext, Text, TextBlock, Time, capture, capture_ref, capture2, millis, mins, secs,
+};
+pub use millstream_streaming::{
+    BatchInfo, BatchKey, Conf, DStream, FileFilter, InputContext, InputInfo, InputSource, Interval, OnFailure,
+    OutputBatch, OutputOperationInfo, Rate, RddQueue, Receiver, ReceiverInfo, State, Stop, Store, StreamingConf,
+    StreamingContext, StreamingListener, WhenEmpty,
+};
+
+/// What most programs need: `use millstream::prelude::*;`.
+pub mod prelude {
+    pub use crate::{
+        Conf, Context, DStream, Error, ErrorKind, Partitioner, Rdd, RddQueue, Receiver, Result, StorageLevel, Stop,
+        Store, StreamingConf, StreamingContext, StreamingListener, Text, Time, capture, capture_ref, capture2, millis,
+        mins, secs,
+    };
+}
+
+/// The README's programs compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

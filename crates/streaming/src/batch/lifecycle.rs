@@ -1,0 +1,375 @@
+//! One batch from due to forgotten, and the end of all batches. Pure: events in, actions out.
+//!
+//! ```text
+//! due → allocate → plan → run → (checkpoint) → commit → forget
+//! ```
+//!
+//! Batches are due, and are committed, in the order of their times.
+
+use std::collections::BTreeMap;
+
+use millstream_core::Time;
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// The clock reached the time of a batch.
+    Due(Time),
+    /// The batch has been allocated and planned, and has so many jobs.
+    Planned { at: Time, jobs: usize },
+    /// The batch could not be allocated or planned.
+    PlanFailed(Time),
+    /// All jobs of the batch have ended; whether all ended well.
+    JobsEnded { at: Time, ok: bool },
+    /// The snapshot of the batch is durable.
+    Checkpointed(Time),
+    /// Somebody wants an end.
+    StopAsked { graceful: bool },
+    /// All inputs have stopped; whether they left something for one more batch.
+    InputsStopped { left: bool },
+    /// A graceful stop has waited long enough.
+    WaitedEnough,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Decide what belongs to the batch, and plan its jobs. Answered by `Planned` or `PlanFailed`.
+    Plan(Time),
+    /// Hand the batch's jobs to the threads that run them. Answered by `JobsEnded`.
+    Run(Time),
+    /// Write a snapshot. Answered by `Checkpointed`.
+    Checkpoint(Time),
+    /// Tell the inputs that the batch is done.
+    Commit(Time),
+    /// Let go of what is out of reach behind the batch.
+    Forget(Time),
+    /// Stop the inputs. Answered by `InputsStopped`.
+    StopInputs,
+    /// Make one more batch now, of what the inputs left.
+    LastBatch,
+    /// Give up the jobs that have not ended.
+    Abandon,
+    /// End.
+    Halt,
+}
+
+/// What the life of a batch depends on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rules {
+    /// Whether a snapshot is written before a batch is committed.
+    pub(crate) checkpoint: bool,
+    /// Whether a failed batch stops the context.
+    pub(crate) stop_on_failure: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Planning,
+    Running,
+    Checkpointing,
+    /// Done, but an earlier batch is not.
+    Done,
+    /// Its jobs failed: it stays uncommitted.
+    Failed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    No,
+    StoppingInputs,
+    Draining,
+    Halted,
+}
+
+/// Where all batches are.
+#[derive(Debug)]
+pub(crate) struct Lifecycle {
+    rules: Rules,
+    batches: BTreeMap<Time, Phase>,
+    ending: Ending,
+}
+
+impl Lifecycle {
+    pub(crate) fn new(rules: Rules) -> Lifecycle {
+        Lifecycle { rules, batches: BTreeMap::new(), ending: Ending::No }
+    }
+
+    /// Says whether batches may still become due.
+    pub(crate) fn takes_batches(&self) -> bool {
+        self.ending == Ending::No
+    }
+
+    /// Says whether a graceful stop is under way.
+    pub(crate) fn is_graceful(&self) -> bool {
+        matches!(self.ending, Ending::StoppingInputs | Ending::Draining)
+    }
+
+    /// Returns how many batches have begun and have not been committed, without those that failed.
+    pub(crate) fn unfinished(&self) -> usize {
+        self.batches.values().filter(|phase| **phase != Phase::Failed).count()
+    }
+
+    /// Answers what happened with what to do, in order.
+    pub(crate) fn on(&mut self, event: Event) -> Vec<Action> {
+        if self.ending == Ending::Halted {
+            return Vec::new();
+        }
+        match event {
+            Event::Due(at) => {
+                if self.batches.contains_key(&at) || !matches!(self.ending, Ending::No | Ending::Draining) {
+                    return Vec::new();
+                }
+                self.batches.insert(at, Phase::Planning);
+                vec![Action::Plan(at)]
+            }
+            Event::Planned { at, jobs: 0 } => self.ended(at),
+            Event::Planned { at, .. } => {
+                self.batches.insert(at, Phase::Running);
+                vec![Action::Run(at)]
+            }
+            Event::PlanFailed(at) | Event::JobsEnded { at, ok: false } => {
+                self.batches.insert(at, Phase::Failed);
+                if self.rules.stop_on_failure {
+                    return self.halt();
+                }
+                self.drained()
+            }
+            Event::JobsEnded { at, ok: true } if self.rules.checkpoint => {
+                self.batches.insert(at, Phase::Checkpointing);
+                vec![Action::Checkpoint(at)]
+            }
+            Event::JobsEnded { at, ok: true } | Event::Checkpointed(at) => self.ended(at),
+            Event::StopAsked { graceful: true } => {
+                if self.ending != Ending::No {
+                    return Vec::new();
+                }
+                self.ending = Ending::StoppingInputs;
+                vec![Action::StopInputs]
+            }
+            Event::InputsStopped { left } => {
+                if self.ending != Ending::StoppingInputs {
+                    return Vec::new();
+                }
+                self.ending = Ending::Draining;
+                if left { vec![Action::LastBatch] } else { self.drained() }
+            }
+            Event::StopAsked { graceful: false } | Event::WaitedEnough => self.halt(),
+        }
+    }
+
+    /// The batch is done: commit it, and those that waited for it.
+    fn ended(&mut self, at: Time) -> Vec<Action> {
+        self.batches.insert(at, Phase::Done);
+        let mut actions = Vec::new();
+        loop {
+            let next = self.batches.iter().find(|(_, phase)| **phase != Phase::Failed);
+            let Some((&first, Phase::Done)) = next else { break };
+            self.batches.remove(&first);
+            actions.extend([Action::Commit(first), Action::Forget(first)]);
+        }
+        actions.extend(self.drained());
+        actions
+    }
+
+    /// Ends, if a graceful stop waits for nothing more.
+    fn drained(&mut self) -> Vec<Action> {
+        if self.ending == Ending::Draining && self.unfinished() == 0 {
+            self.ending = Ending::Halted;
+            return vec![Action::Halt];
+        }
+        Vec::new()
+    }
+
+    fn halt(&mut self) -> Vec<Action> {
+        let stop_inputs = matches!(self.ending, Ending::No);
+        self.ending = Ending::Halted;
+        let mut actions = vec![Action::Abandon];
+        if stop_inputs {
+            actions.push(Action::StopInputs);
+        }
+        actions.push(Action::Halt);
+        actions
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Action as A;
+    use super::Event as E;
+    use super::*;
+
+    fn t(s: i64) -> Time {
+        Time::from_millis(s * 1000)
+    }
+
+    /// Feeds events and checks what each is answered with.
+    fn table(rules: Rules, rows: &[(E, &[A])]) -> Lifecycle {
+        let mut life = Lifecycle::new(rules);
+        for (n, (event, want)) in rows.iter().enumerate() {
+            assert_eq!(life.on(*event), *want, "row {n}: {event:?}");
+        }
+        life
+    }
+
+    const PLAIN: Rules = Rules { checkpoint: false, stop_on_failure: false };
+
+    #[test]
+    fn a_batch_is_planned_run_committed_and_forgotten() {
+        let life = table(
+            PLAIN,
+            &[
+                (E::Due(t(1)), &[A::Plan(t(1))]),
+                (E::Planned { at: t(1), jobs: 2 }, &[A::Run(t(1))]),
+                (E::JobsEnded { at: t(1), ok: true }, &[A::Commit(t(1)), A::Forget(t(1))]),
+            ],
+        );
+        assert_eq!(life.unfinished(), 0);
+    }
+
+    #[test]
+    fn a_snapshot_is_durable_before_the_commit() {
+        table(
+            Rules { checkpoint: true, ..PLAIN },
+            &[
+                (E::Due(t(1)), &[A::Plan(t(1))]),
+                (E::Planned { at: t(1), jobs: 1 }, &[A::Run(t(1))]),
+                (E::JobsEnded { at: t(1), ok: true }, &[A::Checkpoint(t(1))]),
+                (E::Checkpointed(t(1)), &[A::Commit(t(1)), A::Forget(t(1))]),
+            ],
+        );
+    }
+
+    #[test]
+    fn s116_a_batch_without_jobs_is_done_at_once() {
+        table(
+            PLAIN,
+            &[
+                (E::Due(t(1)), &[A::Plan(t(1))]),
+                (E::Planned { at: t(1), jobs: 0 }, &[A::Commit(t(1)), A::Forget(t(1))]),
+            ],
+        );
+    }
+
+    #[test]
+    fn commits_keep_the_order_of_times_when_batches_overlap() {
+        table(
+            PLAIN,
+            &[
+                (E::Due(t(1)), &[A::Plan(t(1))]),
+                (E::Planned { at: t(1), jobs: 1 }, &[A::Run(t(1))]),
+                (E::Due(t(2)), &[A::Plan(t(2))]),
+                (E::Planned { at: t(2), jobs: 1 }, &[A::Run(t(2))]),
+                (E::JobsEnded { at: t(2), ok: true }, &[]),
+                (
+                    E::JobsEnded { at: t(1), ok: true },
+                    &[A::Commit(t(1)), A::Forget(t(1)), A::Commit(t(2)), A::Forget(t(2))],
+                ),
+            ],
+        );
+    }
+
+    #[test]
+    fn s118_a_failed_batch_stays_uncommitted_and_later_ones_go_on() {
+        let life = table(
+            PLAIN,
+            &[
+                (E::Due(t(1)), &[A::Plan(t(1))]),
+                (E::Planned { at: t(1), jobs: 1 }, &[A::Run(t(1))]),
+                (E::JobsEnded { at: t(1), ok: false }, &[]),
+                (E::Due(t(2)), &[A::Plan(t(2))]),
+                (E::Planned { at: t(2), jobs: 1 }, &[A::Run(t(2))]),
+                (E::JobsEnded { at: t(2), ok: true }, &[A::Commit(t(2)), A::Forget(t(2))]),
+            ],
+        );
+        assert_eq!(life.unfinished(), 0);
+    }
+
+    #[test]
+    fn a_failed_batch_stops_the_context_where_that_is_the_rule() {
+        let rules = Rules { stop_on_failure: true, ..PLAIN };
+        table(
+            rules,
+            &[
+                (E::Due(t(1)), &[A::Plan(t(1))]),
+                (E::Planned { at: t(1), jobs: 1 }, &[A::Run(t(1))]),
+                (E::JobsEnded { at: t(1), ok: false }, &[A::Abandon, A::StopInputs, A::Halt]),
+                (E::Due(t(2)), &[]),
+            ],
+        );
+        table(
+            rules,
+            &[(E::Due(t(1)), &[A::Plan(t(1))]), (E::PlanFailed(t(1)), &[A::Abandon, A::StopInputs, A::Halt])],
+        );
+    }
+
+    #[test]
+    fn s128_a_graceful_stop_takes_what_the_inputs_left_and_waits_for_all_batches() {
+        table(
+            PLAIN,
+            &[
+                (E::Due(t(1)), &[A::Plan(t(1))]),
+                (E::Planned { at: t(1), jobs: 1 }, &[A::Run(t(1))]),
+                (E::StopAsked { graceful: true }, &[A::StopInputs]),
+                (E::Due(t(2)), &[]),
+                (E::StopAsked { graceful: true }, &[]),
+                (E::InputsStopped { left: true }, &[A::LastBatch]),
+                (E::Due(t(2)), &[A::Plan(t(2))]),
+                (E::Planned { at: t(2), jobs: 1 }, &[A::Run(t(2))]),
+                (E::JobsEnded { at: t(1), ok: true }, &[A::Commit(t(1)), A::Forget(t(1))]),
+                (E::JobsEnded { at: t(2), ok: true }, &[A::Commit(t(2)), A::Forget(t(2)), A::Halt]),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_graceful_stop_with_nothing_left_ends_at_once() {
+        table(
+            PLAIN,
+            &[(E::StopAsked { graceful: true }, &[A::StopInputs]), (E::InputsStopped { left: false }, &[A::Halt])],
+        );
+    }
+
+    #[test]
+    fn s130_a_failed_batch_does_not_hold_up_a_graceful_stop() {
+        table(
+            PLAIN,
+            &[
+                (E::Due(t(1)), &[A::Plan(t(1))]),
+                (E::Planned { at: t(1), jobs: 1 }, &[A::Run(t(1))]),
+                (E::StopAsked { graceful: true }, &[A::StopInputs]),
+                (E::InputsStopped { left: false }, &[]),
+                (E::JobsEnded { at: t(1), ok: false }, &[A::Halt]),
+            ],
+        );
+    }
+
+    #[test]
+    fn s127_an_immediate_stop_abandons_what_runs_also_during_a_graceful_one() {
+        table(PLAIN, &[(E::StopAsked { graceful: false }, &[A::Abandon, A::StopInputs, A::Halt])]);
+        table(
+            PLAIN,
+            &[
+                (E::Due(t(1)), &[A::Plan(t(1))]),
+                (E::Planned { at: t(1), jobs: 1 }, &[A::Run(t(1))]),
+                (E::StopAsked { graceful: true }, &[A::StopInputs]),
+                (E::StopAsked { graceful: false }, &[A::Abandon, A::Halt]),
+                (E::JobsEnded { at: t(1), ok: true }, &[]),
+            ],
+        );
+    }
+
+    #[test]
+    fn s129_a_graceful_stop_that_waited_enough_ends() {
+        table(
+            PLAIN,
+            &[
+                (E::Due(t(1)), &[A::Plan(t(1))]),
+                (E::Planned { at: t(1), jobs: 1 }, &[A::Run(t(1))]),
+                (E::StopAsked { graceful: true }, &[A::StopInputs]),
+                (E::InputsStopped { left: false }, &[]),
+                (E::WaitedEnough, &[A::Abandon, A::Halt]),
+            ],
+        );
+    }
+}

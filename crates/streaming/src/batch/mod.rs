@@ -1,0 +1,219 @@
+//! The run loop: wait for an event or the clock, ask the life cycle, perform.
+
+pub(crate) mod job_set;
+pub(crate) mod lifecycle;
+pub(crate) mod mailbox;
+pub(crate) mod ticker;
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_core::clock::{Clock, monotonic};
+use millstream_core::{Context, Error, Result, Time, panicked, secs};
+
+use self::job_set::{Job, JobSet, JobThreads};
+use self::lifecycle::{Action, Event, Lifecycle};
+use self::mailbox::Mailbox;
+use self::ticker::Ticker;
+use crate::conf::StreamingConf;
+use crate::graph::{Graph, StreamKind};
+use crate::listener::{BatchInfo, BatchStamps, ListenerBus, StreamingEvent};
+
+/// How long a stop waits for closures that run.
+const PATIENCE: Duration = secs(2);
+
+/// Everything that the batch thread owns.
+pub(crate) struct BatchLoop {
+    pub(crate) graph: Graph,
+    pub(crate) context: Context,
+    pub(crate) conf: StreamingConf,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ticker: Ticker,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) jobs: JobThreads,
+    pub(crate) bus: Arc<ListenerBus>,
+    pub(crate) report: Box<dyn Fn(Error) + Send + Sync>,
+    pub(crate) settled: Box<dyn Fn(Time) + Send + Sync>,
+    pub(crate) planned: BTreeMap<Time, (Vec<Job>, BatchInfo)>,
+    pub(crate) woken: Duration,
+    pub(crate) stop_timeout: Duration,
+    pub(crate) give_up: Option<Duration>,
+    pub(crate) seen_steps: Duration,
+}
+
+impl BatchLoop {
+    /// Runs until the life cycle says halt.
+    pub(crate) fn run(mut self) {
+        loop {
+            let due = self.lifecycle.takes_batches().then(|| self.ticker.next());
+            let event = match self.give_up {
+                // During a graceful stop real time decides how long is long enough.
+                Some(at) => self.mailbox.next(&GiveUp(at), Some(Time::ZERO)).unwrap_or(Event::WaitedEnough),
+                None => match self.mailbox.next(&*self.clock, due) {
+                    Some(event) => event,
+                    None => match self.tick() {
+                        Some(event) => event,
+                        None => continue,
+                    },
+                },
+            };
+            self.woken = monotonic();
+            if self.handle(event) {
+                break;
+            }
+        }
+        self.jobs.stop(PATIENCE);
+        for slot in &mut self.graph.slots {
+            if let StreamKind::Input { input, .. } = &mut slot.kind {
+                input.forget(Time::from_millis(i64::MAX));
+            }
+        }
+    }
+
+    fn tick(&mut self) -> Option<Event> {
+        let now = self.clock.now();
+        let steps = self.clock.stepped();
+        if steps > self.seen_steps {
+            let count = self.ticker.stepped(steps - self.seen_steps, now);
+            self.seen_steps = steps;
+            if count > 0 {
+                let next = self.ticker.next();
+                tracing::warn!(count, %next, "the clock jumped forwards; batches are left out");
+                self.bus.post(|| StreamingEvent::BatchesLeftOut(next, count));
+            }
+        }
+        self.ticker.due(now).map(Event::Due)
+    }
+
+    /// Performs what an event asks for, and what that leads to. Returns whether to halt.
+    fn handle(&mut self, event: Event) -> bool {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            for action in self.lifecycle.on(event) {
+                match action {
+                    Action::Plan(at) => events.push(self.plan(at)),
+                    Action::Run(at) => self.submit(at),
+                    Action::Checkpoint(at) => events.push(Event::Checkpointed(at)),
+                    Action::Commit(at) => self.commit(at),
+                    Action::Forget(at) => self.forget(at),
+                    Action::StopInputs => events.push(self.stop_inputs()),
+                    Action::LastBatch => {
+                        let at = self.ticker.take();
+                        events.push(Event::Due(at));
+                    }
+                    Action::Abandon => self.jobs.abandon(),
+                    Action::Halt => return true,
+                }
+            }
+            match event {
+                Event::JobsEnded { at, .. } | Event::PlanFailed(at) | Event::Planned { at, jobs: 0 } => (self.settled)(at),
+                _ => {}
+            }
+        }
+        false
+    }
+
+    fn plan(&mut self, at: Time) -> Event {
+        let woken = monotonic();
+        let late = self.clock.now() - at;
+        // Closures given to `transform` run here, so a panic among them fails the batch and not the loop.
+        let planned = catch_unwind(AssertUnwindSafe(|| self.try_plan(at)))
+            .unwrap_or_else(|payload| Err(panicked(&*payload).in_batch(at)));
+        match planned {
+            Ok((jobs, inputs)) => {
+                let count = jobs.len();
+                if count > 0 {
+                    let info = BatchInfo {
+                        batch_time: at,
+                        inputs,
+                        submission_time: self.clock.now(),
+                        processing_start_time: None,
+                        processing_end_time: None,
+                        outputs: Vec::new(),
+                        stamps: BatchStamps { late, submitted: monotonic() - woken, started: None, ended: None },
+                    };
+                    self.woken = woken;
+                    self.planned.insert(at, (jobs, info));
+                }
+                Event::Planned { at, jobs: count }
+            }
+            Err(error) => {
+                (self.report)(error);
+                Event::PlanFailed(at)
+            }
+        }
+    }
+
+    /// Allocates, computes every stream, and plans the outputs (S-112).
+    fn try_plan(&mut self, at: Time) -> Result<(Vec<Job>, BTreeMap<u64, crate::listener::InputInfo>)> {
+        let mut infos = BTreeMap::new();
+        for slot in &mut self.graph.slots {
+            if let StreamKind::Input { number, input } = &mut slot.kind {
+                let info = input.allocate(at, None).map_err(|e| e.at(slot.spec.site).in_batch(at))?;
+                infos.insert(*number, info);
+            }
+        }
+        let context = self.context.clone();
+        self.graph.compute(at, &context, &mut |_, input| input.rdd(at, &context))?;
+        Ok((self.graph.jobs(at, &context)?, infos))
+    }
+
+    fn submit(&mut self, at: Time) {
+        let Some((jobs, info)) = self.planned.remove(&at) else { return };
+        let set = JobSet::new(info, &jobs, self.woken);
+        self.bus.post(|| StreamingEvent::BatchSubmitted(Arc::new(set.info())));
+        self.jobs.submit(jobs, &set);
+    }
+
+    fn commit(&mut self, at: Time) {
+        for slot in &mut self.graph.slots {
+            if let StreamKind::Input { input, .. } = &mut slot.kind {
+                if let Err(error) = input.commit(at) {
+                    (self.report)(error.at(slot.spec.site).in_batch(at));
+                }
+            }
+        }
+    }
+
+    fn forget(&mut self, at: Time) {
+        self.graph.forget(at, self.conf.unpersist);
+        let horizon = at - self.graph.longest_input_memory();
+        for slot in &mut self.graph.slots {
+            if let StreamKind::Input { input, .. } = &mut slot.kind {
+                input.forget(horizon);
+            }
+        }
+    }
+
+    fn stop_inputs(&mut self) -> Event {
+        let graceful = self.lifecycle.is_graceful();
+        let mut left = false;
+        for slot in &mut self.graph.slots {
+            if let StreamKind::Input { input, .. } = &mut slot.kind {
+                input.stop(graceful);
+                left |= input.has_left();
+            }
+        }
+        self.give_up = Some(monotonic() + self.stop_timeout);
+        Event::InputsStopped { left }
+    }
+}
+
+/// Tells the time left of a graceful stop.
+#[derive(Debug)]
+struct GiveUp(Duration);
+
+impl Clock for GiveUp {
+    fn now(&self) -> Time {
+        Time::ZERO
+    }
+
+    fn until(&self, _: Time) -> Option<Duration> {
+        Some(self.0.saturating_sub(monotonic()))
+    }
+
+    fn subscribe(&self, _: std::sync::Weak<dyn millstream_core::clock::Wake>) {}
+}

@@ -1,0 +1,250 @@
+//! Settings of streaming: plain data with documented defaults, and Spark's keys as aliases.
+
+use std::time::Duration;
+
+use millstream_core::conf::{EngineConf, number};
+use millstream_core::{Error, ErrorKind, Result, millis, secs};
+
+/// What to do when a batch fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// The batch's other outputs finish; then the context stops, and whoever awaits it gets the error.
+    Stop,
+    /// The error is kept for whoever awaits the context, and later batches go on, as Spark's do (S-117).
+    Continue,
+}
+
+/// Settings of streaming.
+///
+/// # Example
+///
+/// ```
+/// use millstream_core::millis;
+/// use millstream_streaming::StreamingConf;
+///
+/// let conf = StreamingConf { block_interval: millis(50), ..StreamingConf::default() };
+/// assert_eq!(conf.concurrent_jobs, 1);
+/// ```
+///
+/// # Spark
+///
+/// The keys `spark.streaming.*`; the ids below are those of the parity table.
+#[derive(Clone, Debug)]
+pub struct StreamingConf {
+    /// How often a receiver's items become a block. 200 ms. Spark's `spark.streaming.blockInterval`, K-9.
+    pub block_interval: Duration,
+    /// How many blocks may wait to be stored before the receiver waits. 10. Spark's `spark.streaming.blockQueueSize`,
+    /// K-10.
+    pub block_queue_size: usize,
+    /// Records a second that a receiver may store one by one; no limit by default. Spark's
+    /// `spark.streaming.receiver.maxRate`, K-8.
+    pub receiver_max_rate: Option<u64>,
+    /// How long a receiver waits before it starts again. 2 s. Spark's `spark.streaming.receiverRestartDelay`, K-23.
+    pub receiver_restart_delay: Duration,
+    /// The longest record, in bytes, that a receiver of lines or blocks takes. 256 MiB.
+    pub max_record: usize,
+    /// Whether Rdds that are forgotten are also unpersisted, and received blocks dropped. Spark's
+    /// `spark.streaming.unpersist`, K-24.
+    pub unpersist: bool,
+    /// Whether a signal stops gracefully. Spark's `spark.streaming.stopGracefullyOnShutdown`, K-25.
+    pub stop_gracefully_on_shutdown: bool,
+    /// How long a graceful stop waits; ten batch intervals by default, and at least ten seconds. Spark's
+    /// `spark.streaming.gracefulStopTimeout`, K-26.
+    pub graceful_stop_timeout: Option<Duration>,
+    /// Whether `stop()` stops the engine's context too. Spark's `spark.streaming.stopSparkContextByDefault`, K-27.
+    pub stop_context_by_default: bool,
+    /// How many output operations may run at once. 1. Spark's `spark.streaming.concurrentJobs`, K-30.
+    pub concurrent_jobs: usize,
+    /// How far back a file's time may lie to be taken. 60 s. Spark's `spark.streaming.fileStream.minRememberDuration`,
+    /// K-34.
+    pub file_min_remember: Duration,
+    /// What to do when a batch fails. Stop, unless told otherwise.
+    pub on_failure: OnFailure,
+    /// Whether only one such context may be active in the process at a time, as in Spark (S-136).
+    pub exclusive: bool,
+}
+
+impl Default for StreamingConf {
+    fn default() -> StreamingConf {
+        StreamingConf {
+            block_interval: millis(200),
+            block_queue_size: 10,
+            receiver_max_rate: None,
+            receiver_restart_delay: secs(2),
+            max_record: 256 << 20,
+            unpersist: true,
+            stop_gracefully_on_shutdown: false,
+            graceful_stop_timeout: None,
+            stop_context_by_default: true,
+            concurrent_jobs: 1,
+            file_min_remember: secs(60),
+            on_failure: OnFailure::Stop,
+            exclusive: true,
+        }
+    }
+}
+
+/// All settings of a program: the engine's and streaming's.
+///
+/// # Example
+///
+/// ```
+/// use millstream_streaming::Conf;
+///
+/// let mut conf = Conf::new("local[2]", "word count")?;
+/// conf.set("spark.streaming.blockInterval", "50ms")?;
+/// conf.set("spark.default.parallelism", "4")?;
+/// assert!(conf.set("spark.streaming.backpressure.enabled", "true").is_err());
+/// # Ok::<(), millstream_core::Error>(())
+/// ```
+///
+/// # Spark
+///
+/// `SparkConf`, CX21.
+#[derive(Clone, Debug)]
+pub struct Conf {
+    /// The engine's settings.
+    pub engine: EngineConf,
+    /// The settings of streaming.
+    pub streaming: StreamingConf,
+}
+
+impl Conf {
+    /// Returns the default settings for `master`, with the program called `app_name`.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Config`: `master` is not a master.
+    pub fn new(master: &str, app_name: impl Into<String>) -> Result<Conf> {
+        Ok(Conf { engine: EngineConf::new(master, app_name)?, streaming: StreamingConf::default() })
+    }
+
+    /// Sets one setting by Spark's key.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Config`: the value does not fit, the key belongs to something that this build does not have, or
+    /// there is no such key.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
+        if self.engine.set(key, value)? || self.streaming.set(key, value)? {
+            return Ok(());
+        }
+        let absent = ABSENT.iter().find(|(prefix, _)| key.starts_with(prefix));
+        Err(Error::new(
+            ErrorKind::Config,
+            match absent {
+                Some((_, what)) => format!("setting {key} belongs to {what}, which this build does not have"),
+                None => format!("there is no setting {key}"),
+            },
+        ))
+    }
+}
+
+/// Keys of Spark whose feature is absent, with the feature's name.
+const ABSENT: &[(&str, &str)] = &[
+    ("spark.streaming.backpressure.", "back-pressure"),
+    ("spark.streaming.receiver.writeAheadLog.", "the write-ahead log of receivers"),
+    ("spark.streaming.driver.writeAheadLog.", "the write-ahead log of the driver"),
+    ("spark.streaming.receiver.blockStoreTimeout", "the write-ahead log of receivers"),
+    ("spark.streaming.checkpoint.", "checkpoints"),
+    ("spark.checkpoint.", "checkpoints"),
+    ("spark.streaming.ui.", "the web user interface"),
+    ("spark.ui.", "the web user interface"),
+    ("spark.streaming.sessionByKey.", "map_with_state"),
+    ("spark.streaming.dynamicAllocation.", "the cluster"),
+    ("spark.streaming.kafka.", "Kafka"),
+    ("spark.streaming.kinesis.", "Kinesis"),
+    ("spark.streaming.extraListeners", "loading classes by name; use add_streaming_listener"),
+    ("spark.streaming.clock", "loading classes by name; use the builder's with_clock"),
+    ("spark.streaming.manualClock.", "loading classes by name; use the builder's with_clock"),
+    ("spark.executor.", "the cluster"),
+    ("spark.sql.", "SQL"),
+];
+
+impl StreamingConf {
+    /// Sets one setting by Spark's key. Returns whether the key is one of streaming's.
+    fn set(&mut self, key: &str, value: &str) -> Result<bool> {
+        let Some(name) = key.strip_prefix("spark.streaming.") else { return Ok(false) };
+        match name {
+            "blockInterval" => self.block_interval = positive(key, value)?,
+            "blockQueueSize" => self.block_queue_size = number(key, value, 1)?,
+            "receiver.maxRate" => self.receiver_max_rate = Some(number(key, value, 1)? as u64),
+            "receiverRestartDelay" => self.receiver_restart_delay = duration(key, value)?,
+            "unpersist" => self.unpersist = flag(key, value)?,
+            "stopGracefullyOnShutdown" => self.stop_gracefully_on_shutdown = flag(key, value)?,
+            "gracefulStopTimeout" => self.graceful_stop_timeout = Some(duration(key, value)?),
+            "stopSparkContextByDefault" => self.stop_context_by_default = flag(key, value)?,
+            "concurrentJobs" => self.concurrent_jobs = number(key, value, 1)?,
+            "fileStream.minRememberDuration" | "minRememberDuration" => self.file_min_remember = duration(key, value)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+fn flag(key: &str, value: &str) -> Result<bool> {
+    value
+        .trim()
+        .parse()
+        .map_err(|_| Error::new(ErrorKind::Config, format!("setting {key} must be `true` or `false`: `{value}`")))
+}
+
+/// Reads a length of time as Spark writes it: `200ms`, `2s`, `1min`, `1m`, `1h`; a bare number is milliseconds.
+fn duration(key: &str, value: &str) -> Result<Duration> {
+    let text = value.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let unit: Option<u64> = match text[digits..].trim() {
+        "" | "ms" => Some(1),
+        "s" => Some(1_000),
+        "m" | "min" => Some(60_000),
+        "h" => Some(3_600_000),
+        _ => None,
+    };
+    let millis = text[..digits].parse::<u64>().ok().zip(unit).and_then(|(n, unit)| n.checked_mul(unit));
+    millis.map(Duration::from_millis).ok_or_else(|| {
+        Error::new(ErrorKind::Config, format!("setting {key} must be a length of time as `200ms` or `2s`: `{value}`"))
+    })
+}
+
+fn positive(key: &str, value: &str) -> Result<Duration> {
+    let length = duration(key, value)?;
+    if length.is_zero() {
+        return Err(Error::new(ErrorKind::Config, format!("setting {key} must be more than nothing: `{value}`")));
+    }
+    Ok(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_read_as_spark_writes_them() {
+        for (text, want) in
+            [("200ms", 200), ("200", 200), ("2s", 2_000), ("1min", 60_000), ("1m", 60_000), (" 1 h ", 3_600_000)]
+        {
+            assert_eq!(duration("k", text).unwrap(), millis(want), "{text}");
+        }
+        for text in ["", "ms", "2 days", "-1s", "1.5s", "99999999999999999999s"] {
+            assert!(duration("k", text).unwrap_err().to_string().contains("setting k"), "{text}");
+        }
+    }
+
+    #[test]
+    fn spark_keys_set_and_unknown_or_absent_ones_are_refused_by_name() {
+        let mut conf = Conf::new("local[2]", "t").unwrap();
+        conf.set("spark.streaming.concurrentJobs", "3").unwrap();
+        conf.set("spark.streaming.gracefulStopTimeout", "5s").unwrap();
+        conf.set("spark.task.maxFailures", "4").unwrap();
+        assert_eq!(conf.streaming.concurrent_jobs, 3);
+        assert_eq!(conf.streaming.graceful_stop_timeout, Some(secs(5)));
+        assert_eq!(conf.engine.master.attempts(), 4);
+        let absent = conf.set("spark.streaming.backpressure.enabled", "true").unwrap_err().to_string();
+        assert!(absent.contains("spark.streaming.backpressure.enabled") && absent.contains("back-pressure"), "{absent}");
+        let unknown = conf.set("spark.streaming.blokInterval", "1").unwrap_err().to_string();
+        assert!(unknown.contains("there is no setting spark.streaming.blokInterval"), "{unknown}");
+        assert!(conf.set("spark.streaming.blockInterval", "0").is_err());
+        assert!(conf.set("spark.streaming.concurrentJobs", "0").is_err());
+        assert!(conf.set("spark.streaming.receiver.maxRate", "0").is_err());
+    }
+}

@@ -1,0 +1,447 @@
+//! DStreams: the handle and its basic operations, each one line over an Rdd's.
+
+mod joined;
+mod node;
+mod output;
+mod pair;
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_core::plan::ship::Closure;
+use millstream_core::{
+    CallSite, Data, Error, ErrorKind, ExchangeData, Key, PartitionIter, Partitioner, Rdd, Result, StorageLevel, Time,
+};
+
+pub(crate) use self::joined::{transform_all, union_all};
+pub(crate) use self::node::{AnyInput, AnyNode, Input, NodeFn};
+pub use self::output::{Outcome, OutputBatch};
+use crate::graph::{Batch, GraphShared, StreamId, StreamKind, StreamSpec};
+
+/// A stream: for each batch one [`Rdd`].
+///
+/// It is a typed place in the graph: cheap to clone, to name and to store. Operations add to the graph and return at
+/// once; mistakes are collected, and `start()` reports all of them with the lines where they were made.
+///
+/// # Example
+///
+/// ```
+/// # use millstream_testkit::doc::*;
+/// let table = show([vec!["to be"], vec!["not to be"]], |lines| {
+///     lines.flat_map(|line| line.split(' ')).map(|word| (word, 1u64)).reduce_by_key(|a, b| a + b)
+/// });
+/// assert_eq!(table, "1s (be,1) (to,1)\n2s (be,1) (not,1) (to,1)");
+/// ```
+///
+/// # Spark
+///
+/// `DStream`, api section 1.3.
+pub struct DStream<T> {
+    id: StreamId,
+    graph: Arc<GraphShared>,
+    item: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for DStream<T> {
+    fn clone(&self) -> DStream<T> {
+        DStream { id: self.id, graph: Arc::clone(&self.graph), item: PhantomData }
+    }
+}
+
+impl<T> fmt::Debug for DStream<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DStream #{}", self.id.0)
+    }
+}
+
+impl<T> DStream<T> {
+    pub(crate) fn id(&self) -> StreamId {
+        self.id
+    }
+
+    pub(crate) fn graph(&self) -> &Arc<GraphShared> {
+        &self.graph
+    }
+
+    /// Returns how often the stream has a batch. Spark's `slideDuration`, DS01.
+    pub fn slide(&self) -> Duration {
+        self.graph.ask(|graph| graph.slots.get(self.id.0).map(|slot| slot.spec.slide)).flatten().unwrap_or(self.graph.interval())
+    }
+
+    /// Gives the stream a name of its own, by which its state is found again when the program changes.
+    #[track_caller]
+    pub fn uid(&self, uid: impl Into<String>) -> DStream<T> {
+        let (uid, id, site) = (uid.into(), self.id, CallSite::here("uid"));
+        let taken = self.graph.ask(|graph| graph.slots.iter().any(|slot| slot.spec.uid.as_ref() == Some(&uid)));
+        if taken == Some(true) {
+            self.graph.fault(Error::new(ErrorKind::Graph, format!("two streams have the uid `{uid}`")).at(site));
+        }
+        self.graph.change(site, |graph| {
+            if let Some(slot) = graph.slots.get_mut(id.0) {
+                slot.spec.uid = Some(uid);
+            }
+        });
+        self.clone()
+    }
+}
+
+/// What a stream made of others is, by name.
+pub(crate) struct Derived {
+    pub(crate) site: CallSite,
+    pub(crate) parents: Vec<StreamId>,
+    pub(crate) slide: Duration,
+}
+
+pub(crate) fn derive<U: Data>(
+    graph: &Arc<GraphShared>,
+    derived: Derived,
+    compute: impl FnMut(&Batch<'_>) -> Result<Option<Rdd<U>>> + Send + 'static,
+) -> DStream<U> {
+    let Derived { site, parents, slide } = derived;
+    let id = graph.add(site, |graph, _| {
+        let spec = StreamSpec {
+            site,
+            slide,
+            parents,
+            reach: Duration::ZERO,
+            level: StorageLevel::NONE,
+            keep: None,
+            uid: None,
+        };
+        graph.add(spec, StreamKind::Derived(Box::new(NodeFn::<U, _>::new(compute))))
+    });
+    DStream { id, graph: Arc::clone(graph), item: PhantomData }
+}
+
+pub(crate) fn handle<T>(id: StreamId, graph: &Arc<GraphShared>) -> DStream<T> {
+    DStream { id, graph: Arc::clone(graph), item: PhantomData }
+}
+
+impl<T: Data> DStream<T> {
+    /// Applies an operation on Rdds to each batch; a batch without an Rdd stays without one (S-13).
+    pub(crate) fn lift<U: Data>(
+        &self,
+        site: CallSite,
+        f: impl Fn(Rdd<T>, Time) -> Rdd<U> + Send + 'static,
+    ) -> DStream<U> {
+        let parent = self.clone();
+        let derived = Derived { site, parents: vec![self.id], slide: self.slide() };
+        derive(&self.graph, derived, move |batch| {
+            // What the operation calls inside is laid at the program's line.
+            Ok(batch.rdd(&parent).map(|rdd| CallSite::scope(Some(site), || f(rdd, batch.time()))))
+        })
+    }
+
+    /// Applies `f` to each element.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use millstream_testkit::doc::*;
+    /// let table = show([vec![1, 2], vec![3]], |numbers| numbers.map(|x| x * 10));
+    /// assert_eq!(table, "1s 10 20\n2s 30");
+    /// ```
+    ///
+    /// # Cost
+    ///
+    /// One pass; nothing is allocated per element but what `f` allocates.
+    ///
+    /// # Spark
+    ///
+    /// `DStream.map`, DS08.
+    #[track_caller]
+    pub fn map<U: Data>(&self, f: impl Fn(T) -> U + Send + Sync + 'static) -> DStream<U> {
+        let site = CallSite::here("map");
+        let f = Closure::new(f, site);
+        self.lift(site, move |rdd, _| rdd.map_shared(f.clone()))
+    }
+
+    /// Keeps the elements for which `keep` holds.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use millstream_testkit::doc::*;
+    /// let table = show([vec![1, 2], vec![3]], |numbers| numbers.filter(|x| x % 2 == 1));
+    /// assert_eq!(table, "1s 1\n2s 3");
+    /// ```
+    ///
+    /// # Spark
+    ///
+    /// `DStream.filter`, DS10.
+    #[track_caller]
+    pub fn filter(&self, keep: impl Fn(&T) -> bool + Send + Sync + 'static) -> DStream<T> {
+        let site = CallSite::here("filter");
+        let keep = Closure::new(keep, site);
+        self.lift(site, move |rdd, _| rdd.filter_shared(keep.clone()))
+    }
+
+    /// Applies `f` to each element and gives all elements of what it returns: a `Vec`, an `Option`, an iterator that
+    /// owns what it gives.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use millstream_testkit::doc::*;
+    /// let table = show([vec!["to be"]], |lines| lines.flat_map(|line| line.split(' ')));
+    /// assert_eq!(table, "1s be to");
+    /// ```
+    ///
+    /// # Spark
+    ///
+    /// `DStream.flatMap`, DS09.
+    #[track_caller]
+    pub fn flat_map<I>(&self, f: impl Fn(T) -> I + Send + Sync + 'static) -> DStream<I::Item>
+    where
+        I: IntoIterator + 'static,
+        I::Item: Data,
+        I::IntoIter: Send + 'static,
+    {
+        let site = CallSite::here("flat_map");
+        let f = Closure::new(f, site);
+        self.lift(site, move |rdd, _| rdd.flat_map_shared(f.clone()))
+    }
+
+    /// Applies `f` to each element; `f` pushes what it gives into the buffer that it is handed, so it may borrow from
+    /// its argument.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use millstream_testkit::doc::*;
+    /// let table = show([vec!["to be"]], |lines| {
+    ///     lines.flat_map_into(|line, out| out.extend(line.bytes().filter(|b| *b == b'b')))
+    /// });
+    /// assert_eq!(table, "1s 98");
+    /// ```
+    #[track_caller]
+    pub fn flat_map_into<U: Data>(&self, f: impl Fn(T, &mut Vec<U>) + Send + Sync + 'static) -> DStream<U> {
+        let site = CallSite::here("flat_map_into");
+        let f = Closure::new(f, site);
+        self.lift(site, move |rdd, _| rdd.flat_map_into_shared(f.clone()))
+    }
+
+    /// Gives each partition as one vector.
+    ///
+    /// # Spark
+    ///
+    /// `DStream.glom`, DS11.
+    #[track_caller]
+    pub fn glom(&self) -> DStream<Vec<T>> {
+        self.lift(CallSite::here("glom"), |rdd, _| rdd.glom())
+    }
+
+    /// Hands each partition, also an empty one, to `f` as an iterator and gives what `f`'s iterator gives.
+    ///
+    /// # Spark
+    ///
+    /// `DStream.mapPartitions`, DS12.
+    #[track_caller]
+    pub fn map_partitions<I>(&self, f: impl Fn(PartitionIter<T>) -> I + Send + Sync + 'static) -> DStream<I::Item>
+    where
+        I: IntoIterator + 'static,
+        I::Item: Data,
+        I::IntoIter: Send + 'static,
+    {
+        let site = CallSite::here("map_partitions");
+        let f = Closure::new(f, site);
+        self.lift(site, move |rdd, _| rdd.map_partitions_shared(f.clone(), None))
+    }
+
+    /// As [`map_partitions`](Self::map_partitions), for a closure that leaves each key in its partition.
+    ///
+    /// # Spark
+    ///
+    /// `DStream.mapPartitions` with `preservePartitioning = true`, DS12.
+    #[track_caller]
+    pub fn map_partitions_preserving<I>(
+        &self,
+        f: impl Fn(PartitionIter<T>) -> I + Send + Sync + 'static,
+    ) -> DStream<I::Item>
+    where
+        I: IntoIterator + 'static,
+        I::Item: Data,
+        I::IntoIter: Send + 'static,
+    {
+        let site = CallSite::here("map_partitions_preserving");
+        let f = Closure::new(f, site);
+        self.lift(site, move |rdd, _| rdd.map_partitions_shared(f.clone(), rdd.partitioner().cloned()))
+    }
+
+    /// Applies `f` to each batch's Rdd and its time: any operation on Rdds, also with Rdds from elsewhere.
+    ///
+    /// `f` runs on the driver while the batch is planned (S-15), and again should the batch be planned again, so it
+    /// must give the same for the same batch. An action inside it holds up the batches behind (S-16). An error or a
+    /// panic of `f` fails the batch.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use millstream_testkit::doc::*;
+    /// let table = show([vec![3, 1, 2]], |numbers| numbers.transform(|rdd, _time| rdd.sort_by(|x| *x)));
+    /// assert_eq!(table, "1s 1 2 3");
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A batch in which the parent has no Rdd fails: there is nothing to transform.
+    ///
+    /// # Spark
+    ///
+    /// `DStream.transform`, DS18. `f` cannot return null here.
+    #[track_caller]
+    pub fn transform<U: Data>(&self, f: impl Fn(Rdd<T>, Time) -> Rdd<U> + Send + 'static) -> DStream<U> {
+        let site = CallSite::here("transform");
+        let parent = self.clone();
+        let derived = Derived { site, parents: vec![self.id], slide: self.slide() };
+        derive(&self.graph, derived, move |batch| {
+            let rdd = batch.rdd(&parent).ok_or_else(|| no_rdd("transform", batch.time()))?;
+            Ok(Some(f(rdd, batch.time())))
+        })
+    }
+
+    /// Keeps each batch's partitions in memory, for outputs and streams that read it more than once.
+    ///
+    /// # Spark
+    ///
+    /// `DStream.cache`, DS06; there it keeps bytes, here the values, as elements need not be able to travel.
+    #[track_caller]
+    pub fn cache(&self) -> DStream<T> {
+        let keep = |rdd: &millstream_core::AnyRdd| {
+            if let Some(rdd) = rdd.typed::<T>() {
+                rdd.cache();
+            }
+        };
+        self.keep_as(StorageLevel::MEMORY_ONLY, Arc::new(keep), CallSite::here("cache"))
+    }
+
+    fn keep_as(&self, level: StorageLevel, keep: crate::graph::KeepRdd, site: CallSite) -> DStream<T> {
+        let id = self.id;
+        self.graph.change(site, |graph| {
+            if let Some(slot) = graph.slots.get_mut(id.0) {
+                slot.spec.level = level;
+                slot.spec.keep = (!level.is_none()).then_some(keep);
+            }
+        });
+        self.clone()
+    }
+}
+
+/// The error of an operation that needs an Rdd and has none.
+pub(crate) fn no_rdd(what: &str, time: Time) -> Error {
+    Error::new(ErrorKind::Graph, format!("{what} needs an Rdd of each parent, and one has none at {time}"))
+}
+
+impl<T: ExchangeData> DStream<T> {
+    /// Keeps each batch's partitions as `level` says, until the batch is forgotten.
+    ///
+    /// # Spark
+    ///
+    /// `DStream.persist`, DS05. After the start it is an error (S-72).
+    #[track_caller]
+    pub fn persist(&self, level: StorageLevel) -> DStream<T> {
+        let keep = move |rdd: &millstream_core::AnyRdd| {
+            if let Some(rdd) = rdd.typed::<T>() {
+                rdd.persist(level);
+            }
+        };
+        self.keep_as(level, Arc::new(keep), CallSite::here("persist"))
+    }
+
+    /// Spreads each batch evenly over exactly `n` partitions.
+    ///
+    /// # Cost
+    ///
+    /// Every element crosses a shuffle.
+    ///
+    /// # Spark
+    ///
+    /// `DStream.repartition`, DS13.
+    #[track_caller]
+    pub fn repartition(&self, n: usize) -> DStream<T> {
+        let site = CallSite::here("repartition");
+        if n == 0 {
+            self.graph.fault(Error::new(ErrorKind::Graph, "a stream cannot have 0 partitions").at(site));
+        }
+        self.lift(site, move |rdd, _| rdd.repartition(n))
+    }
+
+    /// Reduces each batch to one element with `f`. An empty batch gives none (S-64).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use millstream_testkit::doc::*;
+    /// let table = show([vec![1, 2, 3], vec![]], |numbers| numbers.reduce(|a, b| a + b));
+    /// assert_eq!(table, "1s 6");
+    /// ```
+    ///
+    /// # Spark
+    ///
+    /// `DStream.reduce`, DS14.
+    #[track_caller]
+    pub fn reduce(&self, f: impl Fn(T, T) -> T + Send + Sync + 'static) -> DStream<T> {
+        let site = CallSite::here("reduce");
+        let f = Closure::new(f, site);
+        self.lift(site, move |rdd, _| {
+            rdd.map(|item| ((), item)).reduce_by_key_shared(f.clone(), Partitioner::hash(1)).values()
+        })
+    }
+}
+
+impl<T: Data> DStream<T> {
+    /// Gives the number of elements of each batch: always one, 0 for an empty batch (S-64).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use millstream_testkit::doc::*;
+    /// let table = show([vec![1, 2, 3], vec![]], |numbers| numbers.count());
+    /// assert_eq!(table, "1s 3\n2s 0");
+    /// ```
+    ///
+    /// # Spark
+    ///
+    /// `DStream.count`, DS15.
+    #[track_caller]
+    pub fn count(&self) -> DStream<u64> {
+        self.lift(CallSite::here("count"), |rdd, _| {
+            let zero = rdd.context().parallelize(vec![((), 0u64)], 1);
+            let counts = rdd.map_partitions(|items| [((), items.count() as u64)]);
+            counts.union(&zero).reduce_by_key_partitioned(|a, b| a + b, 1).values()
+        })
+    }
+}
+
+impl<T: Key> DStream<T> {
+    /// Gives how often each element occurs in each batch.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use millstream_testkit::doc::*;
+    /// let table = show([vec!["a", "b", "a"]], |words| words.count_by_value());
+    /// assert_eq!(table, "1s (a,2) (b,1)");
+    /// ```
+    ///
+    /// # Spark
+    ///
+    /// `DStream.countByValue`, DS16.
+    #[track_caller]
+    pub fn count_by_value(&self) -> DStream<(T, u64)> {
+        let site = CallSite::here("count_by_value");
+        self.lift(site, |rdd, _| {
+            let n = rdd.context().default_parallelism();
+            rdd.map(|item| (item, 1u64)).reduce_by_key_partitioned(|a, b| a + b, n)
+        })
+    }
+
+    /// As [`count_by_value`](Self::count_by_value), with the elements placed by `partitioner`, which may be a number.
+    #[track_caller]
+    pub fn count_by_value_partitioned(&self, partitioner: impl Into<Partitioner>) -> DStream<(T, u64)> {
+        let (partitioner, site) = (partitioner.into(), CallSite::here("count_by_value_partitioned"));
+        self.lift(site, move |rdd, _| rdd.map(|item| (item, 1u64)).reduce_by_key_partitioned(|a, b| a + b, &partitioner))
+    }
+}

@@ -1,0 +1,118 @@
+//! What a stream is computed by: derived nodes and inputs, with and without their element type.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+
+use millstream_core::{AnyRdd, Context, Data, Rdd, Result, Time};
+
+use crate::graph::Batch;
+use crate::input::{InputContext, InputSource, Rate};
+use crate::listener::InputInfo;
+
+/// A node of the graph. `compute` plans; it must not run jobs.
+pub(crate) trait StreamNode: Send + 'static {
+    type Item: Data;
+
+    /// Returns the stream's Rdd at the batch's time, or nothing if it has none.
+    fn compute(&mut self, batch: &Batch<'_>) -> Result<Option<Rdd<Self::Item>>>;
+}
+
+/// A [`StreamNode`] whose element type is not known.
+pub(crate) trait AnyNode: Send {
+    fn compute(&mut self, batch: &Batch<'_>) -> Result<Option<AnyRdd>>;
+}
+
+impl<N: StreamNode> AnyNode for N {
+    fn compute(&mut self, batch: &Batch<'_>) -> Result<Option<AnyRdd>> {
+        Ok(StreamNode::compute(self, batch)?.map(|rdd| AnyRdd::new(&rdd)))
+    }
+}
+
+/// A node made from a closure.
+pub(crate) struct NodeFn<T, F> {
+    compute: F,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T, F> NodeFn<T, F> {
+    pub(crate) fn new(compute: F) -> NodeFn<T, F> {
+        NodeFn { compute, of: PhantomData }
+    }
+}
+
+impl<T: Data, F> StreamNode for NodeFn<T, F>
+where
+    F: FnMut(&Batch<'_>) -> Result<Option<Rdd<T>>> + Send + 'static,
+{
+    type Item = T;
+
+    fn compute(&mut self, batch: &Batch<'_>) -> Result<Option<Rdd<T>>> {
+        (self.compute)(batch)
+    }
+}
+
+/// An [`InputSource`] whose types are not known, with its allocations by batch.
+pub(crate) trait AnyInput: Send {
+    fn start(&mut self, input: &InputContext) -> Result<()>;
+    fn stop(&mut self, graceful: bool);
+    fn has_left(&self) -> bool;
+    fn allocate(&mut self, batch: Time, limit: Option<Rate>) -> Result<InputInfo>;
+    fn rdd(&mut self, batch: Time, context: &Context) -> Result<Option<AnyRdd>>;
+    fn commit(&mut self, batch: Time) -> Result<()>;
+    /// Lets go of all allocations of batches up to `horizon`.
+    fn forget(&mut self, horizon: Time);
+}
+
+/// Keeps the allocations of a source until their batches are out of reach.
+pub(crate) struct Input<S: InputSource> {
+    source: S,
+    allocations: BTreeMap<Time, S::Allocation>,
+}
+
+impl<S: InputSource> Input<S> {
+    pub(crate) fn new(source: S) -> Input<S> {
+        Input { source, allocations: BTreeMap::new() }
+    }
+}
+
+impl<S: InputSource> AnyInput for Input<S> {
+    fn start(&mut self, input: &InputContext) -> Result<()> {
+        self.source.start(input)
+    }
+
+    fn stop(&mut self, graceful: bool) {
+        self.source.stop(graceful);
+    }
+
+    fn has_left(&self) -> bool {
+        self.source.has_left()
+    }
+
+    fn allocate(&mut self, batch: Time, limit: Option<Rate>) -> Result<InputInfo> {
+        let allocation = self.source.allocate(batch, limit)?;
+        let info = self.source.describe(&allocation);
+        self.allocations.insert(batch, allocation);
+        Ok(info)
+    }
+
+    fn rdd(&mut self, batch: Time, context: &Context) -> Result<Option<AnyRdd>> {
+        let Some(allocation) = self.allocations.get(&batch) else { return Ok(None) };
+        Ok(self.source.rdd(allocation, context)?.map(|rdd| AnyRdd::new(&rdd)))
+    }
+
+    fn commit(&mut self, batch: Time) -> Result<()> {
+        match self.allocations.get(&batch) {
+            Some(allocation) => self.source.commit(allocation),
+            None => Ok(()),
+        }
+    }
+
+    fn forget(&mut self, horizon: Time) {
+        while let Some(entry) = self.allocations.first_entry() {
+            if *entry.key() > horizon {
+                break;
+            }
+            self.source.forget(&entry.remove());
+        }
+    }
+}

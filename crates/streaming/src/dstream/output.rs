@@ -1,0 +1,260 @@
+//! Outputs: what a batch is for. foreach_rdd, foreach_batch, print and the files.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use millstream_core::{CallSite, Data, Error, ErrorKind, ExchangeData, Rdd, Result, Time, overwriting, textform};
+
+use super::DStream;
+use crate::graph::{BatchKey, OutputBody, OutputSlot};
+
+/// What a closure of an output may return: nothing, or a `Result`.
+pub trait Outcome {
+    /// Returns whether it went well.
+    ///
+    /// # Errors
+    ///
+    /// What the closure returned as its error.
+    fn outcome(self) -> Result<()>;
+}
+
+impl Outcome for () {
+    fn outcome(self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Outcome for Result<()> {
+    fn outcome(self) -> Result<()> {
+        self
+    }
+}
+
+/// The batch that an output is given: its time, and a key that is the same for every attempt.
+#[derive(Clone, Debug)]
+pub struct OutputBatch {
+    key: BatchKey,
+}
+
+impl OutputBatch {
+    /// Returns the batch's time.
+    pub fn time(&self) -> Time {
+        self.key.batch
+    }
+
+    /// Returns the key of this batch and output: the same for every attempt at it, and of nothing else.
+    pub fn key(&self) -> &BatchKey {
+        &self.key
+    }
+}
+
+impl fmt::Display for OutputBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.key.fmt(f)
+    }
+}
+
+/// Returns the name of a batch's folder (S-107).
+fn folder_name(prefix: &str, time: Time, suffix: &str) -> PathBuf {
+    let ms = time.as_millis();
+    let name = if prefix.is_empty() { ms.to_string() } else { format!("{prefix}-{ms}") };
+    PathBuf::from(if suffix.is_empty() { name } else { format!("{name}.{suffix}") })
+}
+
+/// Returns what `print` shows of a batch (S-105), of `items` that are one more than `most` if there are more.
+fn printed<T: ExchangeData>(items: &[T], most: usize, time: Time) -> Result<String> {
+    const LINE: &str = "-------------------------------------------";
+    let mut text = format!("{LINE}\nTime: {time}\n{LINE}\n");
+    for item in items.iter().take(most) {
+        textform::write(item, &mut text)?;
+        text.push('\n');
+    }
+    if items.len() > most {
+        text.push_str("...\n");
+    }
+    text.push('\n');
+    Ok(text)
+}
+
+impl<T: Data> DStream<T> {
+    fn output(
+        &self,
+        site: CallSite,
+        run: impl Fn(Rdd<T>, OutputBatch) -> Result<()> + Send + Sync + 'static,
+    ) {
+        let (stream, run) = (self.clone(), Arc::new(run));
+        self.graph().change(site, |graph| {
+            let uid = graph.outputs.len().to_string();
+            graph.outputs.push(OutputSlot {
+                site,
+                stream: stream.id(),
+                uid,
+                plan: Box::new(move |batch| {
+                    let Some(rdd) = batch.rdd(&stream) else { return Ok(None) };
+                    let (run, of) = (Arc::clone(&run), OutputBatch { key: batch.key() });
+                    let body: OutputBody = Box::new(move || run(rdd, of));
+                    Ok(Some(body))
+                }),
+            });
+        });
+    }
+
+    /// Does something with each batch's Rdd and its time. This is an output: it makes the batch run.
+    ///
+    /// `f` runs on the driver, once a batch, in the order of the outputs; actions on the Rdd run on the engine. It
+    /// returns nothing or a `Result`; an error or a panic fails the batch.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use millstream_testkit::doc::*;
+    /// # fn store(_: Vec<i32>) -> std::io::Result<()> { Ok(()) }
+    /// # run([vec![1, 2]], |numbers| {
+    /// numbers.foreach_rdd(|rdd, time| {
+    ///     store(rdd.collect()?)?;
+    ///     println!("{time}: stored");
+    ///     Ok(())
+    /// });
+    /// # });
+    /// ```
+    ///
+    /// # Spark
+    ///
+    /// `DStream.foreachRDD`, DS17.
+    #[track_caller]
+    pub fn foreach_rdd<R: Outcome>(&self, f: impl Fn(Rdd<T>, Time) -> R + Send + Sync + 'static) {
+        self.output(CallSite::here("foreach_rdd"), move |rdd, batch| f(rdd, batch.time()).outcome());
+    }
+
+    /// As [`foreach_rdd`](Self::foreach_rdd); `f` is given the batch and not only its time.
+    ///
+    /// The batch's [key](OutputBatch::key) is the same for every attempt at it, so a sink that remembers the last
+    /// key it took, together with what it took, gets each batch exactly once.
+    ///
+    /// # Spark
+    ///
+    /// As `foreachBatch` of structured streaming.
+    #[track_caller]
+    pub fn foreach_batch<R: Outcome>(&self, f: impl Fn(Rdd<T>, OutputBatch) -> R + Send + Sync + 'static) {
+        self.output(CallSite::here("foreach_batch"), move |rdd, batch| f(rdd, batch).outcome());
+    }
+}
+
+impl<T: ExchangeData> DStream<T> {
+    /// Shows the first ten elements of each batch on the standard output.
+    ///
+    /// # Example
+    ///
+    /// ```text
+    /// -------------------------------------------
+    /// Time: 1732166400000 ms
+    /// -------------------------------------------
+    /// (to,2)
+    /// (be,2)
+    ///
+    /// ```
+    ///
+    /// # Spark
+    ///
+    /// `DStream.print`, DS20, in the same form (S-105).
+    #[track_caller]
+    pub fn print(&self) {
+        self.print_at(10, CallSite::here("print"));
+    }
+
+    /// As [`print`](Self::print), with the first `n` elements.
+    ///
+    /// # Spark
+    ///
+    /// `DStream.print(num)`, DS21.
+    #[track_caller]
+    pub fn print_first(&self, n: usize) {
+        self.print_at(n, CallSite::here("print_first"));
+    }
+
+    fn print_at(&self, n: usize, site: CallSite) {
+        self.output(site, move |rdd, batch| {
+            let items = rdd.take(n.saturating_add(1))?;
+            write_out(&printed(&items, n, batch.time())?)
+        });
+    }
+
+    /// Writes each batch as text files into a folder of its own, `prefix-MILLISECONDS.suffix`.
+    ///
+    /// An element is a line, in the form in which [`print`](Self::print) shows it. A batch that runs again overwrites
+    /// its folder. An empty prefix or suffix is left out.
+    ///
+    /// # Errors
+    ///
+    /// A folder or file that cannot be written fails the batch.
+    ///
+    /// # Spark
+    ///
+    /// `DStream.saveAsTextFiles`, DS30.
+    #[track_caller]
+    pub fn save_as_text_files(&self, prefix: impl Into<String>, suffix: impl Into<String>) {
+        let (prefix, suffix) = (prefix.into(), suffix.into());
+        self.output(CallSite::here("save_as_text_files"), move |rdd, batch| {
+            overwriting(|| rdd.save_as_text_file(folder_name(&prefix, batch.time(), &suffix)))
+        });
+    }
+
+    /// Writes each batch, in millstream's own encoding, into a folder of its own, `prefix-MILLISECONDS.suffix`.
+    ///
+    /// [`Context::object_file`](millstream_core::Context::object_file) reads it.
+    ///
+    /// # Errors
+    ///
+    /// A folder or file that cannot be written fails the batch.
+    ///
+    /// # Spark
+    ///
+    /// `DStream.saveAsObjectFiles`, DS31; the encoding is ours.
+    #[track_caller]
+    pub fn save_as_object_files(&self, prefix: impl Into<String>, suffix: impl Into<String>) {
+        let (prefix, suffix) = (prefix.into(), suffix.into());
+        self.output(CallSite::here("save_as_object_files"), move |rdd, batch| {
+            overwriting(|| rdd.save_as_object_file(folder_name(&prefix, batch.time(), &suffix)))
+        });
+    }
+}
+
+/// Writes a whole batch at once, so that batches and other output do not mix.
+fn write_out(text: &str) -> Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|e| Error::io(ErrorKind::Unavailable, "the standard output could not be written", e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s107_folders_are_named_by_prefix_time_and_suffix() {
+        let time = Time::from_millis(12_345_678_910);
+        for (prefix, suffix, want) in [
+            ("spark", "", "spark-12345678910"),
+            ("spark", "tmp", "spark-12345678910.tmp"),
+            ("", "", "12345678910"),
+            ("", "tmp", "12345678910.tmp"),
+        ] {
+            assert_eq!(folder_name(prefix, time, suffix), PathBuf::from(want));
+        }
+    }
+
+    #[test]
+    fn s105_print_shows_a_batch_in_sparks_exact_form() {
+        let time = Time::from_millis(1000);
+        let line = "-".repeat(43);
+        let few = printed(&[("a", 1), ("b", 2)].map(|(k, v)| (k.to_owned(), v)), 10, time).unwrap();
+        assert_eq!(few, format!("{line}\nTime: 1000 ms\n{line}\n(a,1)\n(b,2)\n\n"));
+        let many = printed(&[1, 2, 3], 2, time).unwrap();
+        assert_eq!(many, format!("{line}\nTime: 1000 ms\n{line}\n1\n2\n...\n\n"));
+        let none = printed::<u8>(&[], 10, time).unwrap();
+        assert_eq!(none, format!("{line}\nTime: 1000 ms\n{line}\n\n"));
+    }
+}

@@ -1,0 +1,439 @@
+//! The graph is a vector: a stream can only name streams made before it, so a batch is one forward walk.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use millstream_core::threads::lock;
+use millstream_core::{AnyRdd, CallSite, Context, Data, Error, ErrorKind, Rdd, Result, StorageLevel, Time};
+
+use crate::batch::job_set::Job;
+use crate::dstream::{AnyInput, AnyNode, DStream};
+use crate::window::Interval;
+
+/// Names a stream within its graph: its place in the vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub(crate) usize);
+
+/// Keeps the Rdds of a stream as its level says.
+pub(crate) type KeepRdd = Arc<dyn Fn(&AnyRdd) + Send + Sync>;
+
+/// What is known of a stream beside how it is computed.
+pub(crate) struct StreamSpec {
+    pub(crate) site: CallSite,
+    pub(crate) slide: Duration,
+    pub(crate) parents: Vec<StreamId>,
+    /// How much longer than itself the parents are needed: the length of a window.
+    pub(crate) reach: Duration,
+    pub(crate) level: StorageLevel,
+    pub(crate) keep: Option<KeepRdd>,
+    pub(crate) uid: Option<String>,
+}
+
+pub(crate) enum StreamKind {
+    Input { number: u64, input: Box<dyn AnyInput> },
+    Derived(Box<dyn AnyNode>),
+}
+
+pub(crate) struct Slot {
+    pub(crate) spec: StreamSpec,
+    pub(crate) kind: StreamKind,
+    /// Rdds that are remembered, by time.
+    rdds: BTreeMap<Time, AnyRdd>,
+    /// For how long; nothing for a stream that no output needs (S-25).
+    remember: Option<Duration>,
+}
+
+/// Plans the job of one output for one batch.
+pub(crate) type PlanOutput = Box<dyn FnMut(&Batch<'_>) -> Result<Option<OutputBody>> + Send>;
+
+/// What the job of an output runs.
+pub(crate) type OutputBody = Box<dyn FnOnce() -> Result<()> + Send>;
+
+pub(crate) struct OutputSlot {
+    pub(crate) site: CallSite,
+    pub(crate) stream: StreamId,
+    pub(crate) uid: String,
+    pub(crate) plan: PlanOutput,
+}
+
+/// All streams and outputs of a program.
+#[derive(Default)]
+pub(crate) struct Graph {
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) outputs: Vec<OutputSlot>,
+    zero: Time,
+}
+
+impl Graph {
+    pub(crate) fn add(&mut self, spec: StreamSpec, kind: StreamKind) -> StreamId {
+        self.slots.push(Slot { spec, kind, rdds: BTreeMap::new(), remember: None });
+        StreamId(self.slots.len() - 1)
+    }
+
+    /// Fixes the zero time and how long each stream remembers (S-17, S-19).
+    pub(crate) fn initialise(&mut self, zero: Time, least: Duration) {
+        self.zero = zero;
+        let shapes: Vec<_> =
+            self.slots.iter().map(|slot| (slot.spec.slide, slot.spec.reach, slot.spec.parents.clone())).collect();
+        let outputs: Vec<_> = self.outputs.iter().map(|output| output.stream).collect();
+        for (slot, remember) in self.slots.iter_mut().zip(remember(&shapes, &outputs, least)) {
+            slot.remember = remember;
+        }
+    }
+
+    /// Says whether an output needs the stream.
+    pub(crate) fn is_needed(&self, stream: StreamId) -> bool {
+        self.slots.get(stream.0).is_some_and(|slot| slot.remember.is_some())
+    }
+
+    /// Computes every stream that has an Rdd at `time`, in order.
+    ///
+    /// `read` gives the Rdd of an input.
+    pub(crate) fn compute(
+        &mut self,
+        time: Time,
+        context: &Context,
+        read: &mut dyn FnMut(u64, &mut dyn AnyInput) -> Result<Option<AnyRdd>>,
+    ) -> Result<()> {
+        for i in 0..self.slots.len() {
+            let (before, rest) = self.slots.split_at_mut(i);
+            let Some(slot) = rest.first_mut() else { break };
+            let is_batch = time > self.zero && time.is_multiple_of(slot.spec.slide, self.zero);
+            if slot.remember.is_none() || !is_batch {
+                continue;
+            }
+            let rdd = match &mut slot.kind {
+                StreamKind::Input { number, input } => read(*number, &mut **input),
+                StreamKind::Derived(node) => {
+                    node.compute(&Batch { time, zero: self.zero, slots: before, context, output: None })
+                }
+            };
+            let rdd = rdd.map_err(|error| error.at(slot.spec.site).in_batch(time))?;
+            if let Some(rdd) = rdd {
+                if let Some(keep) = &slot.spec.keep {
+                    keep(&rdd);
+                }
+                slot.rdds.insert(time, rdd);
+            }
+        }
+        Ok(())
+    }
+
+    /// Plans the jobs of a batch, in the order of the outputs (S-112). An output without an Rdd gives none (S-13).
+    pub(crate) fn jobs(&mut self, time: Time, context: &Context) -> Result<Vec<Job>> {
+        let mut jobs = Vec::new();
+        for (id, output) in self.outputs.iter_mut().enumerate() {
+            let slot = &self.slots[output.stream.0];
+            if !(time > self.zero && time.is_multiple_of(slot.spec.slide, self.zero)) {
+                continue;
+            }
+            let batch =
+                Batch { time, zero: self.zero, slots: &self.slots, context, output: Some(&output.uid) };
+            let body = (output.plan)(&batch).map_err(|error| error.at(output.site).in_batch(time))?;
+            if let Some(run) = body {
+                jobs.push(Job { time, id: id as u64, site: output.site, run });
+            }
+        }
+        Ok(jobs)
+    }
+
+    /// Lets go of Rdds that are out of reach behind a batch (S-22).
+    pub(crate) fn forget(&mut self, done: Time, unpersist: bool) {
+        for slot in &mut self.slots {
+            let Some(remember) = slot.remember else { continue };
+            let horizon = done - remember;
+            while let Some(entry) = slot.rdds.first_entry() {
+                if *entry.key() > horizon {
+                    break;
+                }
+                let rdd = entry.remove();
+                // What the program persisted itself is the program's; what the stream kept is let go.
+                if unpersist && slot.spec.keep.is_some() {
+                    rdd.unpersist();
+                }
+            }
+        }
+    }
+
+    /// Returns the longest time that an input remembers (S-24).
+    pub(crate) fn longest_input_memory(&self) -> Duration {
+        let inputs = self.slots.iter().filter(|slot| matches!(slot.kind, StreamKind::Input { .. }));
+        inputs.filter_map(|slot| slot.remember).max().unwrap_or_default()
+    }
+
+    /// Returns the remembered Rdds of a stream.
+    pub(crate) fn remembered(&self, stream: StreamId) -> impl Iterator<Item = (Time, &AnyRdd)> {
+        self.slots[stream.0].rdds.iter().map(|(time, rdd)| (*time, rdd))
+    }
+
+    /// Describes the graph, a line a stream, for people.
+    pub(crate) fn describe(&self) -> String {
+        let mut text = String::new();
+        for (i, slot) in self.slots.iter().enumerate() {
+            let parents: Vec<_> = slot.spec.parents.iter().map(|p| format!("#{}", p.0)).collect();
+            let from = if parents.is_empty() { String::new() } else { format!(" of {}", parents.join(", ")) };
+            let uid = slot.spec.uid.as_ref().map(|uid| format!(" uid {uid}")).unwrap_or_default();
+            text.push_str(&format!("#{i} {}{from} every {:?}{uid}\n", slot.spec.site, slot.spec.slide));
+        }
+        for output in &self.outputs {
+            text.push_str(&format!("-> {} of #{}\n", output.site, output.stream.0));
+        }
+        text
+    }
+}
+
+/// How long each stream remembers: at least its slide and `least`, and its children's memory plus their reach. Pure.
+fn remember(
+    shapes: &[(Duration, Duration, Vec<StreamId>)],
+    outputs: &[StreamId],
+    least: Duration,
+) -> Vec<Option<Duration>> {
+    let mut memory: Vec<Option<Duration>> = vec![None; shapes.len()];
+    let ask = |memory: &mut Vec<Option<Duration>>, stream: StreamId, length: Duration| {
+        let slide = shapes[stream.0].0;
+        let before = memory[stream.0].unwrap_or(slide);
+        memory[stream.0] = Some(before.max(length));
+    };
+    for output in outputs {
+        ask(&mut memory, *output, least);
+    }
+    for i in (0..shapes.len()).rev() {
+        let Some(own) = memory[i] else { continue };
+        let (_, reach, parents) = &shapes[i];
+        for parent in parents {
+            ask(&mut memory, *parent, own + *reach);
+        }
+    }
+    memory
+}
+
+/// What a node may see while a batch is planned: its time, and the streams made before it.
+pub struct Batch<'a> {
+    time: Time,
+    zero: Time,
+    slots: &'a [Slot],
+    context: &'a Context,
+    output: Option<&'a str>,
+}
+
+impl Batch<'_> {
+    /// Returns the batch's time.
+    pub fn time(&self) -> Time {
+        self.time
+    }
+
+    /// Returns the time from which all slides are counted (S-2).
+    pub fn zero_time(&self) -> Time {
+        self.zero
+    }
+
+    /// Returns the engine's context, to make Rdds.
+    pub fn context(&self) -> &Context {
+        self.context
+    }
+
+    /// Returns the key of this batch and output, the same for every attempt at it.
+    pub fn key(&self) -> BatchKey {
+        BatchKey {
+            app_id: self.context.app_id().to_owned(),
+            output: self.output.unwrap_or_default().to_owned(),
+            batch: self.time,
+        }
+    }
+
+    /// Returns the Rdd that a stream has at this batch's time.
+    pub fn rdd<T: Data>(&self, stream: &DStream<T>) -> Option<Rdd<T>> {
+        self.rdd_at(stream, self.time)
+    }
+
+    /// Returns the Rdds that a stream has in an interval, oldest first.
+    pub fn rdds<T: Data>(&self, stream: &DStream<T>, during: Interval) -> Vec<Rdd<T>> {
+        let Some(slot) = self.slots.get(stream.id().0) else { return Vec::new() };
+        during.batches(slot.spec.slide, self.zero).filter_map(|time| self.rdd_at(stream, time)).collect()
+    }
+
+    /// The one place where a stream's Rdd gets its element type back.
+    fn rdd_at<T: Data>(&self, stream: &DStream<T>, time: Time) -> Option<Rdd<T>> {
+        self.slots.get(stream.id().0)?.rdds.get(&time)?.typed()
+    }
+}
+
+impl std::fmt::Debug for Batch<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Batch({})", self.time)
+    }
+}
+
+/// Names what one output does in one batch, the same for every attempt: for sinks that refuse what they have already.
+///
+/// # Example
+///
+/// ```
+/// # use millstream_core::Time;
+/// # use millstream_streaming::BatchKey;
+/// let key = BatchKey { app_id: "clicks".into(), output: "counts".into(), batch: Time::from_millis(2000) };
+/// assert_eq!(key.to_string(), "clicks/counts/2000");
+/// assert_eq!(key.partition(3), "clicks/counts/2000/3");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BatchKey {
+    /// The application.
+    pub app_id: String,
+    /// The output: its `uid`, or its number in the order of the program.
+    pub output: String,
+    /// The batch.
+    pub batch: Time,
+}
+
+impl BatchKey {
+    /// Returns the name of one partition of it.
+    pub fn partition(&self, partition: usize) -> String {
+        format!("{self}/{partition}")
+    }
+}
+
+impl std::fmt::Display for BatchKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}/{}", self.app_id, self.output, self.batch.as_millis())
+    }
+}
+
+/// The graph while it is built, and mistakes that were made, for all handles on it.
+pub(crate) struct GraphShared {
+    state: Mutex<Building>,
+    interval: Duration,
+}
+
+struct Building {
+    /// Taken away by `start`.
+    graph: Option<Graph>,
+    next_input: u64,
+    /// Mistakes that `start` reports.
+    faults: Vec<Error>,
+    /// Mistakes made after that, with their lines.
+    late: Vec<Error>,
+    stopped: bool,
+}
+
+impl GraphShared {
+    pub(crate) fn new(interval: Duration) -> Arc<GraphShared> {
+        let state = Building {
+            graph: Some(Graph::default()),
+            next_input: 0,
+            faults: Vec::new(),
+            late: Vec::new(),
+            stopped: false,
+        };
+        Arc::new(GraphShared { state: Mutex::new(state), interval })
+    }
+
+    /// Returns the batch interval.
+    pub(crate) fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    /// Adds a stream; after the start it is a mistake, which is kept.
+    pub(crate) fn add(&self, site: CallSite, make: impl FnOnce(&mut Graph, u64) -> StreamId) -> StreamId {
+        let mut state = lock(&self.state);
+        let number = state.next_input;
+        match &mut state.graph {
+            Some(graph) => {
+                let id = make(graph, number);
+                if let StreamKind::Input { .. } = graph.slots[id.0].kind {
+                    state.next_input += 1;
+                }
+                id
+            }
+            None => {
+                state.refuse(site);
+                StreamId(usize::MAX)
+            }
+        }
+    }
+
+    /// Changes the graph; after the start it is a mistake, which is kept.
+    pub(crate) fn change(&self, site: CallSite, change: impl FnOnce(&mut Graph)) {
+        let mut state = lock(&self.state);
+        match &mut state.graph {
+            Some(graph) => change(graph),
+            None => state.refuse(site),
+        }
+    }
+
+    /// Asks something of the graph, as long as it is built.
+    pub(crate) fn ask<R>(&self, question: impl FnOnce(&Graph) -> R) -> Option<R> {
+        lock(&self.state).graph.as_ref().map(question)
+    }
+
+    /// Keeps a mistake for `start` to report.
+    pub(crate) fn fault(&self, error: Error) {
+        lock(&self.state).faults.push(error);
+    }
+
+    /// Takes the graph away to be run, or reports all mistakes.
+    pub(crate) fn take(&self) -> Result<Graph> {
+        let mut state = lock(&self.state);
+        if !state.faults.is_empty() {
+            return Err(Error::several("mistakes in the graph", std::mem::take(&mut state.faults)));
+        }
+        state.graph.take().ok_or_else(|| millstream_core::bug!("the graph was started twice"))
+    }
+
+    pub(crate) fn set_stopped(&self) {
+        let mut state = lock(&self.state);
+        state.stopped = true;
+        state.graph = None;
+    }
+
+    /// Returns the mistakes that were made after the start.
+    pub(crate) fn late_errors(&self) -> Vec<Error> {
+        lock(&self.state).late.clone()
+    }
+}
+
+impl Building {
+    fn refuse(&mut self, site: CallSite) {
+        let when = if self.stopped { "stopping" } else { "starting" };
+        let error = Error::new(
+            ErrorKind::Stopped,
+            format!(
+                "adding new inputs, transformations, and output operations after {when} a context is not supported: \
+                 build the whole graph before start()"
+            ),
+        )
+        .at(site);
+        tracing::error!(%error, "the graph is fixed");
+        self.late.push(error);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millstream_core::secs;
+
+    fn shape(slide: u64, reach: u64, parents: &[usize]) -> (Duration, Duration, Vec<StreamId>) {
+        (secs(slide), secs(reach), parents.iter().map(|p| StreamId(*p)).collect())
+    }
+
+    #[test]
+    fn s20_each_stream_remembers_what_its_windows_reach() {
+        let shapes = [shape(1, 0, &[]), shape(1, 0, &[0]), shape(1, 2, &[1]), shape(2, 4, &[2])];
+        let memory = remember(&shapes, &[StreamId(3)], secs(3));
+        assert_eq!(memory, [Some(secs(9)), Some(secs(9)), Some(secs(7)), Some(secs(3))]);
+    }
+
+    #[test]
+    fn s17_a_stream_remembers_at_least_its_slide_and_s26_what_the_context_asks() {
+        let shapes = [shape(1, 0, &[]), shape(2, 0, &[0])];
+        assert_eq!(remember(&shapes, &[StreamId(1)], secs(0)), [Some(secs(2)), Some(secs(2))]);
+        assert_eq!(remember(&shapes, &[StreamId(1)], secs(5)), [Some(secs(5)), Some(secs(5))]);
+    }
+
+    #[test]
+    fn s25_a_stream_that_nobody_needs_remembers_nothing() {
+        let shapes = [shape(1, 0, &[]), shape(1, 0, &[]), shape(1, 0, &[0])];
+        assert_eq!(remember(&shapes, &[StreamId(2)], secs(0)), [Some(secs(1)), None, Some(secs(1))]);
+    }
+}

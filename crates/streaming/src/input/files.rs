@@ -1,0 +1,343 @@
+//! Folders in which files appear: a batch is the files that appeared since the last one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use millstream_core::{CallSite, Context, Data, Error, ErrorKind, Rdd, Result, Text, Time, as_millis};
+
+use super::{InputSource, Rate};
+use crate::context::StreamingContext;
+use crate::dstream::DStream;
+use crate::listener::InputInfo;
+
+/// Which files a stream takes.
+///
+/// # Example
+///
+/// ```
+/// use millstream_streaming::FileFilter;
+///
+/// let csv = FileFilter::new(|path| path.extension().is_some_and(|e| e == "csv")).with_existing_files();
+/// # let _ = csv;
+/// ```
+#[derive(Clone)]
+pub struct FileFilter {
+    accept: Arc<dyn Fn(&Path) -> bool + Send + Sync>,
+    new_files_only: bool,
+}
+
+impl FileFilter {
+    /// Takes the files for which `accept` holds, if they appear after the stream is made.
+    pub fn new(accept: impl Fn(&Path) -> bool + Send + Sync + 'static) -> FileFilter {
+        FileFilter { accept: Arc::new(accept), new_files_only: true }
+    }
+
+    /// Takes also files that are there already, if they are not older than the stream remembers (S-90).
+    #[must_use]
+    pub fn with_existing_files(self) -> FileFilter {
+        FileFilter { new_files_only: false, ..self }
+    }
+}
+
+impl Default for FileFilter {
+    /// Takes files whose names begin with neither `.` nor `_`.
+    fn default() -> FileFilter {
+        FileFilter::new(|path| {
+            path.file_name().is_some_and(|name| !name.to_string_lossy().starts_with(['.', '_']))
+        })
+    }
+}
+
+impl fmt::Debug for FileFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.new_files_only { "FileFilter(new files)" } else { "FileFilter(also existing files)" })
+    }
+}
+
+/// Makes an Rdd of files.
+pub(crate) trait ReadFiles: Send + 'static {
+    type Item: Data;
+    fn read(&self, context: &Context, files: &[PathBuf]) -> Rdd<Self::Item>;
+}
+
+/// Files of lines.
+pub(crate) struct TextFiles;
+
+impl ReadFiles for TextFiles {
+    type Item = Text;
+
+    fn read(&self, context: &Context, files: &[PathBuf]) -> Rdd<Text> {
+        context.text_files(files, files.len())
+    }
+}
+
+/// Files of records of one length.
+pub(crate) struct BinaryRecordFiles(pub(crate) usize);
+
+impl ReadFiles for BinaryRecordFiles {
+    type Item = Vec<u8>;
+
+    fn read(&self, context: &Context, files: &[PathBuf]) -> Rdd<Vec<u8>> {
+        context.binary_records(files, self.0)
+    }
+}
+
+struct ReadWith<F>(F);
+
+impl<T: Data, F: Fn(&Context, &[PathBuf]) -> Rdd<T> + Send + 'static> ReadFiles for ReadWith<F> {
+    type Item = T;
+
+    fn read(&self, context: &Context, files: &[PathBuf]) -> Rdd<T> {
+        (self.0)(context, files)
+    }
+}
+
+/// One file as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Found {
+    path: PathBuf,
+    modified: Time,
+}
+
+/// Which files belong to a batch. Pure.
+#[derive(Debug)]
+struct Selection {
+    /// Files not modified after this are never taken.
+    initial: Time,
+    /// How far back a file's time may lie.
+    memory: Duration,
+    /// What recent batches were given.
+    given: BTreeMap<Time, Vec<PathBuf>>,
+}
+
+impl Selection {
+    fn new(initial: Time, slide: Duration, least: Duration) -> Selection {
+        let slides = as_millis(least).div_euclid(as_millis(slide).max(1))
+            + i64::from(as_millis(least).rem_euclid(as_millis(slide).max(1)) > 0);
+        Selection { initial, memory: slide * u32::try_from(slides.max(1)).unwrap_or(u32::MAX), given: BTreeMap::new() }
+    }
+
+    /// Chooses the files of batch `t` among those found (S-89, S-91, S-92).
+    fn choose(&mut self, t: Time, found: Vec<Found>) -> Vec<PathBuf> {
+        // One batch more than the files' times reach (S-23).
+        self.given = self.given.split_off(&(t - self.memory));
+        let threshold = self.initial.max(t - self.memory);
+        let known: BTreeSet<&PathBuf> = self.given.values().flatten().collect();
+        let mut files: Vec<PathBuf> = found
+            .into_iter()
+            .filter(|file| file.modified > threshold && file.modified <= t && !known.contains(&file.path))
+            .map(|file| file.path)
+            .collect();
+        files.sort();
+        files.dedup();
+        self.given.insert(t, files.clone());
+        files
+    }
+}
+
+/// Gives the files that appear in folders. Spark's `FileInputDStream`, IN06.
+pub(crate) struct FileSource<R> {
+    folders: String,
+    filter: FileFilter,
+    reader: R,
+    selection: Option<Selection>,
+    made: Time,
+    interval: Duration,
+    least: Duration,
+}
+
+impl<R: ReadFiles> InputSource for FileSource<R> {
+    type Item = R::Item;
+    type Allocation = Vec<PathBuf>;
+
+    fn allocate(&mut self, batch: Time, _: Option<Rate>) -> Result<Vec<PathBuf>> {
+        let found = list(&self.folders, &self.filter);
+        let initial = if self.filter.new_files_only { self.made } else { Time::ZERO };
+        let (interval, least) = (self.interval, self.least);
+        let selection = self.selection.get_or_insert_with(|| Selection::new(initial, interval, least));
+        Ok(selection.choose(batch, found))
+    }
+
+    fn rdd(&self, allocation: &Vec<PathBuf>, context: &Context) -> Result<Option<Rdd<R::Item>>> {
+        Ok(Some(self.reader.read(context, allocation)))
+    }
+
+    fn describe(&self, allocation: &Vec<PathBuf>) -> InputInfo {
+        let names: Vec<_> = allocation.iter().map(|path| path.display().to_string()).collect();
+        let names = names.join("\n");
+        let metadata = [("files".to_owned(), names.clone()), ("Description".to_owned(), names)];
+        InputInfo { records: 0, metadata: metadata.into() }
+    }
+}
+
+/// Finds all files in the folders that `pattern` names. What cannot be read is left for the next batch (S-96).
+fn list(pattern: &str, filter: &FileFilter) -> Vec<Found> {
+    let folders = match glob::glob(pattern) {
+        Ok(paths) => paths,
+        Err(error) => {
+            tracing::warn!(pattern, %error, "this is no pattern of folders");
+            return Vec::new();
+        }
+    };
+    let mut found = Vec::new();
+    let mut any = false;
+    for folder in folders.flatten().filter(|path| path.is_dir()) {
+        any = true;
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) => {
+                tracing::warn!(folder = %folder.display(), %error, "the folder cannot be read");
+                continue;
+            }
+        };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if !(filter.accept)(&path) {
+                continue;
+            }
+            let modified = std::fs::metadata(&path).and_then(|about| about.modified());
+            match modified {
+                Ok(modified) => {
+                    let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+                    found.push(Found { path, modified: Time::from_millis(as_millis(since)) });
+                }
+                Err(error) => tracing::warn!(file = %path.display(), %error, "the file's time cannot be read"),
+            }
+        }
+    }
+    if !any {
+        tracing::warn!(pattern, "there is no such folder; it is looked for again with the next batch");
+    }
+    found
+}
+
+impl StreamingContext {
+    fn files<R: ReadFiles>(&self, folders: &Path, filter: FileFilter, reader: R, site: CallSite) -> DStream<R::Item> {
+        let folders = folders.to_string_lossy().into_owned();
+        let source = FileSource {
+            folders,
+            filter,
+            reader,
+            selection: None,
+            made: self.context().clock().now(),
+            interval: self.interval(),
+            least: self.conf().file_min_remember,
+        };
+        self.input_at(source, site)
+    }
+
+    /// Makes a stream of the lines of files that appear in a folder.
+    ///
+    /// A file is taken by the batch whose time is not before the file's, once. Move files in, whole: what is written
+    /// to a file after it was taken is not seen. `folder` may be a pattern (`logs/*`), for several folders. Names that
+    /// begin with `.` or `_` are left out. A folder that is missing gives empty batches until it is there.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use millstream_core::{Result, secs};
+    /// # use millstream_streaming::StreamingContext;
+    /// # fn main() -> Result<()> {
+    /// let ssc = StreamingContext::new("local[2]", "logs", secs(2))?;
+    /// ssc.text_file_stream("/var/log/incoming").count().print();
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, or vanished after it was found, fails the batch.
+    ///
+    /// # Spark
+    ///
+    /// `StreamingContext.textFileStream`, SC14.
+    #[track_caller]
+    pub fn text_file_stream(&self, folder: impl AsRef<Path>) -> DStream<Text> {
+        self.files(folder.as_ref(), FileFilter::default(), TextFiles, CallSite::here("text_file_stream"))
+    }
+
+    /// Makes a stream of the files that appear in a folder and that `filter` takes, read by `read`.
+    ///
+    /// `read` makes one Rdd of all files of a batch; there may be none.
+    ///
+    /// # Spark
+    ///
+    /// `StreamingContext.fileStream`, SC13; `read` stands for the input format.
+    #[track_caller]
+    pub fn file_stream<T: Data>(
+        &self,
+        folder: impl AsRef<Path>,
+        filter: FileFilter,
+        read: impl Fn(&Context, &[PathBuf]) -> Rdd<T> + Send + 'static,
+    ) -> DStream<T> {
+        self.files(folder.as_ref(), filter, ReadWith(read), CallSite::here("file_stream"))
+    }
+
+    /// Makes a stream of files that appear in a folder, cut into records of `length` bytes.
+    ///
+    /// # Errors
+    ///
+    /// `start()` reports a length of 0. A file that is not whole records fails the batch.
+    ///
+    /// # Spark
+    ///
+    /// `StreamingContext.binaryRecordsStream`, SC15.
+    #[track_caller]
+    pub fn binary_records_stream(&self, folder: impl AsRef<Path>, length: usize) -> DStream<Vec<u8>> {
+        let site = CallSite::here("binary_records_stream");
+        let stream = self.files(folder.as_ref(), FileFilter::default(), BinaryRecordFiles(length), site);
+        if length == 0 {
+            let error = Error::new(ErrorKind::Graph, "a record's length must be at least 1 byte");
+            stream.graph().fault(error.at(site));
+        }
+        stream
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millstream_core::secs;
+
+    fn at(s: i64) -> Time {
+        Time::from_millis(s * 1000)
+    }
+
+    fn found(files: &[(&str, i64)]) -> Vec<Found> {
+        files.iter().map(|(name, s)| Found { path: PathBuf::from(name), modified: at(*s) }).collect()
+    }
+
+    fn names(files: Vec<PathBuf>) -> Vec<String> {
+        files.into_iter().map(|path| path.display().to_string()).collect()
+    }
+
+    #[test]
+    fn s89_a_file_belongs_to_the_first_batch_that_is_not_before_it_once() {
+        let mut selection = Selection::new(at(0), secs(1), secs(60));
+        assert_eq!(names(selection.choose(at(1), found(&[("a", 1), ("b", 2)]))), ["a"]);
+        assert_eq!(names(selection.choose(at(2), found(&[("a", 1), ("b", 2)]))), ["b"]);
+        assert_eq!(names(selection.choose(at(3), found(&[("a", 3), ("b", 2)]))), [""; 0], "S-92: later changes are not seen");
+    }
+
+    #[test]
+    fn s91_a_time_equal_to_the_threshold_is_rejected() {
+        let mut selection = Selection::new(at(5), secs(1), secs(60));
+        assert_eq!(names(selection.choose(at(6), found(&[("old", 4), ("equal", 5), ("new", 6)]))), ["new"]);
+    }
+
+    #[test]
+    fn s90_files_older_than_the_memory_are_not_taken_and_s92_are_taken_again_when_renewed() {
+        let mut selection = Selection::new(at(0), secs(1), secs(3));
+        assert_eq!(names(selection.choose(at(10), found(&[("a", 7), ("b", 8)]))), ["b"]);
+        assert_eq!(names(selection.choose(at(13), found(&[("b", 13)]))), [""; 0]);
+        assert_eq!(names(selection.choose(at(14), found(&[("b", 14)]))), ["b"]);
+    }
+
+    #[test]
+    fn the_memory_is_whole_slides() {
+        assert_eq!(Selection::new(at(0), secs(7), secs(60)).memory, secs(63));
+        assert_eq!(Selection::new(at(0), secs(120), secs(60)).memory, secs(120));
+    }
+}

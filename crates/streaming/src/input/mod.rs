@@ -1,0 +1,123 @@
+//! Where streams begin: every source answers the same three questions.
+//!
+//! *allocate* (what belongs to batch *t*?), *rdd* (read exactly that), *commit* (it is done). The allocation is a small
+//! value that can be written down, so a batch can be read again exactly, after a failure or a restart.
+
+mod constant;
+mod files;
+mod queue;
+mod socket;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_core::{Context, Data, Rdd, Result, Time};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub(crate) use self::constant::ConstantSource;
+pub use self::files::FileFilter;
+pub use self::queue::RddQueue;
+pub(crate) use self::queue::QueueSource;
+pub use self::queue::WhenEmpty;
+pub use self::socket::{BlockSocket, LineSocket, SocketReceiver};
+use crate::conf::StreamingConf;
+use crate::listener::{InputInfo, ListenerBus};
+
+/// How many records a second a source may give.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct Rate(pub f64);
+
+/// Gives a stream its batches.
+///
+/// # Spark
+///
+/// `InputDStream`, IN01. What Spark's sources remember each in a way of its own is the allocation here.
+pub trait InputSource: Send + 'static {
+    /// What the stream's elements are.
+    type Item: Data;
+    /// What belongs to a batch: small, and enough to read it again. Offsets, file names, block ids.
+    type Allocation: Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static;
+
+    /// Decides what belongs to this batch. Called once a batch, in order. It may look at the outside, and must not
+    /// consume it.
+    ///
+    /// # Errors
+    ///
+    /// An error fails the batch.
+    fn allocate(&mut self, batch: Time, limit: Option<Rate>) -> Result<Self::Allocation>;
+
+    /// Reads exactly that allocation; also when asked again. `None` says that the stream has no Rdd in this batch.
+    ///
+    /// # Errors
+    ///
+    /// An error fails the batch.
+    fn rdd(&self, allocation: &Self::Allocation, context: &Context) -> Result<Option<Rdd<Self::Item>>>;
+
+    /// Every output of the batch has succeeded.
+    ///
+    /// # Errors
+    ///
+    /// An error is reported; the batch is done all the same.
+    fn commit(&mut self, _allocation: &Self::Allocation) -> Result<()> {
+        Ok(())
+    }
+
+    /// The batch is out of reach of every window: what it held may be let go.
+    fn forget(&mut self, _allocation: &Self::Allocation) {}
+
+    /// Starts to look at the outside. Called once, before the first batch.
+    ///
+    /// # Errors
+    ///
+    /// An error makes the start of the context fail.
+    fn start(&mut self, _input: &InputContext) -> Result<()> {
+        Ok(())
+    }
+
+    /// Stops. A graceful stop keeps what has been received, for one more batch.
+    fn stop(&mut self, _graceful: bool) {}
+
+    /// Says whether something has been received that no batch has been given.
+    fn has_left(&self) -> bool {
+        false
+    }
+
+    /// Says how much an allocation is, for people.
+    fn describe(&self, _allocation: &Self::Allocation) -> InputInfo {
+        InputInfo::default()
+    }
+}
+
+/// What an input may use.
+#[derive(Clone, Debug)]
+pub struct InputContext {
+    pub(crate) number: u64,
+    pub(crate) interval: Duration,
+    pub(crate) context: Context,
+    pub(crate) conf: StreamingConf,
+    pub(crate) bus: Arc<ListenerBus>,
+}
+
+impl InputContext {
+    /// Returns the input's number, in the order in which inputs were made (S-104).
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Returns the batch interval.
+    pub fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    /// Returns the engine's context.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Returns the settings.
+    pub fn conf(&self) -> &StreamingConf {
+        &self.conf
+    }
+}

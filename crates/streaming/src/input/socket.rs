@@ -1,0 +1,304 @@
+//! Sockets: lines of text, blocks in our own encoding, and whatever a closure makes of a connection.
+//!
+//! The only file of this crate that knows the network.
+
+use std::io::{ErrorKind as IoKind, Read};
+use std::marker::PhantomData;
+use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use millstream_core::codec;
+use millstream_core::{CallSite, Error, ErrorKind, ExchangeData, Result, Text, TextBlock, secs};
+
+use crate::context::StreamingContext;
+use crate::dstream::DStream;
+use crate::receiver::{Receiver, ReceiverSource, Store};
+
+/// How long a connection may take to be made.
+const CONNECT: Duration = secs(5);
+
+/// How much is read from a connection at a time.
+const READ: usize = 1 << 18;
+
+#[derive(Clone, Debug)]
+struct Peer {
+    host: String,
+    port: u16,
+}
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+impl Peer {
+    fn failed(&self, doing: &str, error: std::io::Error) -> Error {
+        Error::io(ErrorKind::Unavailable, format!("{doing} {self}"), error)
+    }
+
+    fn ended(&self) -> Error {
+        Error::new(ErrorKind::Unavailable, format!("socket data stream had no more data: {self} closed it"))
+    }
+
+    /// Connects, and has the connection closed when it is time to go.
+    fn connect<T>(&self, store: &mut dyn Store<T>) -> Result<TcpStream> {
+        let addresses = (self.host.as_str(), self.port)
+            .to_socket_addrs()
+            .map_err(|e| self.failed("error connecting to unknown host", e))?;
+        let mut last = std::io::Error::new(IoKind::NotFound, "the host has no address");
+        for address in addresses {
+            match TcpStream::connect_timeout(&address, CONNECT) {
+                Ok(stream) => {
+                    let other = stream.try_clone().map_err(|e| self.failed("error connecting to", e))?;
+                    store.on_stop(Box::new(move || {
+                        let _ = other.shutdown(Shutdown::Both);
+                    }));
+                    return Ok(stream);
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(self.failed("error connecting to", last))
+    }
+}
+
+/// Receives lines of text. Made by [`StreamingContext::socket_text_stream`].
+#[derive(Debug)]
+pub struct LineSocket {
+    peer: Peer,
+}
+
+impl LineSocket {
+    /// Receives lines from `host`:`port`.
+    pub fn new(host: impl Into<String>, port: u16) -> LineSocket {
+        LineSocket { peer: Peer { host: host.into(), port } }
+    }
+}
+
+impl Receiver for LineSocket {
+    type Item = Text;
+
+    fn receive(&mut self, store: &mut dyn Store<Text>) -> Result<()> {
+        let mut stream = self.peer.connect(store)?;
+        let most = store.max_record();
+        let mut pending: Vec<u8> = Vec::new();
+        loop {
+            let searched = pending.len();
+            pending.resize(searched + READ, 0);
+            let got = match stream.read(&mut pending[searched..]) {
+                Ok(got) => got,
+                Err(error) if error.kind() == IoKind::Interrupted => 0,
+                Err(error) => {
+                    pending.truncate(searched);
+                    store_lines(store, pending)?;
+                    return Err(self.peer.failed("error receiving data from", error));
+                }
+            };
+            pending.truncate(searched + got);
+            if got == 0 {
+                // A last line without an end is a line too (S-77).
+                store_lines(store, pending)?;
+                return Err(self.peer.ended());
+            }
+            let whole = whole_lines(&pending, searched);
+            if pending.len() - whole > most {
+                return Err(Error::new(
+                    ErrorKind::Data,
+                    format!("a line from {} is longer than max_record, {most} bytes; the connection is given up", self.peer),
+                ));
+            }
+            if whole > 0 {
+                let rest = pending[whole..].to_vec();
+                pending.truncate(whole);
+                store_lines(store, std::mem::replace(&mut pending, rest))?;
+            }
+        }
+    }
+}
+
+/// Returns how many bytes are whole lines, of which nothing before `searched` can end one but a last `\r`. Pure.
+///
+/// A `\r` at the very end is not the end of a line yet: a `\n` may follow.
+fn whole_lines(bytes: &[u8], searched: usize) -> usize {
+    let from = searched.saturating_sub(1);
+    let body = bytes.len().saturating_sub(usize::from(bytes.ends_with(b"\r")));
+    let end = bytes[from.min(body)..body].iter().rposition(|b| *b == b'\n' || *b == b'\r');
+    end.map_or(0, |end| from + end + 1)
+}
+
+fn store_lines(store: &mut dyn Store<Text>, bytes: Vec<u8>) -> Result<()> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    store.store_many(TextBlock::from_bytes(bytes).lines().collect())
+}
+
+/// Receives what a closure makes of a connection. Made by [`StreamingContext::socket_stream`].
+pub struct SocketReceiver<T, F> {
+    peer: Peer,
+    convert: F,
+    item: PhantomData<fn() -> T>,
+}
+
+impl<T, F> std::fmt::Debug for SocketReceiver<T, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SocketReceiver({})", self.peer)
+    }
+}
+
+impl<T, I, F> Receiver for SocketReceiver<T, F>
+where
+    T: ExchangeData,
+    I: Iterator<Item = T>,
+    F: Fn(TcpStream) -> I + Send + 'static,
+{
+    type Item = T;
+
+    fn receive(&mut self, store: &mut dyn Store<T>) -> Result<()> {
+        let stream = self.peer.connect(store)?;
+        for item in (self.convert)(stream) {
+            store.store(item)?;
+        }
+        Err(self.peer.ended())
+    }
+}
+
+/// Receives blocks in our own encoding, each behind its length. Made by [`StreamingContext::raw_socket_stream`].
+pub struct BlockSocket<T> {
+    peer: Peer,
+    item: PhantomData<fn() -> T>,
+}
+
+impl<T> std::fmt::Debug for BlockSocket<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BlockSocket({})", self.peer)
+    }
+}
+
+impl<T: ExchangeData> Receiver for BlockSocket<T> {
+    type Item = T;
+
+    fn receive(&mut self, store: &mut dyn Store<T>) -> Result<()> {
+        let mut stream = self.peer.connect(store)?;
+        let most = store.max_record();
+        loop {
+            let mut length = [0; 4];
+            match stream.read_exact(&mut length) {
+                Ok(()) => {}
+                Err(error) if error.kind() == IoKind::UnexpectedEof => return Err(self.peer.ended()),
+                Err(error) => return Err(self.peer.failed("error receiving data from", error)),
+            }
+            let length = u32::from_be_bytes(length) as usize;
+            if length > most {
+                return Err(Error::new(
+                    ErrorKind::Data,
+                    format!("a block of {length} bytes from {} is longer than max_record, {most} bytes", self.peer),
+                ));
+            }
+            // Only as much is set aside as arrives: the length may be a lie.
+            let mut bytes = Vec::new();
+            let got = (&mut stream)
+                .take(length as u64)
+                .read_to_end(&mut bytes)
+                .map_err(|e| self.peer.failed("error receiving data from", e))?;
+            if got < length {
+                return Err(Error::new(
+                    ErrorKind::Unavailable,
+                    format!("{} closed the connection in the middle of a block", self.peer),
+                ));
+            }
+            let items: Vec<T> = codec::decode(&bytes).map_err(|e| {
+                Error::new(ErrorKind::Data, format!("a block from {} is not what was expected: {e}", self.peer))
+            })?;
+            store.store_block(items, Box::new(|| {}))?;
+        }
+    }
+}
+
+impl StreamingContext {
+    /// Makes a stream of the lines that `host`:`port` sends.
+    ///
+    /// Lines end with `\n`, `\r` or `\r\n`; bytes that are not UTF-8 become U+FFFD. A [`Text`] is a cheap slice of what
+    /// was received. While nobody answers, or when the connection ends, it is made again after
+    /// [`receiver_restart_delay`](crate::StreamingConf::receiver_restart_delay), for ever; listeners are told why. A
+    /// line longer than [`max_record`](crate::StreamingConf::max_record) is refused with the connection.
+    ///
+    /// # Spark
+    ///
+    /// `StreamingContext.socketTextStream`, SC10.
+    #[track_caller]
+    pub fn socket_text_stream(&self, host: impl Into<String>, port: u16) -> DStream<Text> {
+        let source = ReceiverSource::new(LineSocket::new(host, port));
+        self.input_at(source, CallSite::here("socket_text_stream"))
+    }
+
+    /// Makes a stream of what `convert` makes of a connection to `host`:`port`.
+    ///
+    /// The end of `convert`'s iterator is the end of the connection, which is made again after a while.
+    ///
+    /// # Spark
+    ///
+    /// `StreamingContext.socketStream`, SC11.
+    #[track_caller]
+    pub fn socket_stream<T, I>(
+        &self,
+        host: impl Into<String>,
+        port: u16,
+        convert: impl Fn(TcpStream) -> I + Send + 'static,
+    ) -> DStream<T>
+    where
+        T: ExchangeData,
+        I: Iterator<Item = T> + 'static,
+    {
+        let peer = Peer { host: host.into(), port };
+        let source = ReceiverSource::new(SocketReceiver { peer, convert, item: PhantomData::<fn() -> T> });
+        self.input_at(source, CallSite::here("socket_stream"))
+    }
+
+    /// Makes a stream of the blocks that `host`:`port` sends: each a length of four bytes, most significant first, and
+    /// so many bytes, a `Vec<T>` as [`codec::encode`] writes it.
+    ///
+    /// # Spark
+    ///
+    /// `StreamingContext.rawSocketStream`, SC12, S-75; a block is read as it arrives, so that one that is wrong is
+    /// refused with its sender's name.
+    #[track_caller]
+    pub fn raw_socket_stream<T: ExchangeData>(&self, host: impl Into<String>, port: u16) -> DStream<T> {
+        let peer = Peer { host: host.into(), port };
+        let source = ReceiverSource::new(BlockSocket { peer, item: PhantomData::<fn() -> T> });
+        self.input_at(source, CallSite::here("raw_socket_stream"))
+    }
+
+    /// Makes a stream of what a receiver of the program's own receives.
+    ///
+    /// # Spark
+    ///
+    /// `StreamingContext.receiverStream`, SC09.
+    #[track_caller]
+    pub fn receiver_stream<R: Receiver>(&self, receiver: R) -> DStream<R::Item> {
+        self.input_at(ReceiverSource::new(receiver), CallSite::here("receiver_stream"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s77_a_line_is_whole_when_its_end_is_certain() {
+        for (bytes, searched, want) in [
+            (&b"ab"[..], 0, 0),
+            (b"ab\ncd", 0, 3),
+            (b"ab\ncd\n", 0, 6),
+            (b"ab\r", 0, 0),
+            (b"ab\r\n", 2, 4),
+            (b"ab\rc", 3, 3),
+            (b"ab\r\ncd\r", 0, 4),
+            (b"\n", 0, 1),
+            (b"", 0, 0),
+        ] {
+            assert_eq!(whole_lines(bytes, searched), want, "{:?}", String::from_utf8_lossy(bytes));
+        }
+    }
+}

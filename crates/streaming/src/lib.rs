@@ -1,0 +1,44 @@
+//! DStreams: Rdds over time.
+//!
+//! This crate makes streams of the engine's Rdds: a batch every interval, planned by one forward walk over the graph,
+//! run in the order of the outputs, and told to whoever listens. It knows no Kafka, SQL, HTTP or Python.
+//!
+//! # The path of one batch
+//!
+//! ```text
+//!    clock reaches t
+//! 1  allocate    each InputSource decides what belongs to t        input/, receiver/
+//! 2  plan        one forward walk: compute → lineage               graph.rs            (no data moves)
+//! 3  jobs        each output gives at most one job                 batch/job_set.rs
+//! 4  stages      each job's lineage is cut at its shuffles         millstream-core, plan/dag.rs
+//! 5  tasks       the backend runs them                             millstream-core, backend/
+//! 6  outputs     the closures of foreach_rdd end well              the program, on the driver
+//! 7  commit      InputSource::commit(allocation of t)
+//! 8  forget      Rdds, kept partitions and received blocks out of reach
+//! ```
+//!
+//! What follows what is decided in one place, `batch/lifecycle.rs`, which is pure.
+
+mod batch;
+mod conf;
+mod context;
+mod dstream;
+mod graph;
+mod input;
+mod listener;
+mod receiver;
+mod signals;
+mod window;
+
+pub use self::conf::{Conf, OnFailure, StreamingConf};
+pub use self::context::{State, Stop, StreamingContext, StreamingContextBuilder};
+pub use self::dstream::{DStream, Outcome, OutputBatch};
+pub use self::graph::{Batch, BatchKey, StreamId};
+pub use self::input::{
+    BlockSocket, FileFilter, InputContext, InputSource, LineSocket, Rate, RddQueue, SocketReceiver, WhenEmpty,
+};
+pub use self::listener::{
+    BatchInfo, BatchStamps, InputInfo, ListenerId, OutputOperationInfo, ReceiverInfo, StreamingListener,
+};
+pub use self::receiver::{Receiver, Store};
+pub use self::window::Interval;

@@ -1,0 +1,322 @@
+//! What happened, told to whoever listens: facts, in the past tense.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_core::{CallSite, Error, Time};
+
+/// How many records an input gave to a batch, and what there is to say about them.
+///
+/// # Spark
+///
+/// `StreamInputInfo`, IN10.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InputInfo {
+    /// The number of records, as far as it is known before they are read.
+    pub records: u64,
+    /// What there is to say, by name; `Description` is what people are shown.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// A batch, as far as it has come.
+///
+/// # Spark
+///
+/// `BatchInfo`, LS10.
+#[derive(Clone, Debug)]
+pub struct BatchInfo {
+    /// The batch's time.
+    pub batch_time: Time,
+    /// What each input gave, by the input's number.
+    pub inputs: BTreeMap<u64, InputInfo>,
+    /// When the batch was handed over to be run.
+    pub submission_time: Time,
+    /// When its first output began.
+    pub processing_start_time: Option<Time>,
+    /// When its last output ended.
+    pub processing_end_time: Option<Time>,
+    /// Its outputs.
+    pub outputs: Vec<OutputOperationInfo>,
+    /// The same times, to the nanosecond, by a clock that only runs forwards.
+    pub stamps: BatchStamps,
+}
+
+/// When a batch came how far, counted from when it was woken, to the nanosecond.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BatchStamps {
+    /// How late the batch loop was woken: the clock then, less the batch's time. Whole milliseconds.
+    pub late: Duration,
+    /// From waking to handing over.
+    pub submitted: Duration,
+    /// From waking to the begin of the first output.
+    pub started: Option<Duration>,
+    /// From waking to the end of the last output.
+    pub ended: Option<Duration>,
+}
+
+impl BatchInfo {
+    /// Returns how long the batch waited to be run.
+    pub fn scheduling_delay(&self) -> Option<Duration> {
+        self.processing_start_time.map(|start| start - self.submission_time)
+    }
+
+    /// Returns how long its outputs took.
+    pub fn processing_delay(&self) -> Option<Duration> {
+        Some(self.processing_end_time? - self.processing_start_time?)
+    }
+
+    /// Returns the sum of both.
+    pub fn total_delay(&self) -> Option<Duration> {
+        Some(self.scheduling_delay()? + self.processing_delay()?)
+    }
+
+    /// Returns the number of records of all inputs.
+    pub fn num_records(&self) -> u64 {
+        self.inputs.values().map(|input| input.records).sum()
+    }
+}
+
+/// One output of one batch.
+///
+/// # Spark
+///
+/// `OutputOperationInfo`, LS11.
+#[derive(Clone, Debug)]
+pub struct OutputOperationInfo {
+    /// The batch's time.
+    pub batch_time: Time,
+    /// The output's number, in the order of the program.
+    pub id: u64,
+    /// The line that made it.
+    pub site: CallSite,
+    /// When it began.
+    pub start_time: Option<Time>,
+    /// When it ended.
+    pub end_time: Option<Time>,
+    /// Why it failed, if it did.
+    pub failure: Option<Error>,
+}
+
+impl OutputOperationInfo {
+    /// Returns the short name, as `print at src/main.rs:14`.
+    pub fn name(&self) -> String {
+        self.site.to_string()
+    }
+
+    /// Returns how long it took.
+    pub fn duration(&self) -> Option<Duration> {
+        Some(self.end_time? - self.start_time?)
+    }
+}
+
+/// A receiver.
+///
+/// # Spark
+///
+/// `ReceiverInfo`, LS12.
+#[derive(Clone, Debug)]
+pub struct ReceiverInfo {
+    /// The number of its input.
+    pub stream_id: u64,
+    /// What it is, with its number.
+    pub name: String,
+    /// Whether it receives.
+    pub active: bool,
+    /// Where it runs.
+    pub location: String,
+    /// What last went wrong.
+    pub last_error: Option<Error>,
+    /// When that was.
+    pub last_error_time: Option<Time>,
+}
+
+/// Is told what happens to a streaming program. Every method does nothing unless it is written.
+///
+/// Methods are called one at a time, in the order of the events, on a thread of their own. A listener must not stop
+/// the context (S-123). One that panics is not called again.
+///
+/// # Spark
+///
+/// `StreamingListener`, LS01 to LS09.
+pub trait StreamingListener: Send + Sync {
+    /// The context has started.
+    fn on_streaming_started(&self, _time: Time) {}
+    /// A receiver has started.
+    fn on_receiver_started(&self, _receiver: &ReceiverInfo) {}
+    /// Something went wrong in a receiver.
+    fn on_receiver_error(&self, _receiver: &ReceiverInfo) {}
+    /// A receiver has stopped.
+    fn on_receiver_stopped(&self, _receiver: &ReceiverInfo) {}
+    /// A batch has been handed over to be run.
+    fn on_batch_submitted(&self, _batch: &BatchInfo) {}
+    /// A batch's first output has begun.
+    fn on_batch_started(&self, _batch: &BatchInfo) {}
+    /// A batch's last output has ended, well or not.
+    fn on_batch_completed(&self, _batch: &BatchInfo) {}
+    /// An output has begun.
+    fn on_output_operation_started(&self, _output: &OutputOperationInfo) {}
+    /// An output has ended, well or not.
+    fn on_output_operation_completed(&self, _output: &OutputOperationInfo) {}
+    /// The clock jumped, and so many batches were left out.
+    fn on_batches_left_out(&self, _next: Time, _count: u64) {}
+}
+
+/// One event.
+#[derive(Clone, Debug)]
+pub(crate) enum StreamingEvent {
+    StreamingStarted(Time),
+    ReceiverStarted(ReceiverInfo),
+    ReceiverError(ReceiverInfo),
+    ReceiverStopped(ReceiverInfo),
+    BatchSubmitted(Arc<BatchInfo>),
+    BatchStarted(Arc<BatchInfo>),
+    BatchCompleted(Arc<BatchInfo>),
+    OutputOperationStarted(OutputOperationInfo),
+    OutputOperationCompleted(OutputOperationInfo),
+    BatchesLeftOut(Time, u64),
+}
+
+impl StreamingEvent {
+    fn tell(&self, listener: &dyn StreamingListener) {
+        match self {
+            StreamingEvent::StreamingStarted(time) => listener.on_streaming_started(*time),
+            StreamingEvent::ReceiverStarted(info) => listener.on_receiver_started(info),
+            StreamingEvent::ReceiverError(info) => listener.on_receiver_error(info),
+            StreamingEvent::ReceiverStopped(info) => listener.on_receiver_stopped(info),
+            StreamingEvent::BatchSubmitted(info) => listener.on_batch_submitted(info),
+            StreamingEvent::BatchStarted(info) => listener.on_batch_started(info),
+            StreamingEvent::BatchCompleted(info) => listener.on_batch_completed(info),
+            StreamingEvent::OutputOperationStarted(info) => listener.on_output_operation_started(info),
+            StreamingEvent::OutputOperationCompleted(info) => listener.on_output_operation_completed(info),
+            StreamingEvent::BatchesLeftOut(next, count) => listener.on_batches_left_out(*next, *count),
+        }
+    }
+}
+
+/// Names a listener, to remove it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListenerId(u64);
+
+/// Keeps listeners and tells them, on a thread of its own, in order.
+pub(crate) struct ListenerBus {
+    shared: Arc<BusShared>,
+    thread: std::sync::Mutex<Option<millstream_core::threads::OwnedThread>>,
+}
+
+struct BusShared {
+    state: std::sync::Mutex<BusState>,
+    changed: std::sync::Condvar,
+}
+
+#[derive(Default)]
+struct BusState {
+    listeners: Vec<(ListenerId, Arc<dyn StreamingListener>)>,
+    events: std::collections::VecDeque<StreamingEvent>,
+    next_id: u64,
+    busy: bool,
+    closed: bool,
+}
+
+impl ListenerBus {
+    pub(crate) fn new() -> ListenerBus {
+        let shared =
+            BusShared { state: std::sync::Mutex::new(BusState::default()), changed: std::sync::Condvar::new() };
+        ListenerBus { shared: Arc::new(shared), thread: std::sync::Mutex::new(None) }
+    }
+
+    pub(crate) fn add(&self, listener: Arc<dyn StreamingListener>) -> ListenerId {
+        let mut state = millstream_core::threads::lock(&self.shared.state);
+        state.next_id += 1;
+        let id = ListenerId(state.next_id);
+        state.listeners.push((id, listener));
+        id
+    }
+
+    pub(crate) fn remove(&self, id: ListenerId) {
+        let mut state = millstream_core::threads::lock(&self.shared.state);
+        state.listeners.retain(|(other, _)| *other != id);
+    }
+
+    /// Starts to tell.
+    pub(crate) fn start(&self) -> millstream_core::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let thread = millstream_core::threads::spawn("listeners", move || shared.run())?;
+        *millstream_core::threads::lock(&self.thread) = Some(thread);
+        Ok(())
+    }
+
+    /// Takes an event. Costs nothing but a look where nobody listens.
+    pub(crate) fn post(&self, event: impl FnOnce() -> StreamingEvent) {
+        let mut state = millstream_core::threads::lock(&self.shared.state);
+        if state.listeners.is_empty() || state.closed {
+            return;
+        }
+        state.events.push_back(event());
+        let asleep = !state.busy;
+        drop(state);
+        if asleep {
+            self.shared.changed.notify_all();
+        }
+    }
+
+    /// Says whether the calling thread is the one that tells.
+    pub(crate) fn is_current(&self) -> bool {
+        millstream_core::threads::lock(&self.thread).as_ref().is_some_and(|thread| thread.is_current())
+    }
+
+    /// Waits until everything that was posted has been told.
+    pub(crate) fn flush(&self) {
+        let mut state = millstream_core::threads::lock(&self.shared.state);
+        while state.busy || (!state.events.is_empty() && !state.closed) {
+            state = self.shared.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+    }
+
+    /// Tells what has been posted, and nothing after (LS14).
+    pub(crate) fn stop(&self) {
+        millstream_core::threads::lock(&self.shared.state).closed = true;
+        self.shared.changed.notify_all();
+        let thread = millstream_core::threads::lock(&self.thread).take();
+        drop(thread);
+    }
+}
+
+impl BusShared {
+    fn run(&self) {
+        let mut state = millstream_core::threads::lock(&self.state);
+        loop {
+            let Some(event) = state.events.pop_front() else {
+                if state.closed {
+                    return;
+                }
+                state = self.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+                continue;
+            };
+            state.busy = true;
+            let listeners = state.listeners.clone();
+            drop(state);
+            let mut broken = Vec::new();
+            for (id, listener) in &listeners {
+                let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| event.tell(&**listener)));
+                if told.is_err() {
+                    tracing::error!(?id, "a streaming listener panicked and is not called again");
+                    broken.push(*id);
+                }
+            }
+            state = millstream_core::threads::lock(&self.state);
+            state.listeners.retain(|(id, _)| !broken.contains(id));
+            state.busy = !state.events.is_empty();
+            if !state.busy {
+                self.changed.notify_all();
+            }
+        }
+    }
+}
+
+impl fmt::Debug for ListenerBus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ListenerBus")
+    }
+}

@@ -1,0 +1,106 @@
+//! Receivers: push sources, each on a thread of its own that the supervisor owns.
+//!
+//! A receiver is *run by* an ordinary [`InputSource`](crate::InputSource), whose allocation is a list of blocks. It
+//! costs no task slot: `local[1]` can receive and process.
+
+mod blocks;
+mod rate;
+mod supervisor;
+
+use millstream_core::{Error, ExchangeData, Result, StorageLevel};
+
+pub(crate) use self::supervisor::ReceiverSource;
+
+/// Receives data from outside: a blocking loop.
+///
+/// # Example
+///
+/// ```
+/// use millstream_core::Result;
+/// use millstream_streaming::{Receiver, Store};
+///
+/// struct Ticks(u64);
+///
+/// impl Receiver for Ticks {
+///     type Item = u64;
+///
+///     fn receive(&mut self, store: &mut dyn Store<u64>) -> Result<()> {
+///         loop {
+///             self.0 += 1;
+///             store.store(self.0)?; // fails when it is time to go
+/// #           if self.0 == 3 { return Ok(()) }
+///         }
+///     }
+/// }
+/// ```
+///
+/// # Spark
+///
+/// `Receiver`, api section 1.7. One blocking method replaces `onStart`, `onStop`, `restart`, `stop` and the supervisor.
+pub trait Receiver: Send + 'static {
+    /// What is received.
+    type Item: ExchangeData;
+
+    /// Receives until the source ends.
+    ///
+    /// When it returns, with `Ok` or with an error, it is called again after
+    /// [`receiver_restart_delay`](crate::StreamingConf::receiver_restart_delay), until the context stops.
+    ///
+    /// # Errors
+    ///
+    /// Whatever went wrong, for listeners. An error of `store` is passed on: it says that it is time to go.
+    fn receive(&mut self, store: &mut dyn Store<Self::Item>) -> Result<()>;
+
+    /// Returns how received blocks are kept.
+    ///
+    /// The default keeps values in memory, and what does not fit on disk. Spark's sockets ask for a second copy as
+    /// bytes (S-71); on one machine there is nobody to keep one.
+    fn storage_level(&self) -> StorageLevel {
+        StorageLevel::MEMORY_AND_DISK
+    }
+
+    /// Returns a name for people.
+    fn name(&self) -> String {
+        let name = std::any::type_name::<Self>();
+        let end = name.find('<').unwrap_or(name.len());
+        name[..end].rsplit("::").next().unwrap_or(name).to_owned()
+    }
+}
+
+/// Where a receiver puts what it receives.
+pub trait Store<T> {
+    /// Adds one item to the current block. Waits for the rate limit, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Stopped` when it is time to go; `Unavailable` or `Data` if a block cannot be kept.
+    fn store(&mut self, item: T) -> Result<()>;
+
+    /// Adds several items to the current block: cheaper than one by one. Waits for the rate limit, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Self::store).
+    fn store_many(&mut self, items: Vec<T>) -> Result<()>;
+
+    /// Makes one block of `items` and keeps it as durably as the receiver's storage level says; then calls `stored`,
+    /// in which a reliable receiver acknowledges to its sender.
+    ///
+    /// # Errors
+    ///
+    /// As [`store`](Self::store). `stored` has not been called then.
+    fn store_block(&mut self, items: Vec<T>, stored: Box<dyn FnOnce() + Send>) -> Result<()>;
+
+    /// Tells listeners of something that went wrong, and goes on.
+    fn report_error(&mut self, error: Error);
+
+    /// Says whether it is time to go.
+    fn is_stopped(&self) -> bool;
+
+    /// Has `wake` called when it is time to go, to end a wait for the outside: close a connection, say. A later call
+    /// replaces an earlier one. If it is time already, `wake` is called at once.
+    fn on_stop(&mut self, wake: Box<dyn FnOnce() + Send>);
+
+    /// Returns the longest record, in bytes, that is to be taken.
+    fn max_record(&self) -> usize;
+}
