@@ -597,6 +597,8 @@ impl StreamingContext {
             context: inner.context.clone(),
             conf: inner.conf.clone(),
             seen_steps: clock.stepped(),
+            running: 0,
+            tell_at: None,
             clock,
             ticker,
             lifecycle: Lifecycle::new(rules),

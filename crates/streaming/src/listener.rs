@@ -249,6 +249,17 @@ impl ListenerBus {
 
     /// Takes an event. Costs nothing but a look where nobody listens.
     pub(crate) fn post(&self, event: impl FnOnce() -> StreamingEvent) {
+        self.take(event, true);
+    }
+
+    /// Takes an event without waking the thread that tells: to wake it would delay a batch that is about to run.
+    ///
+    /// The event is told with the next one that is posted, or after [`wake`](ListenerBus::wake).
+    pub(crate) fn post_quietly(&self, event: impl FnOnce() -> StreamingEvent) {
+        self.take(event, false);
+    }
+
+    fn take(&self, event: impl FnOnce() -> StreamingEvent, wake: bool) {
         let mut state = millstream_core::threads::lock(&self.shared.state);
         if state.listeners.is_empty() || state.closed {
             return;
@@ -256,7 +267,17 @@ impl ListenerBus {
         state.events.push_back(event());
         let asleep = !state.busy;
         drop(state);
-        if asleep {
+        if wake && asleep {
+            self.shared.changed.notify_all();
+        }
+    }
+
+    /// Has told what was posted quietly.
+    pub(crate) fn wake(&self) {
+        let state = millstream_core::threads::lock(&self.shared.state);
+        let waits = !state.busy && !state.events.is_empty();
+        drop(state);
+        if waits {
             self.shared.changed.notify_all();
         }
     }
@@ -268,6 +289,7 @@ impl ListenerBus {
 
     /// Waits until everything that was posted has been told.
     pub(crate) fn flush(&self) {
+        self.wake();
         let mut state = millstream_core::threads::lock(&self.shared.state);
         while state.busy || (!state.events.is_empty() && !state.closed) {
             state = self.shared.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -206,11 +206,16 @@ impl Shared {
         let JobRunner { context, clock, bus, mailbox, report, group } = &self.runner;
         let Job { time, id, site, run } = job;
         let (first, output) = set.begins(id, clock.now());
-        if let Some(info) = first {
-            bus.post(|| StreamingEvent::BatchStarted(Arc::new(info)));
-        }
-        if let Some(info) = output {
-            bus.post(|| StreamingEvent::OutputOperationStarted(info));
+        match (first, output) {
+            // The batch loop sees to it that these are told soon, if the batch does not end at once.
+            (Some(info), output) => {
+                bus.post_quietly(|| StreamingEvent::BatchStarted(Arc::new(info)));
+                if let Some(info) = output {
+                    bus.post_quietly(|| StreamingEvent::OutputOperationStarted(info));
+                }
+            }
+            (None, Some(info)) => bus.post(|| StreamingEvent::OutputOperationStarted(info)),
+            (None, None) => {}
         }
         let outcome = catch_unwind(AssertUnwindSafe(|| context.with_job_group(group, run)))
             .unwrap_or_else(|payload| Err(panicked(&*payload)))
@@ -221,11 +226,13 @@ impl Shared {
         }
         let (output, last) = set.ended(id, clock.now(), failure);
         if let Some(info) = output {
-            bus.post(|| StreamingEvent::OutputOperationCompleted(info));
+            bus.post_quietly(|| StreamingEvent::OutputOperationCompleted(info));
         }
         if let Some((info, ok)) = last {
             bus.post(|| StreamingEvent::BatchCompleted(Arc::new(info)));
             mailbox.post(Event::JobsEnded { at: time, ok });
+        } else {
+            bus.wake();
         }
     }
 }

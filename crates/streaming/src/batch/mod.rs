@@ -24,6 +24,9 @@ use crate::listener::{BatchInfo, BatchStamps, ListenerBus, StreamingEvent};
 /// How long a stop waits for closures that run.
 const PATIENCE: Duration = secs(2);
 
+/// How soon listeners are told that a batch has begun. Most batches that are in a hurry have ended by then.
+const TELL_WITHIN: Duration = Duration::from_millis(1);
+
 /// Everything that the batch thread owns.
 pub(crate) struct BatchLoop {
     pub(crate) graph: Graph,
@@ -42,6 +45,10 @@ pub(crate) struct BatchLoop {
     pub(crate) stop_timeout: Duration,
     pub(crate) give_up: Option<Duration>,
     pub(crate) seen_steps: Duration,
+    /// How many batches have been handed over and have not ended.
+    pub(crate) running: usize,
+    /// When listeners are told that a batch has begun, unless it has ended by then.
+    pub(crate) tell_at: Option<Duration>,
 }
 
 impl BatchLoop {
@@ -51,8 +58,8 @@ impl BatchLoop {
             let due = self.lifecycle.takes_batches().then(|| self.ticker.next());
             let event = match self.give_up {
                 // During a graceful stop real time decides how long is long enough.
-                Some(at) => self.mailbox.next(&GiveUp(at), Some(Time::ZERO)).unwrap_or(Event::WaitedEnough),
-                None => match self.mailbox.next(&*self.clock, due) {
+                Some(at) => self.mailbox.next(&GiveUp(at), Some(Time::ZERO), None).unwrap_or(Event::WaitedEnough),
+                None => match self.mailbox.next(&*self.clock, due, self.tell_at) {
                     Some(event) => event,
                     None => match self.tick() {
                         Some(event) => event,
@@ -61,9 +68,13 @@ impl BatchLoop {
                 },
             };
             self.woken = monotonic();
+            if matches!(event, Event::JobsEnded { .. }) {
+                self.running -= 1;
+            }
             if self.handle(event) {
                 break;
             }
+            self.tell_at = (self.running > 0).then(|| monotonic() + TELL_WITHIN);
         }
         self.jobs.stop(PATIENCE);
         for slot in &mut self.graph.slots {
@@ -74,6 +85,10 @@ impl BatchLoop {
     }
 
     fn tick(&mut self) -> Option<Event> {
+        if self.tell_at.is_some_and(|at| monotonic() >= at) {
+            self.tell_at = None;
+            self.bus.wake();
+        }
         let now = self.clock.now();
         let steps = self.clock.stepped();
         if steps > self.seen_steps {
@@ -164,8 +179,9 @@ impl BatchLoop {
     fn submit(&mut self, at: Time) {
         let Some((jobs, info)) = self.planned.remove(&at) else { return };
         let set = JobSet::new(info, &jobs, self.woken);
-        self.bus.post(|| StreamingEvent::BatchSubmitted(Arc::new(set.info())));
+        self.bus.post_quietly(|| StreamingEvent::BatchSubmitted(Arc::new(set.info())));
         self.jobs.submit(jobs, &set);
+        self.running += 1;
     }
 
     fn commit(&mut self, at: Time) {
