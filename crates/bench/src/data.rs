@@ -1,51 +1,81 @@
-//! The text that all engines start from: lines in memory, one part a thread.
+//! The text that all engines start from: lines in memory, one contiguous part a thread.
 
 use std::path::Path;
 
-use millstream::prelude::*;
 use millstream::TextBlock;
+use millstream::prelude::*;
 
-/// A file, cut at line ends into as many parts as there are threads.
+/// How large the blocks are that [`Input::texts`] slices: what a file source reads at a time.
+const BLOCK: usize = 1 << 20;
+
+/// A text, cut at line ends into as many parts as there are threads.
 pub(crate) struct Input {
     parts: Vec<String>,
+    /// The number of lines.
     pub(crate) records: u64,
 }
 
 impl Input {
+    /// Reads a file.
     pub(crate) fn read(path: &Path, threads: usize) -> Result<Input> {
-        Ok(Input::of(&std::fs::read_to_string(path)?, threads))
+        let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok(Input::of(&text, threads))
     }
 
+    /// Takes a text as it is.
     pub(crate) fn of(text: &str, threads: usize) -> Input {
-        let mut parts = Vec::new();
         let mut rest = text;
-        for left in (1..=threads).rev() {
-            let want = rest.len() / left;
-            let end = rest[want..].find('\n').map_or(rest.len(), |end| want + end + 1);
-            let (part, more) = rest.split_at(end);
-            parts.push(part.to_owned());
-            rest = more;
-        }
+        let parts = (1..=threads)
+            .rev()
+            .map(|left| {
+                let (part, more) = rest.split_at(line_end(rest, rest.len() / left));
+                rest = more;
+                part.to_owned()
+            })
+            .collect();
         Input { records: text.lines().count() as u64, parts }
     }
 
-    /// The lines of each part, as the hand-written loops read them.
+    /// Returns the lines of each part as the hand-written loops read them.
     pub(crate) fn lines(&self) -> Vec<Vec<&str>> {
         self.parts.iter().map(|part| part.lines().collect()).collect()
     }
 
-    /// The lines of each part as millstream reads them from a file: slices of blocks of a mebibyte.
+    /// Returns the lines of each part as millstream holds them: slices of the blocks that they came in.
     pub(crate) fn texts(&self) -> Vec<Vec<Text>> {
-        let blocks = |part: &String| {
-            let (mut texts, mut rest) = (Vec::new(), part.as_str());
-            while !rest.is_empty() {
-                let want = rest.len().min(1 << 20);
-                let end = rest.as_bytes()[want..].iter().position(|b| *b == b'\n').map_or(rest.len(), |e| want + e + 1);
-                texts.extend(TextBlock::from_string(rest[..end].to_owned()).lines());
-                rest = &rest[end..];
-            }
-            texts
-        };
-        self.parts.iter().map(blocks).collect()
+        self.parts.iter().map(|part| texts_of(part)).collect()
+    }
+}
+
+fn texts_of(part: &str) -> Vec<Text> {
+    let (mut texts, mut rest) = (Vec::new(), part);
+    while !rest.is_empty() {
+        let (block, more) = rest.split_at(line_end(rest, BLOCK.min(rest.len())));
+        texts.extend(TextBlock::from_string(block.to_owned()).lines());
+        rest = more;
+    }
+    texts
+}
+
+/// Returns where the line ends that `at` is in, behind its end.
+fn line_end(text: &str, at: usize) -> usize {
+    memchr::memchr(b'\n', &text.as_bytes()[at..]).map_or(text.len(), |end| at + end + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_engine_gets_the_same_lines_in_the_same_parts() {
+        let text: String = (0..1000).map(|i| format!("line {i}\n")).collect();
+        for threads in [1, 2, 3, 7] {
+            let input = Input::of(&text, threads);
+            assert_eq!(input.records, 1000);
+            assert_eq!(input.lines().len(), threads);
+            assert_eq!(input.lines().concat(), text.lines().collect::<Vec<_>>());
+            assert_eq!(input.texts(), input.lines());
+        }
+        assert_eq!(Input::of("a b c", 2).lines().concat(), ["a b c"]);
     }
 }

@@ -1,55 +1,17 @@
 //! The workloads on millstream, through its public streaming API.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::cmp::Reverse;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use millstream::BatchInfo;
 use millstream::prelude::*;
 
-use crate::report::{Report, entry_hash};
+use crate::hand::GREP;
+use crate::report::{Report, WARM_UP, result_hash};
 
-/// When each batch was woken and ended.
-pub(crate) struct Watch {
-    pub(crate) times: Arc<Mutex<Vec<BatchInfo>>>,
-    pub(crate) done: mpsc::Sender<()>,
-    pub(crate) batches: usize,
-}
-
-impl StreamingListener for Watch {
-    fn on_batch_completed(&self, batch: &BatchInfo) {
-        let mut times = self.times.lock().expect("a listener does not panic");
-        times.push(batch.clone());
-        if times.len() == self.batches {
-            let _ = self.done.send(());
-        }
-    }
-}
-
-type Sums = Arc<AtomicU64>;
-
-fn add_hashes(rdd: &Rdd<(Text, u64)>, hash: &Sums) -> Result<()> {
-    let sum = rdd.map(|(key, count)| entry_hash(key.as_bytes(), count)).fold(0, u64::wrapping_add)?;
-    hash.store(sum, Ordering::Relaxed);
-    Ok(())
-}
-
-/// Adds an output to a stream of counts: the first batch is hashed, all are counted.
-fn count_keys(counts: &DStream<(Text, u64)>, sink: &Sums, hash: &Sums) {
-    let (sink, hash) = (Arc::clone(sink), Arc::clone(hash));
-    counts.foreach_rdd(move |rdd, _| {
-        sink.fetch_add(rdd.count()?, Ordering::Relaxed);
-        if hash.load(Ordering::Relaxed) == 0 {
-            add_hashes(&rdd, &hash)?;
-        }
-        Ok(())
-    });
-}
-
-fn word_counts(lines: &DStream<Text>) -> DStream<(Text, u64)> {
-    lines.flat_map(|line| line.split(' ')).map(|word| (word, 1u64)).reduce_by_key(|a, b| a + b)
-}
-
+/// Runs all batches of a workload: each batch is the whole text, held in memory as an Rdd of lines.
 pub(crate) fn run(
     workload: &str,
     texts: Vec<Vec<Text>>,
@@ -57,61 +19,152 @@ pub(crate) fn run(
     batches: usize,
     interval: Duration,
 ) -> Result<Report> {
-    let threads = texts.len();
-    let ssc = StreamingContext::new(&format!("local[{threads}]"), "bench", interval)?;
+    let ssc = StreamingContext::new(&format!("local[{}]", texts.len()), "bench", interval)?;
     let lines = ssc.context().parallelize_partitions(texts);
     let queue: RddQueue<Text> = (0..batches).map(|_| lines.clone()).collect();
     let input = ssc.queue_stream(&queue);
-    let (sink, hash): (Sums, Sums) = Default::default();
+
+    let results = Arc::new(Results::default());
     match workload {
-        "grep" => {
-            let (sink, hash) = (Arc::clone(&sink), Arc::clone(&hash));
-            input.filter(|line| line.contains("w77 ")).foreach_rdd(move |rdd, _| {
-                let count = rdd.count()?;
-                sink.fetch_add(count, Ordering::Relaxed);
-                hash.store(entry_hash(b"lines", count), Ordering::Relaxed);
-                Ok(())
-            });
-        }
-        "wordcount" | "empty" => count_keys(&word_counts(&input), &sink, &hash),
-        "topk" => {
-            let (sink, hash) = (Arc::clone(&sink), Arc::clone(&hash));
-            word_counts(&input).foreach_rdd(move |rdd, _| {
-                let top = rdd.top_by(10, |(word, n)| (*n, std::cmp::Reverse(word.clone())))?;
-                sink.fetch_add(top.len() as u64, Ordering::Relaxed);
-                let sum = top.iter().fold(0u64, |sum, (word, n)| sum.wrapping_add(entry_hash(word.as_bytes(), *n)));
-                hash.store(sum, Ordering::Relaxed);
-                Ok(())
-            });
-        }
-        "group" => {
-            let sums = input
-                .map(|line| (line.split(' ').next().unwrap_or_default(), line))
-                .group_by_key()
-                .map_values(|lines| lines.iter().map(|line| line.len() as u64).sum::<u64>());
-            count_keys(&sums, &sink, &hash);
-        }
-        other => return Err(Error::from(format!("there is no workload {other}"))),
+        "grep" => grep(&input, &results),
+        "wordcount" | "empty" => count_keys(&word_count(&input), &results),
+        "topk" => top_k(&word_count(&input), &results),
+        "group" => count_keys(&group(&input), &results),
+        other => return Err(format!("there is no workload {other}").into()),
     }
-    let times: Arc<Mutex<Vec<BatchInfo>>> = Arc::default();
-    let (done, all) = mpsc::channel();
-    ssc.add_streaming_listener(Watch { times: Arc::clone(&times), done, batches });
-    ssc.start()?;
-    while all.recv_timeout(Duration::from_millis(200)).is_err() {
-        ssc.await_termination_or_timeout(Duration::ZERO)?;
-    }
-    ssc.stop()?;
-    let times = times.lock().expect("a listener does not panic");
-    // Batches may wait for the one before; what is measured is a batch's own time, as Spark's processing delay is.
-    let own = |batch: &BatchInfo| Some(batch.stamps.ended? - batch.stamps.started?);
-    let whole = |batch: &BatchInfo| batch.stamps.ended;
-    let times = times.iter().filter_map(|batch| if workload == "empty" { whole(batch) } else { own(batch) }).collect();
+
+    let completed = completed_batches(&ssc, batches)?;
+    let counted = completed.iter().skip(WARM_UP);
     Ok(Report {
         engine: "millstream",
         workload: workload.to_owned(),
         records,
-        times,
-        sink: sink.load(Ordering::Relaxed),
-        result_hash: hash.load(Ordering::Relaxed),
+        times: counted.clone().filter_map(|batch| own_time(batch, workload)).collect(),
+        late: counted.filter(|_| workload == "empty").map(|batch| batch.stamps.late).collect(),
+        sink: results.sink.load(Ordering::Relaxed),
+        result_hash: results.hash.load(Ordering::Relaxed),
     })
+}
+
+fn word_count(lines: &DStream<Text>) -> DStream<(Text, u64)> {
+    lines.flat_map(|line| line.split(' ')).map(|word| (word, 1u64)).reduce_by_key(|a, b| a + b)
+}
+
+/// All lines by their first word, and how long they are together: every record crosses the shuffle.
+fn group(lines: &DStream<Text>) -> DStream<(Text, u64)> {
+    lines
+        .map(|line| (line.split(' ').next().unwrap_or_default(), line))
+        .group_by_key()
+        .map_values(|lines| lines.iter().map(|line| line.len() as u64).sum::<u64>())
+}
+
+/// What the outputs found.
+#[derive(Default)]
+struct Results {
+    sink: AtomicU64,
+    hash: AtomicU64,
+    hashed: AtomicBool,
+}
+
+impl Results {
+    /// Takes a batch's size, and hashes its entries if it is the first, which is not timed.
+    fn take(&self, size: u64, entries: impl FnOnce() -> Result<Vec<(Text, u64)>>) -> Result<()> {
+        self.sink.fetch_add(size, Ordering::Relaxed);
+        if !self.hashed.swap(true, Ordering::Relaxed) {
+            let entries = entries()?;
+            self.hash.store(result_hash(entries.iter().map(|(key, count)| (key.as_str(), *count))), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+fn grep(lines: &DStream<Text>, results: &Arc<Results>) {
+    let results = Arc::clone(results);
+    lines.filter(|line| line.contains(GREP)).foreach_rdd(move |rdd, _time| {
+        results.take(rdd.count()?, || Ok(rdd.collect()?.into_iter().map(|line| (line, 1)).collect()))
+    });
+}
+
+fn count_keys(counts: &DStream<(Text, u64)>, results: &Arc<Results>) {
+    let results = Arc::clone(results);
+    counts.foreach_rdd(move |rdd, _time| results.take(rdd.count()?, || rdd.collect()));
+}
+
+fn top_k(counts: &DStream<(Text, u64)>, results: &Arc<Results>) {
+    let results = Arc::clone(results);
+    counts.foreach_rdd(move |rdd, _time| {
+        let top = rdd.top_by(10, |(word, count)| (*count, Reverse(word.clone())))?;
+        results.take(top.len() as u64, || Ok(top))
+    });
+}
+
+/// Returns what is measured of a batch: its own time, from the begin of its first output to the end of its last, as
+/// Spark's processing delay is. Batches may wait for the one before. Of tiny batches, which do not wait, everything
+/// since the batch loop was woken.
+fn own_time(batch: &BatchInfo, workload: &str) -> Option<Duration> {
+    let ended = batch.stamps.ended?;
+    if workload == "empty" { Some(ended) } else { Some(ended - batch.stamps.started?) }
+}
+
+/// Starts a context, waits for so many batches, stops it, and returns what is known of them.
+pub(crate) fn completed_batches(ssc: &StreamingContext, batches: usize) -> Result<Vec<BatchInfo>> {
+    let (watch, completed) = Watch::new(batches);
+    ssc.add_streaming_listener(watch);
+    ssc.start()?;
+    let patience = Duration::from_millis(200);
+    let completed = loop {
+        match completed.recv_timeout(patience) {
+            Ok(completed) => break completed,
+            // A context that failed says why.
+            Err(_) => ssc.await_termination_or_timeout(Duration::ZERO)?,
+        };
+    };
+    ssc.stop()?;
+    Ok(completed)
+}
+
+/// Keeps what is known of the first so many batches.
+struct Watch {
+    wanted: usize,
+    seen: Mutex<Vec<BatchInfo>>,
+    all: mpsc::Sender<Vec<BatchInfo>>,
+}
+
+impl Watch {
+    fn new(wanted: usize) -> (Watch, mpsc::Receiver<Vec<BatchInfo>>) {
+        let (all, completed) = mpsc::channel();
+        (Watch { wanted, seen: Mutex::new(Vec::with_capacity(wanted)), all }, completed)
+    }
+}
+
+impl StreamingListener for Watch {
+    fn on_batch_completed(&self, batch: &BatchInfo) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() < self.wanted {
+            seen.push(batch.clone());
+            if seen.len() == self.wanted {
+                // Nobody waits any more if the program is ending: that is fine.
+                let _ = self.all.send(std::mem::take(&mut *seen));
+                seen.clear();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Input;
+    use crate::{hand, report};
+
+    #[test]
+    fn every_workload_finds_what_the_hand_written_loop_finds() {
+        let text: String = (0..500).map(|i| format!("w{} w77 w{} b w{i}\n", i % 7, i % 11)).collect();
+        let input = Input::of(&text, 2);
+        for workload in ["grep", "wordcount", "topk", "group", "empty"] {
+            let hand = hand::run(workload, &input.lines(), input.records, 3).expect("the workload exists");
+            let ours = run(workload, input.texts(), input.records, 3, millis(5)).expect("the batches run");
+            report::agree(&[hand, ours]).expect("both find the same");
+        }
+    }
 }
