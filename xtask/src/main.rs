@@ -7,6 +7,7 @@ mod files;
 mod parity;
 mod source;
 mod tidy;
+mod vs_spark;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,12 @@ const COMMANDS: &[Command] = &[
         run: parity::run,
     },
     Command { name: "tidy", arguments: "", about: "check the house rules in all sources", run: tidy::run },
+    Command {
+        name: "vs-spark",
+        arguments: "WORKLOAD [FILE]",
+        about: "run a benchmark by hand, on millstream and on Spark",
+        run: vs_spark::run,
+    },
 ];
 
 fn main() -> ExitCode {

@@ -1,0 +1,359 @@
+//! `cargo xtask vs-spark WORKLOAD [FILE]`: the same work by hand, on millstream and on Spark, in one go and one table.
+//!
+//! What is compared, and how to get Spark and Java, is said in `docs/benchmarks.md`.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde::Deserialize;
+
+use crate::Outcome;
+use crate::files::root;
+
+/// Compares the engines and prints the table.
+pub(crate) fn run(arguments: &[String]) -> Outcome {
+    let asked = Asked::parse(arguments)?;
+    let root = root();
+    let spark = Spark::find(&root)?;
+    let file = asked.text(&root)?;
+    spark.compile(&root)?;
+
+    let mut lines = run_ours(&root, &asked, &file)?;
+    lines.extend(spark.run(&root, &asked, &file)?);
+
+    println!("\n{}", table(&asked, &file, &lines));
+    agree(&lines)
+}
+
+// ---- what is asked for ----
+
+const WORKLOADS: [&str; 5] = ["grep", "wordcount", "topk", "group", "empty"];
+const USAGE: &str = "usage: cargo xtask vs-spark grep|wordcount|topk|group|empty [FILE] [--threads 2] [--batches 8] \
+                     [--interval MS]";
+
+/// What a person asked for.
+#[derive(Debug, PartialEq)]
+struct Asked {
+    workload: String,
+    file: Option<PathBuf>,
+    threads: u64,
+    batches: u64,
+    /// Spark's batch interval, in milliseconds. A batch that is due waits for the one before.
+    interval: u64,
+}
+
+impl Asked {
+    fn parse(arguments: &[String]) -> Result<Asked, String> {
+        let wrong = |what: &str| format!("{what}\n{USAGE}");
+        let (mut workload, mut file, mut threads, mut batches, mut interval) = (None, None, 2, None, None);
+        let mut words = arguments.iter();
+        while let Some(word) = words.next() {
+            let mut number = || {
+                let number = words.next().and_then(|word| word.parse::<u64>().ok()).filter(|number| *number > 0);
+                number.ok_or_else(|| wrong(&format!("{word} needs a number above zero")))
+            };
+            match word.as_str() {
+                "--threads" => threads = number()?,
+                "--batches" => batches = Some(number()?),
+                "--interval" => interval = Some(number()?),
+                _ if word.starts_with('-') => return Err(wrong(&format!("there is no option {word}"))),
+                _ if workload.is_none() => workload = Some(word.clone()),
+                _ if file.is_none() => file = Some(PathBuf::from(word)),
+                _ => return Err(wrong(&format!("{word} is one file too many"))),
+            }
+        }
+        let workload = workload.filter(|name| WORKLOADS.contains(&name.as_str()));
+        let workload = workload.ok_or_else(|| wrong("which workload?"))?;
+        // A tiny batch needs many of its kind before the virtual machine is warm, and they cost nothing.
+        let tiny = workload == "empty";
+        let batches = batches.unwrap_or(if tiny { 60 } else { 8 });
+        if batches < 3 {
+            return Err(wrong("--batches is at least 3: the first two are a warm-up"));
+        }
+        let interval = interval.unwrap_or(if tiny { 200 } else { 1000 });
+        Ok(Asked { workload, file, threads, batches, interval })
+    }
+
+    /// Returns the text to work on: the file that was named, or the one of 200 MB, which is written at first.
+    fn text(&self, root: &Path) -> Result<PathBuf, String> {
+        if let Some(file) = &self.file {
+            return fs::canonicalize(file).map_err(|e| format!("{}: {e}", file.display()));
+        }
+        let file = root.join(DATA).join("zipf-200mb.txt");
+        if self.workload != "empty" && !file.exists() {
+            eprintln!("writing {}", file.display());
+            let half = file.with_extension("half");
+            let python = pythons(root).into_iter().find(|python| says(python, &["-c", "import numpy"]).is_some());
+            let python = python.ok_or_else(|| format!("no python3 with numpy was found. {HELP}"))?;
+            fs::create_dir_all(root.join(DATA)).map_err(|e| format!("{DATA}: {e}"))?;
+            run_to_end(Command::new(python).arg(root.join(SIDE).join("gen_text.py")).arg("200").arg(&half))?;
+            fs::rename(&half, &file).map_err(|e| format!("{}: {e}", file.display()))?;
+        }
+        Ok(file)
+    }
+}
+
+// ---- the engines ----
+
+/// Where the Spark side is kept.
+const SIDE: &str = "crates/bench/spark";
+/// Where large files go; git does not look there.
+const DATA: &str = "bench-data";
+/// The version that is compared with.
+const VERSION: &str = "4.1.";
+const HELP: &str = "docs/benchmarks.md says how to get it";
+
+/// Runs the hand-written loop and millstream.
+fn run_ours(root: &Path, asked: &Asked, file: &Path) -> Result<Vec<Line>, String> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.current_dir(root).args(["run", "--quiet", "--release", "--package", "millstream-bench", "--"]);
+    command.arg(&asked.workload).arg(file).arg("--json");
+    command.args(["--threads", &asked.threads.to_string(), "--batches", &asked.batches.to_string()]);
+    eprintln!("running {} by hand and on millstream", asked.workload);
+    lines_of(&mut command)
+}
+
+/// Where Spark's jars and the Java tools are.
+struct Spark {
+    jars: PathBuf,
+    version: String,
+}
+
+impl Spark {
+    /// Looks in `SPARK_HOME`, then for a Python that has pyspark, whose package holds all jars.
+    fn find(root: &Path) -> Result<Spark, String> {
+        let ask = ["-c", "import pyspark; print(pyspark.__path__[0])"];
+        let home = env::var_os("SPARK_HOME").map(PathBuf::from);
+        let home = home.or_else(|| pythons(root).iter().find_map(|python| says(python, &ask)).map(PathBuf::from));
+        let jars = home.ok_or_else(|| format!("Spark was not found. {HELP}"))?.join("jars");
+        let names = fs::read_dir(&jars).map_err(|e| format!("{}: {e}. {HELP}", jars.display()))?;
+        let version = names.flatten().find_map(|name| version_in(&name.file_name().to_string_lossy()));
+        match version {
+            Some(version) if version.starts_with(VERSION) => Ok(Spark { jars, version }),
+            Some(other) => Err(format!("{} is Spark {other}, not {VERSION}*. {HELP}", jars.display())),
+            None => Err(format!("{} holds no Spark Streaming. {HELP}", jars.display())),
+        }
+    }
+
+    fn classes(&self, root: &Path) -> PathBuf {
+        root.join(DATA).join(format!("classes-{}", self.version))
+    }
+
+    fn compile(&self, root: &Path) -> Outcome {
+        eprintln!("compiling SparkBench.java for Spark {}", self.version);
+        let mut javac = Command::new(java_tool("javac"));
+        javac.args(["-nowarn", "-Xlint:none", "-d"]).arg(self.classes(root)).arg("-cp").arg(self.jars.join("*"));
+        run_to_end(javac.arg(root.join(SIDE).join("SparkBench.java")))
+    }
+
+    fn run(&self, root: &Path, asked: &Asked, file: &Path) -> Result<Vec<Line>, String> {
+        let side = root.join(SIDE);
+        let with = |option: &str, path: PathBuf| {
+            let mut word = OsString::from(option);
+            word.push(path);
+            word
+        };
+        let memory = env::var("SPARK_DRIVER_MEMORY").unwrap_or_else(|_| "10g".to_owned());
+        let classes = env::join_paths([self.classes(root), self.jars.join("*")]).map_err(|e| e.to_string())?;
+        let mut java = Command::new(java_tool("java"));
+        java.arg(with("@", side.join("jvm-opens.txt"))).arg(format!("-Xmx{memory}"));
+        java.arg(with("-Dlog4j2.configurationFile=", side.join("log4j2.properties")));
+        java.arg("-cp").arg(classes).arg("SparkBench").arg(&asked.workload).arg(file);
+        java.args([asked.threads, asked.batches, asked.interval].map(|number| number.to_string()));
+        eprintln!("running {} on Spark {}", asked.workload, self.version);
+        lines_of(&mut java)
+    }
+}
+
+/// Returns the version in the name of Spark Streaming's jar, as in `spark-streaming_2.13-4.1.0.jar`.
+fn version_in(jar: &str) -> Option<String> {
+    let (_scala, version) = jar.strip_prefix("spark-streaming_")?.strip_suffix(".jar")?.split_once('-')?;
+    Some(version.to_owned())
+}
+
+fn java_tool(name: &str) -> PathBuf {
+    env::var_os("JAVA_HOME").map_or_else(|| name.into(), |home| Path::new(&home).join("bin").join(name))
+}
+
+/// The Pythons that may have pyspark: the one that the documentation sets up, and the one in the path.
+fn pythons(root: &Path) -> Vec<PathBuf> {
+    vec![root.join(DATA).join("spark-venv/bin/python"), "python3".into()]
+}
+
+/// Returns what a program prints if it ends well.
+fn says(program: &Path, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn run_to_end(command: &mut Command) -> Outcome {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let status = command.status().map_err(|e| format!("{name}: {e}. {HELP}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{name} failed: {status}")) }
+}
+
+/// Runs an engine and reads its lines of JSON.
+fn lines_of(command: &mut Command) -> Result<Vec<Line>, String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.stderr(Stdio::inherit()).output().map_err(|e| format!("{name}: {e}. {HELP}"))?;
+    if !output.status.success() {
+        return Err(format!("{name} failed: {}", output.status));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().filter(|line| line.starts_with('{')).map(Line::parse).collect()
+}
+
+// ---- what they say ----
+
+/// The line of JSON that each engine prints.
+#[derive(Clone, Debug, Deserialize)]
+struct Line {
+    engine: String,
+    records: u64,
+    ms_median: f64,
+    ms_min: f64,
+    ms_max: f64,
+    records_per_s: f64,
+    sink: u64,
+    result_hash: String,
+    #[serde(default)]
+    version: String,
+}
+
+impl Line {
+    fn parse(line: &str) -> Result<Line, String> {
+        serde_json::from_str(line).map_err(|e| format!("{e} in {line}"))
+    }
+}
+
+/// Returns the table, as Markdown that is also readable as it is.
+fn table(asked: &Asked, file: &Path, lines: &[Line]) -> String {
+    let median_of = |engine: &str| lines.iter().find(|line| line.engine == engine).map(|line| line.ms_median);
+    let times = |base: Option<f64>, line: &Line| match base {
+        Some(base) if line.ms_median > 0.0 && base / line.ms_median >= 0.005 => {
+            format!("{:.2}", base / line.ms_median)
+        }
+        _ => "–".to_owned(),
+    };
+    let mut rows =
+        vec![["engine", "ms median", "ms min", "ms max", "records/s", "÷ hand", "÷ Spark"].map(str::to_owned)];
+    for line in lines {
+        rows.push([
+            format!("{} {}", line.engine, line.version).trim().to_owned(),
+            format!("{:.3}", line.ms_median),
+            format!("{:.3}", line.ms_min),
+            format!("{:.3}", line.ms_max),
+            format!("{:.0}", line.records_per_s),
+            times(median_of("hand"), line),
+            times(median_of("spark"), line),
+        ]);
+    }
+    let widths: [usize; 7] = std::array::from_fn(|i| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0));
+    let rule = widths.iter().enumerate().map(|(i, width)| {
+        let dashes = "-".repeat(width + 1);
+        if i == 0 { format!("{dashes}-|") } else { format!("{dashes}:|") }
+    });
+    let mut written = rows.iter().map(|row| {
+        let cells = row.iter().zip(widths).enumerate().map(|(i, (cell, width))| match i {
+            0 => format!(" {cell:<width$} |"),
+            _ => format!(" {cell:>width$} |"),
+        });
+        format!("|{}\n", cells.collect::<String>())
+    });
+    let head = written.next().unwrap_or_default();
+    let name = if asked.workload == "empty" {
+        "one line".into()
+    } else {
+        file.file_name().unwrap_or_default().to_string_lossy()
+    };
+    format!(
+        "{} of {name}: {} records a batch, {} threads, median of {} batches after 2\n\n{head}|{}\n{}",
+        asked.workload,
+        lines.first().map_or(0, |line| line.records),
+        asked.threads,
+        asked.batches - 2,
+        rule.collect::<String>(),
+        written.collect::<String>()
+    )
+}
+
+/// Checks that all engines worked on the same and found the same.
+fn agree(lines: &[Line]) -> Outcome {
+    let found = |line: &Line| (line.records, line.sink, line.result_hash.clone());
+    match lines.split_first() {
+        Some((first, others)) if others.iter().all(|line| found(line) == found(first)) => {
+            println!("all found the same: {}", first.result_hash);
+            Ok(())
+        }
+        _ => {
+            let found = lines.iter().map(|line| format!("\n  {}: {:?}", line.engine, found(line)));
+            Err(format!("the results differ (records, sink, hash):{}", found.collect::<String>()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Asked, String> {
+        Asked::parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    fn line(engine: &str, median: f64, hash: &str) -> Line {
+        Line::parse(&format!(
+            "{{\"engine\":\"{engine}\",\"workload\":\"grep\",\"records\":10,\"ms_median\":{median},\"ms_min\":1,\
+             \"ms_max\":9.5,\"records_per_s\":100,\"sink\":7,\"result_hash\":\"{hash}\",\"more\":1}}"
+        ))
+        .expect("the line is right")
+    }
+
+    #[test]
+    fn options_may_stand_anywhere_and_mistakes_are_named() {
+        let asked = parse("--threads 4 grep a.txt").expect("the line is right");
+        assert_eq!((asked.threads, asked.batches, asked.interval), (4, 8, 1000));
+        assert_eq!(asked.file, Some(PathBuf::from("a.txt")));
+        assert_eq!(parse("empty").map(|asked| asked.batches), Ok(60));
+        for (line, word) in [
+            ("", "workload"),
+            ("sort", "workload"),
+            ("grep --batches 2", "--batches"),
+            ("grep --threads none", "--threads"),
+            ("grep --what", "--what"),
+            ("grep a b", "b is one"),
+        ] {
+            let error = parse(line).expect_err(line);
+            assert!(error.contains(word) && error.contains("usage"), "{line:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_table_has_each_engine_with_its_ratios() {
+        let lines = [line("hand", 100.0, "aa"), line("millstream", 80.0, "aa"), line("spark", 960.0, "aa")];
+        let asked = parse("grep").expect("the line is right");
+        let text = table(&asked, Path::new("some/text.txt"), &lines);
+        let row = text.lines().find(|line| line.contains("millstream")).unwrap_or_default();
+        assert!(row.contains(" 80.000 ") && row.contains(" 1.25 ") && row.contains(" 12.00 "), "{text}");
+        assert!(
+            text.starts_with("grep of text.txt: 10 records a batch, 2 threads, median of 6 batches after 2"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn engines_that_find_something_else_are_named() {
+        assert_eq!(agree(&[line("hand", 1.0, "aa"), line("spark", 2.0, "aa")]), Ok(()));
+        let error = agree(&[line("hand", 1.0, "aa"), line("spark", 2.0, "bb")]).expect_err("the hashes differ");
+        assert!(error.contains("spark: (10, 7, \"bb\")"), "{error}");
+    }
+
+    #[test]
+    fn the_version_is_in_the_name_of_the_jar() {
+        assert_eq!(version_in("spark-streaming_2.13-4.1.4.jar"), Some("4.1.4".to_owned()));
+        assert_eq!(version_in("spark-sql_2.13-4.1.4.jar"), None);
+    }
+}
