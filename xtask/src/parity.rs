@@ -49,6 +49,8 @@ const SECTIONS: &[(&str, &str)] = &[
 #[serde(deny_unknown_fields)]
 struct Item {
     id: String,
+    /// The name there. A rule has none.
+    #[serde(default)]
     spark: String,
     says: String,
     status: String,
@@ -77,9 +79,14 @@ impl Item {
     }
 }
 
-/// Splits a list as it stands in `ours` and `test`.
+/// Splits a list at its commas, but for those in parentheses.
 fn listed(text: &str) -> impl Iterator<Item = &str> {
-    text.split(", ").map(str::trim).filter(|part| !part.is_empty())
+    let mut depth = 0;
+    let parts = text.split(move |c| {
+        depth += i32::from(c == '(') - i32::from(c == ')');
+        c == ',' && depth == 0
+    });
+    parts.map(str::trim).filter(|part| !part.is_empty())
 }
 
 /// Writes the page, or with `--check` says what is wrong with page and table.
@@ -143,8 +150,8 @@ fn problems(items: &[Item], read: &dyn Fn(&str) -> Option<String>, names: &HashS
 
 fn problems_of(item: &Item, read: &dyn Fn(&str) -> Option<String>, names: &HashSet<String>) -> Vec<String> {
     let mut wrong = Vec::new();
-    if item.spark.is_empty() || item.says.is_empty() {
-        wrong.push("`spark` and `says` must not be empty".to_owned());
+    if item.says.is_empty() {
+        wrong.push("`says` is empty".to_owned());
     }
     match item.status.as_str() {
         "done" => {
@@ -276,9 +283,11 @@ fn page(items: &[Item]) -> String {
 
     for (section, items) in &sections {
         page.push_str(&format!("\n## {}\n\n", title(*section)));
-        page.push_str("| id | Spark | what it does | ours | test | status |\n|---|---|---|---|---|---|\n");
+        let named = items.iter().any(|item| !item.spark.is_empty());
+        let (spark, rule) = if named { ("Spark | ", "|---") } else { ("", "") };
+        page.push_str(&format!("| id | {spark}what it is | ours | test | status |\n{rule}|---|---|---|---|---|\n"));
         for item in items {
-            page.push_str(&row(item));
+            page.push_str(&row(item, named));
         }
     }
     page
@@ -294,14 +303,16 @@ and which test shows that it means the same. A name without a test counts as not
 
 ";
 
-fn row(item: &Item) -> String {
+/// One line of a table; `named` says whether the table has a column for Spark's names.
+fn row(item: &Item, named: bool) -> String {
     let code = |list: &str| listed(list).map(|part| format!("`{}`", cell(part))).collect::<Vec<_>>().join(", ");
     let status = match item.why.as_str() {
         "" => item.status.clone(),
         why => format!("{}: {}", item.status, cell(why)),
     };
-    let (spark, says) = (code(&item.spark), cell(&item.says));
-    format!("| {} | {spark} | {says} | {} | {} | {status} |\n", item.id, code(&item.ours), code(&item.test))
+    let spark = if named { format!("{} | ", code(&item.spark)) } else { String::new() };
+    let says = cell(&item.says);
+    format!("| {} | {spark}{says} | {} | {} | {status} |\n", item.id, code(&item.ours), code(&item.test))
 }
 
 fn cell(text: &str) -> String {

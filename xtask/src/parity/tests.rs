@@ -86,14 +86,23 @@ fn names_end_where_arguments_begin() {
 }
 
 #[test]
+fn a_list_is_split_at_commas_outside_of_parentheses() {
+    let parts: Vec<&str> = listed("stop(now, gracefully), start, a.rs (docs of b)").collect();
+    assert_eq!(parts, ["stop(now, gracefully)", "start", "a.rs (docs of b)"]);
+    assert_eq!(listed("").count(), 0);
+}
+
+#[test]
 fn the_page_counts_and_has_a_table_a_section() {
     let left_out = Item { why: "there are no jars".into(), ours: String::new(), ..item("SC32", "left out") };
-    let page = page(&[left_out, done("DStream::map, capture", "crates/b.rs::other"), item("S-1", "not yet")]);
+    let rule = Item { spark: String::new(), why: "windows".into(), ..item("S-1", "not yet") };
+    let page = page(&[left_out, done("DStream::map, capture", "crates/b.rs::other"), rule]);
     assert!(page.starts_with("<!-- Made by `cargo xtask parity`"));
     for line in [
         "| **all** | 3 | 1 | 1 | 1 |",
         "| DStream | 1 | 1 | 0 | 0 |",
         "## Rules of behaviour",
+        "| S-1 | Changes each element. |  |  | not yet: windows |",
         "| SC32 | `map` | Changes each element. |  |  | left out: there are no jars |",
         "| DS08 | `map` | Changes each element. | `DStream::map`, `capture` | `crates/b.rs::other` | done |",
     ] {
