@@ -117,18 +117,15 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     Err(wrong.join("\n"))
 }
 
-/// Every name that stands in the code of a crate.
-fn names_in_use(root: &Path) -> Result<HashSet<String>, String> {
-    let mut names = HashSet::new();
-    for file in files::read_all(root, &["crates"], ".rs")?.iter().filter(|f| f.path.contains("/src/")) {
-        let code = blanked(&file.text, true);
-        names.extend(code.split(|c| !is_word(c)).filter(|word| !word.is_empty()).map(str::to_owned));
-    }
-    Ok(names)
+/// The names that stand in the code of a crate, file by file.
+fn names_in_use(root: &Path) -> Result<Vec<HashSet<String>>, String> {
+    let files = files::read_all(root, &["crates"], ".rs")?;
+    let names = |code: &str| code.split(|c| !is_word(c)).filter(|word| !word.is_empty()).map(str::to_owned).collect();
+    Ok(files.iter().filter(|f| f.path.contains("/src/")).map(|f| names(&blanked(&f.text, true))).collect())
 }
 
-/// What is wrong with the table. `read` gives a file's text, `names` all names that our code uses.
-fn problems(items: &[Item], read: &dyn Fn(&str) -> Option<String>, names: &HashSet<String>) -> Vec<String> {
+/// What is wrong with the table. `read` gives a file's text, `names` the names that each file of ours uses.
+fn problems(items: &[Item], read: &dyn Fn(&str) -> Option<String>, names: &[HashSet<String>]) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut seen = BTreeSet::new();
     let mut last = None;
@@ -148,7 +145,7 @@ fn problems(items: &[Item], read: &dyn Fn(&str) -> Option<String>, names: &HashS
     wrong
 }
 
-fn problems_of(item: &Item, read: &dyn Fn(&str) -> Option<String>, names: &HashSet<String>) -> Vec<String> {
+fn problems_of(item: &Item, read: &dyn Fn(&str) -> Option<String>, names: &[HashSet<String>]) -> Vec<String> {
     let mut wrong = Vec::new();
     if item.says.is_empty() {
         wrong.push("`says` is empty".to_owned());
@@ -161,26 +158,24 @@ fn problems_of(item: &Item, read: &dyn Fn(&str) -> Option<String>, names: &HashS
             if item.test.is_empty() {
                 wrong.push("done, but `test` is empty".to_owned());
             }
-            for name in listed(&item.ours) {
-                let word = last_name(name);
-                if !names.contains(word) {
-                    wrong.push(format!("`{name}`: there is no name `{word}` under crates/*/src"));
-                }
-            }
-            wrong.extend(listed(&item.test).filter_map(|test| missing(test, read)));
         }
         "not yet" => {}
         "left out" if item.why.is_empty() => wrong.push("left out, but `why` is empty".to_owned()),
         "left out" => {}
         other => wrong.push(format!("the status is `done`, `not yet` or `left out`, not `{other}`")),
     }
+    for name in
+        listed(&item.ours).filter(|name| !names.iter().any(|file| path_of(name).all(|word| file.contains(word))))
+    {
+        wrong.push(format!("`{name}`: no file under crates/*/src has it"));
+    }
+    wrong.extend(listed(&item.test).filter_map(|test| missing(test, read)));
     wrong
 }
 
-/// The last name of a path as `DStream::map` or `Conf::set(…)`.
-fn last_name(path: &str) -> &str {
-    let path = path.split(['(', '<', '!']).next().unwrap_or_default();
-    path.rsplit([':', '.']).next().unwrap_or_default()
+/// The names of a path as `DStream::map` or `Conf::set(…)`.
+fn path_of(path: &str) -> impl Iterator<Item = &str> {
+    path.split(['(', '<', '!']).next().unwrap_or_default().split("::")
 }
 
 /// Says why a test does not exist, if so.
