@@ -1,6 +1,7 @@
 //! StreamingContext: inputs, start, stop, and waiting for the end.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -8,7 +9,9 @@ use millstream_core::backend::Backend;
 use millstream_core::clock::{Clock, Wake, monotonic};
 use millstream_core::storage::BlockStore;
 use millstream_core::threads::{self, OwnedThread, lock};
-use millstream_core::{CallSite, Context, Data, Error, ErrorKind, ExchangeData, Rdd, Result, StorageLevel, Time, millis, secs};
+use millstream_core::{
+    CallSite, Context, Data, Error, ErrorKind, ExchangeData, Rdd, Result, StorageLevel, Time, millis, panicked, secs,
+};
 
 use crate::batch::BatchLoop;
 use crate::batch::job_set::{JobRunner, JobThreads};
@@ -137,6 +140,8 @@ struct Life {
     halted: bool,
     /// The last batch that has come to its end, well or not.
     settled: Option<Time>,
+    /// Whether the engine is to be stopped when the batch thread ends: who asked could not wait for that.
+    stop_engine: bool,
 }
 
 static ACTIVE: Mutex<Vec<Weak<Inner>>> = Mutex::new(Vec::new());
@@ -209,7 +214,7 @@ impl StreamingContextBuilder {
 }
 
 fn check_interval(interval: Duration) -> Result<()> {
-    let whole = interval.subsec_nanos() % 1_000_000 == 0;
+    let whole = interval.subsec_nanos().is_multiple_of(1_000_000);
     if whole && (millis(1)..=secs(86_400)).contains(&interval) {
         return Ok(());
     }
@@ -279,7 +284,15 @@ impl StreamingContext {
     }
 
     fn make(context: Context, conf: StreamingConf, interval: Duration, site: CallSite) -> StreamingContext {
-        let life = Life { state: State::Initialized, error: None, thread: None, own: Vec::new(), halted: true, settled: None };
+        let life = Life {
+            state: State::Initialized,
+            error: None,
+            thread: None,
+            own: Vec::new(),
+            halted: true,
+            settled: None,
+            stop_engine: false,
+        };
         StreamingContext {
             inner: Arc::new(Inner {
                 shared: Arc::new(Shared { state: Mutex::new(life), changed: Condvar::new() }),
@@ -330,7 +343,7 @@ impl StreamingContext {
     ///
     /// # Errors
     ///
-    /// A second call is a mistake that `start()` reports.
+    /// A second call is a mistake that `start()` reports, or, after the start, the next wait.
     ///
     /// # Spark
     ///
@@ -590,8 +603,7 @@ impl StreamingContext {
         let waker: Arc<dyn Wake> = Arc::clone(&inner.mailbox) as Arc<dyn Wake>;
         clock.subscribe(Arc::downgrade(&waker));
         let stop_timeout = inner.conf.graceful_stop_timeout.unwrap_or((inner.interval * 10).max(secs(10)));
-        let rules =
-            Rules { checkpoint: false, stop_on_failure: inner.conf.on_failure == OnFailure::Stop };
+        let rules = Rules { checkpoint: false, stop_on_failure: inner.conf.on_failure == OnFailure::Stop };
         let batches = BatchLoop {
             graph,
             context: inner.context.clone(),
@@ -620,12 +632,19 @@ impl StreamingContext {
             stop_timeout,
             give_up: None,
         };
-        let (graph, bus) = (Arc::clone(&inner.graph), Arc::clone(&inner.bus));
+        let (graph, bus, context) = (Arc::clone(&inner.graph), Arc::clone(&inner.bus), inner.context.clone());
+        let report = reporter(&shared);
         let thread = threads::spawn("batch", move || {
-            batches.run();
+            // Whoever waits for the end must see one, also after a bug of ours.
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| batches.run())) {
+                report(millstream_core::bug!("the batch loop broke: {}", panicked(&*payload).message()));
+            }
             graph.set_stopped();
             bus.stop();
             let mut life = lock(&shared.state);
+            if life.stop_engine {
+                context.stop();
+            }
             life.state = State::Stopped;
             life.halted = true;
             drop(life);
@@ -639,7 +658,8 @@ impl StreamingContext {
     /// Stops at once, and the engine's context too unless the settings say otherwise.
     ///
     /// Batches that have not ended are abandoned. Called twice, or before the start, it does no harm. Called by an
-    /// output, it returns before the stop is complete: nothing can wait for itself.
+    /// output, it returns before the stop is complete: nothing can wait for itself. The engine's context is then
+    /// stopped at the end.
     ///
     /// # Errors
     ///
@@ -675,12 +695,8 @@ impl StreamingContext {
     /// As [`stop`](Self::stop).
     pub fn stop_with(&self, how: Stop) -> Result<()> {
         let inner = &self.inner;
-        if inner.bus.is_current() {
-            return Err(Error::new(
-                ErrorKind::Stopped,
-                "cannot stop StreamingContext within listener bus thread: hand it to another thread",
-            ));
-        }
+        self.refuse_listeners("stop")?;
+        let stop_engine = how.context.unwrap_or(inner.conf.stop_context_by_default);
         let mut life = lock(&inner.shared.state);
         match life.state {
             State::Initialized => {
@@ -695,18 +711,32 @@ impl StreamingContext {
             State::Active => {
                 let own = life.own.contains(&std::thread::current().id());
                 inner.mailbox.post(Event::StopAsked { graceful: how.graceful });
-                while !own && !life.halted {
+                if own {
+                    // What is still to run needs the engine.
+                    life.stop_engine |= stop_engine;
+                    return Ok(());
+                }
+                while !life.halted {
                     life = inner.shared.changed.wait(life).unwrap_or_else(PoisonError::into_inner);
                 }
-                let thread = if own { None } else { life.thread.take() };
+                let thread = life.thread.take();
                 drop(life);
                 drop(thread);
             }
         }
-        if how.context.unwrap_or(inner.conf.stop_context_by_default) {
+        if stop_engine {
             inner.context.stop();
         }
         Ok(())
+    }
+
+    /// The end of the context waits for its listeners, so none of them can wait for that.
+    fn refuse_listeners(&self, doing: &str) -> Result<()> {
+        if !self.inner.bus.is_current() {
+            return Ok(());
+        }
+        let text = format!("cannot {doing} StreamingContext within listener bus thread: hand it to another thread");
+        Err(Error::new(ErrorKind::Stopped, text))
     }
 
     /// Waits until the context stops, or something goes wrong.
@@ -714,7 +744,7 @@ impl StreamingContext {
     /// # Errors
     ///
     /// What went wrong first; again at every later call. Operations that were called after the start are returned
-    /// here too, each with its line.
+    /// here too, each with its line. The kind is `Stopped` if a listener calls it.
     ///
     /// # Spark
     ///
@@ -755,7 +785,9 @@ impl StreamingContext {
     }
 
     fn wait(&self, timeout: Option<Duration>) -> Result<bool> {
-        let deadline = timeout.map(|timeout| monotonic() + timeout);
+        self.refuse_listeners("await")?;
+        // A deadline that no clock can show never comes.
+        let deadline = timeout.and_then(|timeout| monotonic().checked_add(timeout));
         let shared = &self.inner.shared;
         let mut life = lock(&shared.state);
         loop {

@@ -1,11 +1,12 @@
 //! The graph is a vector: a stream can only name streams made before it, so a batch is one forward walk.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use millstream_core::threads::lock;
-use millstream_core::{AnyRdd, CallSite, Context, Data, Error, ErrorKind, Rdd, Result, StorageLevel, Time};
+use millstream_core::{AnyRdd, CallSite, Context, Data, Error, ErrorKind, Rdd, Result, StorageLevel, Time, panicked};
 
 use crate::batch::job_set::Job;
 use crate::dstream::{AnyInput, AnyNode, DStream};
@@ -82,11 +83,6 @@ impl Graph {
         }
     }
 
-    /// Says whether an output needs the stream.
-    pub(crate) fn is_needed(&self, stream: StreamId) -> bool {
-        self.slots.get(stream.0).is_some_and(|slot| slot.remember.is_some())
-    }
-
     /// Computes every stream that has an Rdd at `time`, in order.
     ///
     /// `read` gives the Rdd of an input.
@@ -103,12 +99,13 @@ impl Graph {
             if slot.remember.is_none() || !is_batch {
                 continue;
             }
-            let rdd = match &mut slot.kind {
+            // Closures given to `transform` run here: one that panics is to be named.
+            let rdd = guarded(|| match &mut slot.kind {
                 StreamKind::Input { number, input } => read(*number, &mut **input),
                 StreamKind::Derived(node) => {
                     node.compute(&Batch { time, zero: self.zero, slots: before, context, output: None })
                 }
-            };
+            });
             let rdd = rdd.map_err(|error| error.at(slot.spec.site).in_batch(time))?;
             if let Some(rdd) = rdd {
                 if let Some(keep) = &slot.spec.keep {
@@ -128,8 +125,7 @@ impl Graph {
             if !(time > self.zero && time.is_multiple_of(slot.spec.slide, self.zero)) {
                 continue;
             }
-            let batch =
-                Batch { time, zero: self.zero, slots: &self.slots, context, output: Some(&output.uid) };
+            let batch = Batch { time, zero: self.zero, slots: &self.slots, context, output: Some(&output.uid) };
             let body = (output.plan)(&batch).map_err(|error| error.at(output.site).in_batch(time))?;
             if let Some(run) = body {
                 jobs.push(Job { time, id: id as u64, site: output.site, run });
@@ -162,11 +158,6 @@ impl Graph {
         inputs.filter_map(|slot| slot.remember).max().unwrap_or_default()
     }
 
-    /// Returns the remembered Rdds of a stream.
-    pub(crate) fn remembered(&self, stream: StreamId) -> impl Iterator<Item = (Time, &AnyRdd)> {
-        self.slots[stream.0].rdds.iter().map(|(time, rdd)| (*time, rdd))
-    }
-
     /// Describes the graph, a line a stream, for people.
     pub(crate) fn describe(&self) -> String {
         let mut text = String::new();
@@ -181,6 +172,11 @@ impl Graph {
         }
         text
     }
+}
+
+/// Calls the program's code; a panic there is an error of the program, and not the end of the thread that calls.
+pub(crate) fn guarded<R>(body: impl FnOnce() -> Result<R>) -> Result<R> {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Err(panicked(&*payload)))
 }
 
 /// How long each stream remembers: at least its slide and `least`, and its children's memory plus their reach. Pure.
@@ -366,9 +362,14 @@ impl GraphShared {
         lock(&self.state).graph.as_ref().map(question)
     }
 
-    /// Keeps a mistake for `start` to report.
+    /// Keeps a mistake for `start` to report, or for the next wait if that is over.
     pub(crate) fn fault(&self, error: Error) {
-        lock(&self.state).faults.push(error);
+        let mut state = lock(&self.state);
+        if state.graph.is_some() {
+            state.faults.push(error);
+        } else {
+            state.late.push(error);
+        }
     }
 
     /// Takes the graph away to be run, or reports all mistakes.

@@ -206,6 +206,8 @@ pub(crate) struct ListenerBus {
 }
 
 struct BusShared {
+    /// The thread that tells, once there is one. It stays known when the thread is being waited for.
+    teller: std::sync::OnceLock<std::thread::ThreadId>,
     state: std::sync::Mutex<BusState>,
     changed: std::sync::Condvar,
 }
@@ -221,8 +223,11 @@ struct BusState {
 
 impl ListenerBus {
     pub(crate) fn new() -> ListenerBus {
-        let shared =
-            BusShared { state: std::sync::Mutex::new(BusState::default()), changed: std::sync::Condvar::new() };
+        let shared = BusShared {
+            teller: std::sync::OnceLock::new(),
+            state: std::sync::Mutex::new(BusState::default()),
+            changed: std::sync::Condvar::new(),
+        };
         ListenerBus { shared: Arc::new(shared), thread: std::sync::Mutex::new(None) }
     }
 
@@ -284,11 +289,14 @@ impl ListenerBus {
 
     /// Says whether the calling thread is the one that tells.
     pub(crate) fn is_current(&self) -> bool {
-        millstream_core::threads::lock(&self.thread).as_ref().is_some_and(|thread| thread.is_current())
+        self.shared.teller.get() == Some(&std::thread::current().id())
     }
 
-    /// Waits until everything that was posted has been told.
+    /// Waits until everything that was posted has been told. A listener does not wait for itself.
     pub(crate) fn flush(&self) {
+        if self.is_current() {
+            return;
+        }
         self.wake();
         let mut state = millstream_core::threads::lock(&self.shared.state);
         while state.busy || (!state.events.is_empty() && !state.closed) {
@@ -307,6 +315,7 @@ impl ListenerBus {
 
 impl BusShared {
     fn run(&self) {
+        let _ = self.teller.set(std::thread::current().id());
         let mut state = millstream_core::threads::lock(&self.state);
         loop {
             let Some(event) = state.events.pop_front() else {

@@ -139,7 +139,8 @@ fn sc01_an_interval_is_whole_milliseconds_from_one_to_a_day() {
         let ssc = StreamingContext::on(&engine, StreamingConf::default(), good).unwrap();
         assert_eq!(ssc.interval(), good);
     }
-    for bad in [Duration::ZERO, Duration::from_micros(999), Duration::from_micros(1500), day + millis(1), Duration::MAX] {
+    for bad in [Duration::ZERO, Duration::from_micros(999), Duration::from_micros(1500), day + millis(1), Duration::MAX]
+    {
         let parts = ["the batch interval must be", "lifecycle.rs"];
         assert_error(StreamingContext::on(&engine, StreamingConf::default(), bad), ErrorKind::Config, &parts);
         assert_error(StreamingContext::new("local[1]", "intervals", bad), ErrorKind::Config, &parts);

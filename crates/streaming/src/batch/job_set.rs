@@ -1,17 +1,16 @@
 //! The jobs of a batch, and the threads that run outputs.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use millstream_core::clock::{Clock, monotonic};
 use millstream_core::threads::{self, OwnedThread, lock};
-use millstream_core::{CallSite, Context, Error, Result, Time, panicked};
+use millstream_core::{CallSite, Context, Error, Result, Time};
 
 use super::lifecycle::Event;
 use super::mailbox::Mailbox;
-use crate::graph::OutputBody;
+use crate::graph::{OutputBody, guarded};
 use crate::listener::{BatchInfo, ListenerBus, OutputOperationInfo, StreamingEvent};
 
 /// What one output does in one batch.
@@ -180,6 +179,14 @@ impl JobThreads {
     }
 }
 
+impl Drop for JobThreads {
+    /// Lets the threads end also where nobody came to stop them, so that whoever joins them does not wait for ever.
+    fn drop(&mut self) {
+        lock(&self.shared.queue).closed = true;
+        self.shared.changed.notify_all();
+    }
+}
+
 impl Shared {
     fn work(&self) {
         let mut queue = lock(&self.queue);
@@ -217,9 +224,7 @@ impl Shared {
             (None, Some(info)) => bus.post(|| StreamingEvent::OutputOperationStarted(info)),
             (None, None) => {}
         }
-        let outcome = catch_unwind(AssertUnwindSafe(|| context.with_job_group(group, run)))
-            .unwrap_or_else(|payload| Err(panicked(&*payload)))
-            .map_err(|error| error.at(site).in_batch(time));
+        let outcome = guarded(|| context.with_job_group(group, run)).map_err(|error| error.at(site).in_batch(time));
         let failure = outcome.err();
         if let Some(error) = &failure {
             report(error.clone());

@@ -6,19 +6,18 @@ pub(crate) mod mailbox;
 pub(crate) mod ticker;
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::clock::{Clock, monotonic};
-use millstream_core::{Context, Error, Result, Time, panicked, secs};
+use millstream_core::{Context, Error, Result, Time, secs};
 
 use self::job_set::{Job, JobSet, JobThreads};
 use self::lifecycle::{Action, Event, Lifecycle};
 use self::mailbox::Mailbox;
 use self::ticker::Ticker;
 use crate::conf::StreamingConf;
-use crate::graph::{Graph, StreamKind};
+use crate::graph::{Graph, StreamKind, guarded};
 use crate::listener::{BatchInfo, BatchStamps, ListenerBus, StreamingEvent};
 
 /// How long a stop waits for closures that run.
@@ -71,7 +70,8 @@ impl BatchLoop {
             if matches!(event, Event::JobsEnded { .. }) {
                 self.running -= 1;
             }
-            if self.handle(event) {
+            let graceful = event == Event::StopAsked { graceful: true };
+            if (graceful && self.run_what_is_due()) || self.handle(event) {
                 break;
             }
             self.tell_at = (self.running > 0).then(|| monotonic() + TELL_WITHIN);
@@ -103,6 +103,17 @@ impl BatchLoop {
         self.ticker.due(now).map(Event::Due)
     }
 
+    /// Begins the batches that are due before a graceful stop is looked at: they came first. Returns whether to halt.
+    fn run_what_is_due(&mut self) -> bool {
+        while self.lifecycle.takes_batches() {
+            let Some(due) = self.tick() else { break };
+            if self.handle(due) {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Performs what an event asks for, and what that leads to. Returns whether to halt.
     fn handle(&mut self, event: Event) -> bool {
         let mut events = vec![event];
@@ -124,7 +135,9 @@ impl BatchLoop {
                 }
             }
             match event {
-                Event::JobsEnded { at, .. } | Event::PlanFailed(at) | Event::Planned { at, jobs: 0 } => (self.settled)(at),
+                Event::JobsEnded { at, .. } | Event::PlanFailed(at) | Event::Planned { at, jobs: 0 } => {
+                    (self.settled)(at)
+                }
                 _ => {}
             }
         }
@@ -134,9 +147,8 @@ impl BatchLoop {
     fn plan(&mut self, at: Time) -> Event {
         let woken = monotonic();
         let late = self.clock.now() - at;
-        // Closures given to `transform` run here, so a panic among them fails the batch and not the loop.
-        let planned = catch_unwind(AssertUnwindSafe(|| self.try_plan(at)))
-            .unwrap_or_else(|payload| Err(panicked(&*payload).in_batch(at)));
+        // The program's closures are guarded one by one; this is for what nobody thought of.
+        let planned = guarded(|| self.try_plan(at)).map_err(|error| error.in_batch(at));
         match planned {
             Ok((jobs, inputs)) => {
                 let count = jobs.len();
@@ -186,10 +198,10 @@ impl BatchLoop {
 
     fn commit(&mut self, at: Time) {
         for slot in &mut self.graph.slots {
-            if let StreamKind::Input { input, .. } = &mut slot.kind {
-                if let Err(error) = input.commit(at) {
-                    (self.report)(error.at(slot.spec.site).in_batch(at));
-                }
+            if let StreamKind::Input { input, .. } = &mut slot.kind
+                && let Err(error) = input.commit(at)
+            {
+                (self.report)(error.at(slot.spec.site).in_batch(at));
             }
         }
     }

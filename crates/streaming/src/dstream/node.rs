@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use millstream_core::{AnyRdd, Context, Data, Rdd, Result, Time};
 
-use crate::graph::Batch;
+use crate::graph::{Batch, guarded};
 use crate::input::{InputContext, InputSource, Rate};
 use crate::listener::InputInfo;
 
@@ -77,22 +77,28 @@ impl<S: InputSource> Input<S> {
 
 impl<S: InputSource> AnyInput for Input<S> {
     fn start(&mut self, input: &InputContext) -> Result<()> {
-        self.source.start(input)
+        guarded(|| self.source.start(input))
     }
 
     fn stop(&mut self, graceful: bool) {
-        self.source.stop(graceful);
+        logged(
+            "stop",
+            guarded(|| {
+                self.source.stop(graceful);
+                Ok(())
+            }),
+        );
     }
 
     fn has_left(&self) -> bool {
-        self.source.has_left()
+        guarded(|| Ok(self.source.has_left())).unwrap_or(false)
     }
 
     fn allocate(&mut self, batch: Time, limit: Option<Rate>) -> Result<InputInfo> {
-        let allocation = self.source.allocate(batch, limit)?;
-        let info = self.source.describe(&allocation);
-        self.allocations.insert(batch, allocation);
-        Ok(info)
+        let allocation = guarded(|| self.source.allocate(batch, limit))?;
+        // The allocation is kept first: what was taken must be let go again, whatever is said of it.
+        let allocation = self.allocations.entry(batch).insert_entry(allocation).into_mut();
+        guarded(|| Ok(self.source.describe(allocation)))
     }
 
     fn rdd(&mut self, batch: Time, context: &Context) -> Result<Option<AnyRdd>> {
@@ -102,7 +108,7 @@ impl<S: InputSource> AnyInput for Input<S> {
 
     fn commit(&mut self, batch: Time) -> Result<()> {
         match self.allocations.get(&batch) {
-            Some(allocation) => self.source.commit(allocation),
+            Some(allocation) => guarded(|| self.source.commit(allocation)),
             None => Ok(()),
         }
     }
@@ -112,7 +118,21 @@ impl<S: InputSource> AnyInput for Input<S> {
             if *entry.key() > horizon {
                 break;
             }
-            self.source.forget(&entry.remove());
+            let allocation = entry.remove();
+            logged(
+                "forget a batch",
+                guarded(|| {
+                    let _: () = self.source.forget(&allocation);
+                    Ok(())
+                }),
+            );
         }
+    }
+}
+
+/// Says what a source failed to do where nobody can be told.
+fn logged(doing: &str, outcome: Result<()>) {
+    if let Err(error) = outcome {
+        tracing::error!(%error, "an input could not {doing}");
     }
 }
