@@ -28,7 +28,10 @@ impl Receiver for Numbers {
 fn main() -> Result<()> {
     let ssc = StreamingContext::new("local[1]", "custom receiver", millis(250))?;
     let numbers = ssc.receiver_stream(Numbers(0));
-    numbers.map(|n| (if n % 2 == 0 { Text::from("even") } else { Text::from("odd") }, 1u64)).reduce_by_key(|a, b| a + b).print();
+    numbers
+        .map(|n| (if n % 2 == 0 { Text::from("even") } else { Text::from("odd") }, 1u64))
+        .reduce_by_key(|a, b| a + b)
+        .print();
     numbers.count().print();
     ssc.start()?;
     ssc.await_termination_or_timeout(millis(1200))?;

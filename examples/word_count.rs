@@ -102,9 +102,7 @@ impl Args {
                 eprintln!("no HOST PORT given: serving text to myself on 127.0.0.1:{port}; Ctrl-C stops");
                 Ok(Args { host: "127.0.0.1".to_owned(), port, batches })
             }
-            [host, port] => {
-                Ok(Args { host: host.clone(), port: port.parse().map_err(|_| wrong())?, batches })
-            }
+            [host, port] => Ok(Args { host: host.clone(), port: port.parse().map_err(|_| wrong())?, batches }),
             _ => Err(wrong()),
         }
     }

@@ -85,9 +85,7 @@ pub fn wall_time() -> Time {
 impl SystemClock {
     /// Makes a clock that begins at the system's present time.
     pub fn new() -> SystemClock {
-        SystemClock {
-            state: Mutex::new(Anchor { wall: wall(), monotonic: monotonic(), stepped: Duration::ZERO }),
-        }
+        SystemClock { state: Mutex::new(Anchor { wall: wall(), monotonic: monotonic(), stepped: Duration::ZERO }) }
     }
 
     fn read(&self) -> Duration {

@@ -79,9 +79,8 @@ impl TypeCodec {
     pub fn of<T: ExchangeData>() -> TypeCodec {
         TypeCodec {
             encode: |value| {
-                let value = value
-                    .downcast_ref::<T>()
-                    .ok_or_else(|| crate::bug!("a codec met a value of another type"))?;
+                let value =
+                    value.downcast_ref::<T>().ok_or_else(|| crate::bug!("a codec met a value of another type"))?;
                 Ok(Bytes::from(encode(value)?))
             },
             decode: |bytes| Ok(Box::new(decode::<T>(bytes)?)),

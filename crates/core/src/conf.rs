@@ -211,7 +211,8 @@ mod tests {
 
     #[test]
     fn a_wrong_master_is_named() {
-        for text in ["", "local[]", "local[0]", "local[2,0]", "local[x]", "lokal", "spark://h:7077", "yarn", "local[2"] {
+        for text in ["", "local[]", "local[0]", "local[2,0]", "local[x]", "lokal", "spark://h:7077", "yarn", "local[2"]
+        {
             let error = text.parse::<Master>().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config);
             assert!(error.to_string().contains(&format!("`{}`", text.trim())), "{error}");

@@ -124,9 +124,8 @@ impl ContextBuilder {
     pub fn build(self) -> Result<Context> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let app_id = self
-            .app_id
-            .unwrap_or_else(|| format!("local-{}-{}-{number}", wall_time().as_millis(), std::process::id()));
+        let app_id =
+            self.app_id.unwrap_or_else(|| format!("local-{}-{}-{number}", wall_time().as_millis(), std::process::id()));
         let blocks = self.blocks.unwrap_or_else(|| {
             let base = self.conf.local_dir.clone().unwrap_or_else(std::env::temp_dir);
             let disk = DiskStore::new(base.join(format!("millstream-blocks-{}-{number}", std::process::id())));

@@ -157,7 +157,7 @@ impl Error {
     /// Puts several errors into one, each on its own line, with the kind of the first.
     ///
     /// One error is returned as it is. This is how all mistakes in a graph are reported at once.
-    pub fn several(heading: &str, errors: Vec<Error>) -> Error {
+    pub fn several(heading: &str, errors: &[Error]) -> Error {
         let Some(first) = errors.first() else {
             return Error::new(ErrorKind::Internal, "several() was given no error");
         };
@@ -165,7 +165,7 @@ impl Error {
             return first.clone();
         }
         let mut text = format!("{} {heading}:", errors.len());
-        for error in &errors {
+        for error in errors {
             text.push_str("\n  - ");
             text.push_str(&error.to_string());
         }
@@ -313,9 +313,9 @@ mod tests {
 
     #[test]
     fn several_errors_are_one_text_and_one_error_stays_itself() {
-        let one = Error::several("mistakes in the graph", vec![Error::from("a")]);
+        let one = Error::several("mistakes in the graph", &[Error::from("a")]);
         assert_eq!(one.to_string(), "a");
-        let two = Error::several("mistakes in the graph", vec![Error::from("a"), Error::from("b")]);
+        let two = Error::several("mistakes in the graph", &[Error::from("a"), Error::from("b")]);
         assert_eq!(two.to_string(), "2 mistakes in the graph:\n  - a\n  - b");
     }
 

@@ -137,7 +137,10 @@ pub struct Partitioner {
 enum PartitionerKind {
     Hash,
     /// Holds a `TypedPlacer<K>`.
-    Typed { placer: Arc<dyn Any + Send + Sync>, what: &'static str },
+    Typed {
+        placer: Arc<dyn Any + Send + Sync>,
+        what: &'static str,
+    },
 }
 
 struct TypedPlacer<K>(Arc<dyn PlaceKeys<K>>);
@@ -172,8 +175,30 @@ impl Partitioner {
         Partitioner::typed(partitions.max(1), "custom", Arc::new(custom))
     }
 
-    /// Places keys by ascending (or descending) order between `bounds`, which must be sorted in that order.
-    pub(crate) fn range<K: Key + Ord>(bounds: Vec<K>, ascending: bool) -> Partitioner {
+    /// Makes a partitioner that keeps keys in order: one partition up to each of `bounds`, and one for what is beyond.
+    ///
+    /// `bounds` must be sorted, upwards if `ascending`, else downwards.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use millstream_core::{Context, Partitioner};
+    ///
+    /// let context = Context::new("local[2]", "ranges")?;
+    /// let pairs = context.parallelize(vec![(7u64, 'a'), (25, 'b'), (10, 'c')], 2);
+    /// let parts = pairs.partition_by(Partitioner::range(vec![10u64, 20], true)).glom().collect()?;
+    /// assert_eq!(parts, [vec![(7, 'a'), (10, 'c')], vec![], vec![(25, 'b')]]);
+    /// # Ok::<(), millstream_core::Error>(())
+    /// ```
+    ///
+    /// # Cost
+    ///
+    /// A binary search a key.
+    ///
+    /// # Spark
+    ///
+    /// `RangePartitioner`, SV04, with bounds that are given: [`sort_by`](crate::Rdd::sort_by) samples its own.
+    pub fn range<K: Key + Ord>(bounds: Vec<K>, ascending: bool) -> Partitioner {
         Partitioner::typed(bounds.len() + 1, "range", Arc::new(Range { bounds, ascending }))
     }
 
@@ -194,7 +219,10 @@ impl Partitioner {
                 let typed = placer.downcast_ref::<TypedPlacer<K>>().ok_or_else(|| {
                     Error::new(
                         ErrorKind::Config,
-                        format!("this {what} partitioner places keys of another type than {}", std::any::type_name::<K>()),
+                        format!(
+                            "this {what} partitioner places keys of another type than {}",
+                            std::any::type_name::<K>()
+                        ),
                     )
                 })?;
                 Some(Arc::clone(&typed.0))
@@ -221,7 +249,9 @@ impl PartialEq for Partitioner {
         self.partitions == other.partitions
             && match (&self.kind, &other.kind) {
                 (PartitionerKind::Hash, PartitionerKind::Hash) => true,
-                (PartitionerKind::Typed { placer: a, .. }, PartitionerKind::Typed { placer: b, .. }) => Arc::ptr_eq(a, b),
+                (PartitionerKind::Typed { placer: a, .. }, PartitionerKind::Typed { placer: b, .. }) => {
+                    Arc::ptr_eq(a, b)
+                }
                 _ => false,
             }
     }

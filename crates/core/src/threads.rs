@@ -23,6 +23,7 @@ pub fn spawn(name: impl Into<String>, body: impl FnOnce() + Send + 'static) -> R
     let name = name.into();
     ALIVE.fetch_add(1, Ordering::Relaxed);
     let counted = Counted;
+    #[allow(clippy::disallowed_methods, reason = "this is the one door")]
     let handle = thread::Builder::new()
         .name(name.clone())
         .spawn(move || {

@@ -1,5 +1,7 @@
 //! Actions give what Spark's give: RD36…RD47, RD53…RD59, CX11, and read no more than they need.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 mod common;
 
 use std::sync::{Arc, Mutex};
@@ -113,7 +115,10 @@ fn rd38_rd39_foreach_is_given_each_element_and_foreach_partition_each_partition_
 fn rd42_count_by_value_counts() {
     everywhere(|context, n| {
         let counts = context.parallelize((0..1000u64).map(|x| x % 7).collect(), n).count_by_value().unwrap();
-        assert_eq!(sorted(counts.into_iter().collect()), (0..7).map(|x| (x, 142 + u64::from(x < 6))).collect::<Vec<_>>());
+        assert_eq!(
+            sorted(counts.into_iter().collect()),
+            (0..7).map(|x| (x, 142 + u64::from(x < 6))).collect::<Vec<_>>()
+        );
     });
 }
 
@@ -122,11 +127,14 @@ fn rd58_text_is_saved_a_line_an_element_and_a_file_a_partition() {
     everywhere(|context, n| {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/er/out");
-        context.parallelize((0..3000u64).map(|x| (x, "x")).map(|(x, s)| (x, s.to_owned())).collect(), n)
+        context
+            .parallelize((0..3000u64).map(|x| (x, "x")).map(|(x, s)| (x, s.to_owned())).collect(), n)
             .save_as_text_file(&path)
             .unwrap();
-        let names: Vec<_> = std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        let want: Vec<_> = std::iter::once("_SUCCESS".to_owned()).chain((0..n).map(|p| format!("part-{p:05}"))).collect();
+        let names: Vec<_> =
+            std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let want: Vec<_> =
+            std::iter::once("_SUCCESS".to_owned()).chain((0..n).map(|p| format!("part-{p:05}"))).collect();
         assert_eq!(sorted(names), want, "nothing else is left behind");
         let lines = context.text_file(&path).map(|line| line.to_string()).collect().unwrap();
         assert_eq!(lines, (0..3000).map(|x| format!("({x},x)")).collect::<Vec<_>>());
@@ -138,7 +146,8 @@ fn rd59_cx11_objects_are_saved_and_read_again_a_partition_a_file() {
     everywhere(|context, n| {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("objects");
-        let all: Vec<(u64, Option<String>)> = (0..1500).map(|x| (x, (x % 3 == 0).then(|| "é".repeat(x as usize % 9)))).collect();
+        let all: Vec<(u64, Option<String>)> =
+            (0..1500).map(|x| (x, (x % 3 == 0).then(|| "é".repeat(x as usize % 9)))).collect();
         context.parallelize(all.clone(), n).save_as_object_file(&path).unwrap();
         let back = context.object_file::<(u64, Option<String>)>(&path);
         assert_eq!((back.collect().unwrap(), back.num_partitions()), (all, n));
@@ -157,7 +166,8 @@ fn rd58_an_output_folder_that_exists_is_refused_and_overwritten_only_by_streamin
     assert_eq!((error.kind(), error.site().unwrap().line()), (ErrorKind::Config, line!() - 1), "{error}");
     assert!(error.to_string().contains("exists already"), "{error}");
     overwriting(|| context.parallelize(vec![7u64], 1).save_as_text_file(&path)).unwrap();
-    let names: Vec<_> = std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let names: Vec<_> =
+        std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     assert_eq!(sorted(names), ["_SUCCESS", "notes", "part-00000"], "old parts go, what is not ours stays");
     assert_eq!(rdd.save_as_object_file(&path).unwrap_err().kind(), ErrorKind::Config, "only inside");
 }

@@ -2,6 +2,8 @@
 //!
 //! They only have to end: a stack that overflows ends the whole test process.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 mod common;
 
 use common::context;
@@ -10,15 +12,17 @@ use millstream_core::{Context, ErrorKind, Partitioner, Rdd};
 
 /// Runs `body` as the main thread of a small program would: on 2 MiB, with workers that have 2 MiB too.
 fn on_two_mebibytes(body: impl FnOnce(&Context) + Send + 'static) {
-    let small = std::thread::Builder::new().stack_size(2 << 20).spawn(|| {
+    let main = || {
         let context = context("local[2]");
         body(&context);
         assert_eq!(context.env().shuffles.len(), 0, "shuffle outputs outlive their Rdds");
         assert_eq!(context.env().blocks.usage().blocks, 0, "kept blocks outlive their Rdds");
-    });
-    small.unwrap().join().unwrap();
+    };
+    let small = std::thread::Builder::new().stack_size(2 << 20);
+    std::thread::scope(|scope| small.spawn_scoped(scope, main).unwrap().join().unwrap());
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the chain owns its first link, so that it can be dropped")]
 fn chain<T: millstream_core::Data>(first: Rdd<T>, n: usize, step: impl Fn(Rdd<T>) -> Rdd<T>) -> Rdd<T> {
     (0..n).fold(first, |rdd, _| step(rdd))
 }

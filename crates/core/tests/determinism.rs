@@ -1,6 +1,8 @@
 //! The same program gives the same elements in the same order in the same partitions: on one thread, on four, again,
 //! and when every stage, block and result goes through bytes. What cannot travel is refused with its line.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 mod common;
 
 use std::sync::{Arc, OnceLock};
@@ -9,7 +11,9 @@ use common::context;
 use millstream_core::backend::{Backend, JobEnds, JobHandle, LocalThreads};
 use millstream_core::conf::EngineConf;
 use millstream_core::plan::{JobPlan, StageProgram, TaskOutput, TaskResult};
-use millstream_core::{Context, Env, ErrorKind, Partitioner, Rdd, Result, StorageLevel, TaskContext, Text, capture, capture_ref, capture2};
+use millstream_core::{
+    Context, Env, ErrorKind, Partitioner, Rdd, Result, StorageLevel, TaskContext, Text, capture, capture_ref, capture2,
+};
 
 /// Runs jobs on threads here as if they were elsewhere: nothing but bytes gets across.
 #[derive(Debug)]
@@ -119,7 +123,12 @@ const PROGRAMS: &[(&str, Program)] = &[
 
 #[test]
 fn results_and_their_order_do_not_depend_on_threads_or_timing_or_travelling() {
-    let contexts = [("local[1]", context("local[1]")), ("local[4]", context("local[4]")), ("bytes[1]", through_bytes(1)), ("bytes[4]", through_bytes(4))];
+    let contexts = [
+        ("local[1]", context("local[1]")),
+        ("local[4]", context("local[4]")),
+        ("bytes[1]", through_bytes(1)),
+        ("bytes[4]", through_bytes(4)),
+    ];
     for (name, program) in PROGRAMS {
         for n in [1, 2, 7] {
             // How many partitions there are by default is a setting; here all contexts have explicit ones.

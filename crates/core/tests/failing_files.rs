@@ -1,5 +1,7 @@
 //! Files that are missing, unreadable, broken or huge, and disks that refuse: RD58, RD59, CX06, CX09, CX11.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 mod common;
 
 use std::fs;

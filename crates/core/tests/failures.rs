@@ -1,5 +1,7 @@
 //! What fails says why, of which kind and at which line, and the context goes on (R-78, S-117, CX17…CX20, SV04).
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 mod common;
 
 use std::sync::Arc;
@@ -123,7 +125,9 @@ fn rd39_an_error_that_foreach_partition_returns_keeps_its_kind_and_gets_the_line
 
 #[test]
 fn r78_a_task_is_tried_as_often_as_the_master_says() {
-    for (master, tries, succeeds) in [("local[2,3]", 3, true), ("local[1,4]", 3, true), ("local[2,2]", 2, false), ("local[2]", 1, false)] {
+    for (master, tries, succeeds) in
+        [("local[2,3]", 3, true), ("local[1,4]", 3, true), ("local[2,2]", 2, false), ("local[2]", 1, false)]
+    {
         let context = context(master);
         let count = Arc::new(AtomicUsize::new(0));
         let seen = Arc::clone(&count);
@@ -164,7 +168,8 @@ fn sv04_a_partitioner_for_another_type_of_key_is_refused_at_the_operation() {
 #[test]
 fn sv04_a_custom_partitioner_that_answers_too_much_fails_the_job() {
     let context = context("local[2]");
-    let (pairs, wide) = (context.parallelize(vec![(1u64, 1u64), (7, 2)], 2), Partitioner::custom(3, |key: &u64| *key as usize));
+    let (pairs, wide) =
+        (context.parallelize(vec![(1u64, 1u64), (7, 2)], 2), Partitioner::custom(3, |key: &u64| *key as usize));
     for (error, line) in [
         (pairs.partition_by(&wide).map(|p| p).count().unwrap_err(), line!()),
         (pairs.reduce_by_key_partitioned(|a, _| a, &wide).count().unwrap_err(), line!()),
@@ -231,8 +236,11 @@ fn an_action_inside_a_task_is_an_error_and_does_not_wait_for_itself() {
     for master in ["local[1]", "local[4]"] {
         let context = context(master);
         let inner = context.parallelize(vec![1u64], 1);
-        let nested = context.parallelize(vec![1u64, 2], 2).map(move |_| inner.count().map_err(|e| (e.kind(), e.to_string())));
-        let nested = nested.map(|r| r.unwrap_err()).filter(|(kind, text)| *kind == ErrorKind::Graph && text.contains("inside a task"));
+        let nested =
+            context.parallelize(vec![1u64, 2], 2).map(move |_| inner.count().map_err(|e| (e.kind(), e.to_string())));
+        let nested = nested
+            .map(|r| r.unwrap_err())
+            .filter(|(kind, text)| *kind == ErrorKind::Graph && text.contains("inside a task"));
         assert_eq!(nested.count().unwrap(), 2);
         drop(nested);
         still_works(&context);

@@ -1,5 +1,7 @@
 //! Operations on elements and on partitions give what Spark's give: RD01…RD14, RD28…RD30, CX02…CX05.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 mod common;
 
 use common::{context, everywhere, sorted, stages};
@@ -33,7 +35,10 @@ fn rd01_to_rd05_operations_on_elements_give_what_iterators_give_in_order() {
             ("map_partitions that stops early", rdd.map_partitions(|xs| xs.take(0)), vec![]),
             (
                 "one behind the other",
-                rdd.flat_map(|x| [x, x]).filter(|x| x % 2 == 1).map_partitions(|xs| xs.step_by(2)).flat_map(|x| 0..x % 4),
+                rdd.flat_map(|x| [x, x])
+                    .filter(|x| x % 2 == 1)
+                    .map_partitions(|xs| xs.step_by(2))
+                    .flat_map(|x| 0..x % 4),
                 input.iter().filter(|x| *x % 2 == 1).flat_map(|x| 0..x % 4).collect(),
             ),
         ];
@@ -187,7 +192,10 @@ fn rd28_to_rd30_a_persisted_rdd_is_computed_once_and_again_after_unpersist() {
         }
         let (rdd, calls) = counted(context, n);
         rdd.cache();
-        assert_eq!((rdd.count().unwrap(), rdd.count().unwrap(), rdd.storage_level()), (100, 100, StorageLevel::MEMORY_ONLY));
+        assert_eq!(
+            (rdd.count().unwrap(), rdd.count().unwrap(), rdd.storage_level()),
+            (100, 100, StorageLevel::MEMORY_ONLY)
+        );
         assert_eq!(calls.load(Ordering::Relaxed), 100);
     });
 }

@@ -1,5 +1,7 @@
 //! Sorting and what is largest or smallest: RD18, RD48, RD49, RD51, RD52, OR01.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 mod common;
 
 use std::cmp::Reverse;
@@ -16,7 +18,11 @@ fn shuffled() -> Vec<(u64, usize)> {
 fn by_key(descending: bool) -> Vec<(u64, usize)> {
     let mut all = shuffled();
     // A stable sort, so that pairs of equal keys are where they must be.
-    if descending { all.sort_by_key(|p| Reverse(p.0)) } else { all.sort_by_key(|p| p.0) }
+    if descending {
+        all.sort_by_key(|p| Reverse(p.0))
+    } else {
+        all.sort_by_key(|p| p.0)
+    }
     all
 }
 

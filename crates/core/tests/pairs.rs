@@ -1,5 +1,7 @@
 //! Operations by key give what Spark's give: PR01…PR21, S-67's joins, and where keys go (SV04).
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 mod common;
 
 use std::collections::{BTreeMap, HashMap};
@@ -32,7 +34,8 @@ fn pr01_pr04_pr06_values_of_a_key_are_brought_together() {
             ("reduce_by_key_partitioned", rdd.reduce_by_key_partitioned(|a, b| a + b, 3), 3),
             (
                 "combine_by_key",
-                rdd.combine_by_key(|v| (v, 1u64), |c, v| (c.0 + v, c.1 + 1), |a, b| (a.0 + b.0, a.1 + b.1)).map_values(|c| c.0),
+                rdd.combine_by_key(|v| (v, 1u64), |c, v| (c.0 + v, c.1 + 1), |a, b| (a.0 + b.0, a.1 + b.1))
+                    .map_values(|c| c.0),
                 n,
             ),
             ("combine_by_key_partitioned", rdd.combine_by_key_partitioned(|v| v, |c, v| c + v, |a, b| a + b, 5), 5),
@@ -112,7 +115,9 @@ fn pr07_partition_by_moves_keys_to_their_partition_and_does_nothing_twice() {
         let sums = placed.reduce_by_key(|a, b| a + b);
         assert_eq!((sums.partitioner(), stages(&sums)), (Some(&by_parity), 2));
         let parts = placed.glom().collect().unwrap();
-        assert!(parts.len() == 2 && parts.iter().enumerate().all(|(p, xs)| xs.iter().all(|(k, _)| *k as usize % 2 == p)));
+        assert!(
+            parts.len() == 2 && parts.iter().enumerate().all(|(p, xs)| xs.iter().all(|(k, _)| *k as usize % 2 == p))
+        );
         assert_eq!(parts[1], pairs().into_iter().filter(|(k, _)| k % 2 == 1).collect::<Vec<_>>(), "the order stays");
         assert_eq!(placed.partition_by(&by_parity).id(), placed.id());
         assert_ne!(placed.partition_by(2).id(), placed.id());
@@ -136,9 +141,9 @@ fn sv04_the_default_partitioner_is_the_largest_there_is_or_the_default_paralleli
 
 type Outer = (u8, (Option<char>, Option<u16>));
 
-fn whole(pairs: Vec<(u8, char)>, left: bool, other: &[(u8, u16)], right: bool) -> Vec<Outer> {
+fn whole(pairs: &[(u8, char)], left: bool, other: &[(u8, u16)], right: bool) -> Vec<Outer> {
     let mut rows = Vec::new();
-    for (k, v) in &pairs {
+    for (k, v) in pairs {
         let of: Vec<_> = other.iter().filter(|(o, _)| o == k).collect();
         rows.extend(of.iter().map(|(_, w)| (*k, (Some(*v), Some(*w)))));
         if of.is_empty() && left {
@@ -162,7 +167,7 @@ fn joins(a: &Rdd<(u8, char)>, b: &Rdd<(u8, u16)>) -> [Vec<Outer>; 4] {
 }
 
 fn all_wholes(a: &[(u8, char)], b: &[(u8, u16)]) -> [Vec<Outer>; 4] {
-    [(false, false), (true, false), (false, true), (true, true)].map(|(l, r)| whole(a.to_vec(), l, b, r))
+    [(false, false), (true, false), (false, true), (true, true)].map(|(l, r)| whole(a, l, b, r))
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! A text file gives exactly its lines, over however many partitions it is cut (CX06).
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 mod common;
 
 use std::fs;
@@ -92,7 +94,8 @@ fn cx06_one_file_is_cut_into_as_many_parts_as_asked_and_into_two_by_itself() {
 #[test]
 fn cx06_a_folder_is_the_files_right_inside_it_that_are_not_hidden() {
     let (context, folder) = (context("local[2]"), tempfile::tempdir().unwrap());
-    for (name, text) in [("b", "2\n3"), ("a", "1\n"), (".hidden", "x"), ("_SUCCESS", ""), ("_tmp", "y"), ("c.txt", "4")] {
+    for (name, text) in [("b", "2\n3"), ("a", "1\n"), (".hidden", "x"), ("_SUCCESS", ""), ("_tmp", "y"), ("c.txt", "4")]
+    {
         fs::write(folder.path().join(name), text).unwrap();
     }
     fs::create_dir(folder.path().join("deeper")).unwrap();
@@ -113,7 +116,8 @@ fn cx06_lines_may_be_kept_sorted_shuffled_and_saved_again() {
     let (context, folder) = (context("local[2]"), tempfile::tempdir().unwrap());
     let path = folder.path().join("file");
     fs::write(&path, "to be\nor not\nto be\n").unwrap();
-    let words = context.text_file(&path).flat_map(|line| line.split(' ')).persist(millstream_core::StorageLevel::DISK_ONLY);
+    let words =
+        context.text_file(&path).flat_map(|line| line.split(' ')).persist(millstream_core::StorageLevel::DISK_ONLY);
     let counts = sorted(words.map(|word| (word, 1u64)).reduce_by_key(|a, b| a + b).collect().unwrap());
     let counts: Vec<(&str, u64)> = counts.iter().map(|(word, n)| (&**word, *n)).collect();
     assert_eq!(counts, [("be", 2), ("not", 1), ("or", 1), ("to", 2)]);

@@ -59,7 +59,7 @@ pub use millstream_streaming::{
 /// What most programs need: `use millstream::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        Conf, Context, DStream, Error, ErrorKind, Partitioner, Rdd, RddQueue, Receiver, Result, StorageLevel, Stop,
+        Conf, Context, DStream, Error, ErrorKind, Partitioner, Rdd, RddQueue, Receiver, Result, Stop, StorageLevel,
         Store, StreamingConf, StreamingContext, StreamingListener, Text, Time, capture, capture_ref, capture2, millis,
         mins, secs,
     };

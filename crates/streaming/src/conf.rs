@@ -240,7 +240,10 @@ mod tests {
         assert_eq!(conf.streaming.graceful_stop_timeout, Some(secs(5)));
         assert_eq!(conf.engine.master.attempts(), 4);
         let absent = conf.set("spark.streaming.backpressure.enabled", "true").unwrap_err().to_string();
-        assert!(absent.contains("spark.streaming.backpressure.enabled") && absent.contains("back-pressure"), "{absent}");
+        assert!(
+            absent.contains("spark.streaming.backpressure.enabled") && absent.contains("back-pressure"),
+            "{absent}"
+        );
         let unknown = conf.set("spark.streaming.blokInterval", "1").unwrap_err().to_string();
         assert!(unknown.contains("there is no setting spark.streaming.blokInterval"), "{unknown}");
         assert!(conf.set("spark.streaming.blockInterval", "0").is_err());

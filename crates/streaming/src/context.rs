@@ -801,7 +801,7 @@ impl StreamingContext {
             }
             let late = self.inner.graph.late_errors();
             if !late.is_empty() {
-                return Err(Error::several("operations came too late", late));
+                return Err(Error::several("operations came too late", &late));
             }
             if life.state == State::Stopped {
                 return Ok(true);

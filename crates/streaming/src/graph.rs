@@ -376,7 +376,7 @@ impl GraphShared {
     pub(crate) fn take(&self) -> Result<Graph> {
         let mut state = lock(&self.state);
         if !state.faults.is_empty() {
-            return Err(Error::several("mistakes in the graph", std::mem::take(&mut state.faults)));
+            return Err(Error::several("mistakes in the graph", &std::mem::take(&mut state.faults)));
         }
         state.graph.take().ok_or_else(|| millstream_core::bug!("the graph was started twice"))
     }

@@ -67,7 +67,10 @@ mod tests {
     #[test]
     fn s9_only_times_behind_zero_time_and_on_the_slide_are_batches() {
         let batches = |after, to, slide, zero| {
-            Interval::new(at(after), at(to)).batches(secs(slide), at(zero)).map(|t| t.as_millis() / 1000).collect::<Vec<_>>()
+            Interval::new(at(after), at(to))
+                .batches(secs(slide), at(zero))
+                .map(|t| t.as_millis() / 1000)
+                .collect::<Vec<_>>()
         };
         assert_eq!(batches(0, 3, 1, 0), [1, 2, 3]);
         assert_eq!(batches(1, 3, 1, 0), [2, 3]);

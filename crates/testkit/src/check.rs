@@ -58,8 +58,7 @@ impl Check {
 
     /// All ways in which [`check`] runs a program.
     pub fn all() -> Vec<Check> {
-        let mut all: Vec<Check> =
-            [1, 2, 7].into_iter().flat_map(|p| [Check::new(p, 1), Check::new(p, 4)]).collect();
+        let mut all: Vec<Check> = [1, 2, 7].into_iter().flat_map(|p| [Check::new(p, 1), Check::new(p, 4)]).collect();
         all.extend([1, 2, 7].map(|p| Check::new(p, 4).through_bytes()));
         all
     }
@@ -240,12 +239,13 @@ fn run_once<T: ExchangeData, U: ExchangeData>(
 ///
 /// If a run gives something else, or fails; with both tables, and how it was run.
 #[track_caller]
+#[allow(clippy::needless_pass_by_value, reason = "`batches![…]` reads better without an ampersand")]
 pub fn check<T: ExchangeData, U: ExchangeData>(
     batches: Batches<T>,
     program: impl Fn(DStream<T>) -> DStream<U>,
     expected: &str,
 ) {
-    check_with(&Check::all(), batches, &program, expected);
+    check_with(&Check::all(), &batches, &program, expected);
 }
 
 /// As [`check`], without the runs through bytes: for programs whose closures capture what cannot travel.
@@ -254,19 +254,20 @@ pub fn check<T: ExchangeData, U: ExchangeData>(
 ///
 /// As [`check`].
 #[track_caller]
+#[allow(clippy::needless_pass_by_value, reason = "as for `check`")]
 pub fn check_local<T: ExchangeData, U: ExchangeData>(
     batches: Batches<T>,
     program: impl Fn(DStream<T>) -> DStream<U>,
     expected: &str,
 ) {
     let local: Vec<Check> = Check::all().into_iter().filter(|how| !how.through_bytes).collect();
-    check_with(&local, batches, &program, expected);
+    check_with(&local, &batches, &program, expected);
 }
 
 #[track_caller]
 fn check_with<T: ExchangeData, U: ExchangeData>(
     ways: &[Check],
-    batches: Batches<T>,
+    batches: &Batches<T>,
     program: &dyn Fn(DStream<T>) -> DStream<U>,
     expected: &str,
 ) {

@@ -14,9 +14,7 @@ pub struct Table {
 impl Table {
     /// Adds a batch. One without elements leaves no row.
     pub fn add<T: Serialize>(&mut self, at: Time, elements: &[T]) {
-        let forms = elements.iter().map(|element| {
-            textform::of(element).unwrap_or_else(|error| format!("<{error}>"))
-        });
+        let forms = elements.iter().map(|element| textform::of(element).unwrap_or_else(|error| format!("<{error}>")));
         self.rows.entry(at).or_default().extend(forms);
     }
 

@@ -5,7 +5,5 @@ pub mod ship;
 mod stage;
 
 pub(crate) use self::dag::{Facts, plan_job};
-pub use self::stage::{
-    JobPlan, ShuffleStage, StageId, StagePlan, StageProgram, TaskContext, TaskOutput, TaskResult,
-};
+pub use self::stage::{JobPlan, ShuffleStage, StageId, StagePlan, StageProgram, TaskContext, TaskOutput, TaskResult};
 pub(crate) use self::stage::{set_site, site};

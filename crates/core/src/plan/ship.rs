@@ -139,7 +139,7 @@ impl PlanWriter {
         if self.faults.is_empty() {
             return Ok(self.bytes);
         }
-        Err(Error::several("closures cannot travel", self.faults))
+        Err(Error::several("closures cannot travel", &self.faults))
     }
 }
 
@@ -208,7 +208,10 @@ impl<'a> PlanReader<'a> {
         let rebuild = self.code()?;
         let value = rebuild(self)?;
         value.downcast::<T>().map(|value| *value).map_err(|_| {
-            Error::new(ErrorKind::Data, format!("a plan has another thing where a {} must be", std::any::type_name::<T>()))
+            Error::new(
+                ErrorKind::Data,
+                format!("a plan has another thing where a {} must be", std::any::type_name::<T>()),
+            )
         })
     }
 
@@ -456,7 +459,7 @@ capture_family! {
     /// # Cost
     ///
     /// One indirection a call. `env` is written once a stage.
-    capture, bind, <A>, (x: A), 
+    capture, bind, <A>, (x: A),
 }
 
 capture_family! {
@@ -473,7 +476,7 @@ capture_family! {
     /// assert_eq!(high.collect()?, [3]);
     /// # Ok::<(), millstream_core::Error>(())
     /// ```
-    capture_ref, bind_ref, <'a, A>, (x: &'a A), 
+    capture_ref, bind_ref, <'a, A>, (x: &'a A),
 }
 
 capture_family! {
@@ -492,7 +495,7 @@ capture_family! {
     /// assert_eq!(product, 4);
     /// # Ok::<(), millstream_core::Error>(())
     /// ```
-    capture2, bind2, <A, B>, (x: A, y: B), 
+    capture2, bind2, <A, B>, (x: A, y: B),
 }
 
 #[cfg(test)]

@@ -104,10 +104,7 @@ impl<T: Data> Rdd<T> {
     ///
     /// `RDD.foreachPartition`, RD39.
     #[track_caller]
-    pub fn foreach_partition(
-        &self,
-        f: impl Fn(PartitionIter<T>) -> Result<()> + Send + Sync + 'static,
-    ) -> Result<()> {
+    pub fn foreach_partition(&self, f: impl Fn(PartitionIter<T>) -> Result<()> + Send + Sync + 'static) -> Result<()> {
         let site = CallSite::here("foreach_partition");
         let action = ForeachPartitionAction { f: Closure::new(f, site), of: PhantomData::<fn(T)> };
         self.run_all::<()>(Arc::new(action), site).map(|_| ())
@@ -129,7 +126,8 @@ impl<T: Data> Rdd<T> {
     #[track_caller]
     pub fn is_empty(&self) -> Result<bool> {
         let site = CallSite::here("is_empty");
-        let found = self.take_with(1, |n| Arc::new(CountSome::<T> { n, of: PhantomData }), |n: &u64| *n as usize, site)?;
+        let found =
+            self.take_with(1, |n| Arc::new(CountSome::<T> { n, of: PhantomData }), |n: &u64| *n as usize, site)?;
         Ok(found.is_empty() || found.iter().all(|n| *n == 0))
     }
 

@@ -65,8 +65,7 @@ impl<K: Key, V: ExchangeData, W: ExchangeData> Compute for CoGroup<K, V, W> {
 
     fn ship(&self, w: &mut PlanWriter) -> Result<()> {
         w.code(|r: &mut PlanReader<'_>| {
-            let compute: Box<dyn Compute> =
-                Box::new(CoGroup::<K, V, W> { shuffles: r.value()?, of: PhantomData });
+            let compute: Box<dyn Compute> = Box::new(CoGroup::<K, V, W> { shuffles: r.value()?, of: PhantomData });
             Ok(Box::new(compute))
         });
         w.value(&self.shuffles)

@@ -111,9 +111,7 @@ impl fmt::Debug for ShuffleDep {
 impl Drop for ShuffleDep {
     fn drop(&mut self) {
         self.env.shuffles.forget(self.id);
-        let mut bin = Vec::new();
-        bin.push(std::mem::replace(&mut self.parent, Node::nothing()));
-        drop_all(bin);
+        drop_all(vec![std::mem::replace(&mut self.parent, Node::nothing())]);
     }
 }
 
@@ -132,7 +130,7 @@ impl ShuffleRead {
 }
 
 /// Writes one task's part of a shuffle.
-pub trait ShuffleWrite: Send + Sync + 'static {
+pub(crate) trait ShuffleWrite: Send + Sync + 'static {
     /// Reads the pipeline to its end and returns one block for each partition behind the shuffle.
     ///
     /// # Errors
@@ -149,7 +147,7 @@ pub trait ShuffleWrite: Send + Sync + 'static {
 }
 
 /// How one kind of node opens a partition, and how it travels.
-pub trait Compute: Send + Sync + 'static {
+pub(crate) trait Compute: Send + Sync + 'static {
     /// Opens partition `p`. `parents` are the node's dependencies, in the order in which it was made from them.
     ///
     /// # Errors
@@ -179,7 +177,7 @@ pub trait Compute: Send + Sync + 'static {
 }
 
 /// How a partition is to be read: the next step down the lineage.
-pub enum Opened<'a> {
+pub(crate) enum Opened<'a> {
     /// It reads by itself.
     Source(Box<dyn Source>),
     /// It is a partition of another node, chunk by chunk through an operator.
@@ -210,7 +208,7 @@ pub enum Opened<'a> {
 }
 
 /// Makes a source around an opened pipeline.
-pub type WrapSource<'a> = Box<dyn FnOnce(Pipeline) -> Result<Box<dyn Source>> + 'a>;
+pub(crate) type WrapSource<'a> = Box<dyn FnOnce(Pipeline) -> Result<Box<dyn Source>> + 'a>;
 
 impl fmt::Debug for Opened<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -313,10 +311,6 @@ impl Node {
     /// Says whether the elements are of type `T`.
     pub fn holds<T: 'static>(&self) -> bool {
         self.item == TypeId::of::<T>()
-    }
-
-    pub(crate) fn item_name(&self) -> &'static str {
-        self.item_name
     }
 
     pub(crate) fn is_persisted(&self) -> bool {

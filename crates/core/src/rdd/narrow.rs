@@ -1,6 +1,7 @@
 //! Operations that read one partition and give one: map, filter, flat_map, map_partitions.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use super::Rdd;
 use super::lineage::{Compute, Dependency, Node, NodeParts, Opened, narrow};
@@ -47,7 +48,7 @@ impl<T: Data> Rdd<T> {
         Rdd::from_node(
             Node::new::<<S::Operator as ChunkOperator>::Out>(NodeParts {
                 site,
-                parents: vec![Dependency::Narrow(self.node().clone())],
+                parents: vec![Dependency::Narrow(Arc::clone(self.node()))],
                 partitions: self.num_partitions(),
                 partitioner,
                 compute: Narrow(spec),
@@ -324,7 +325,7 @@ impl<T: Data> Rdd<T> {
         Rdd::from_node(
             Node::new::<S::Out>(NodeParts {
                 site,
-                parents: vec![Dependency::Narrow(self.node().clone())],
+                parents: vec![Dependency::Narrow(Arc::clone(self.node()))],
                 partitions: self.num_partitions(),
                 partitioner,
                 compute: Whole(spec),

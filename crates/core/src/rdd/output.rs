@@ -56,8 +56,9 @@ impl OutputFolder {
 
     pub(crate) fn finish(self) -> Result<()> {
         let marker = self.path.join("_SUCCESS");
-        fs::write(&marker, b"")
-            .map_err(|e| Error::io(ErrorKind::Unavailable, format!("file {} could not be written", marker.display()), e))
+        fs::write(&marker, b"").map_err(|e| {
+            Error::io(ErrorKind::Unavailable, format!("file {} could not be written", marker.display()), e)
+        })
     }
 }
 

@@ -173,8 +173,7 @@ impl<K: Key, V: ExchangeData> Rdd<(K, V)> {
     ) -> Rdd<(K, C)> {
         let partitioner = self.default_partitioner(&[], 0);
         let site = CallSite::here("combine_by_key");
-        let (create, add, merge) =
-            (Closure::new(create, site), Closure::new(add, site), Closure::new(merge, site));
+        let (create, add, merge) = (Closure::new(create, site), Closure::new(add, site), Closure::new(merge, site));
         self.combine_by_key_shared(create, add, merge, partitioner, true)
     }
 
@@ -188,8 +187,7 @@ impl<K: Key, V: ExchangeData> Rdd<(K, V)> {
         partitioner: impl Into<Partitioner>,
     ) -> Rdd<(K, C)> {
         let site = CallSite::here("combine_by_key_partitioned");
-        let (create, add, merge) =
-            (Closure::new(create, site), Closure::new(add, site), Closure::new(merge, site));
+        let (create, add, merge) = (Closure::new(create, site), Closure::new(add, site), Closure::new(merge, site));
         self.combine_by_key_shared(create, add, merge, partitioner.into(), true)
     }
 

@@ -67,11 +67,7 @@ impl<T: ExchangeData> Keeper for ExchangeKeeper<T> {
 
 impl Persisted {
     pub(crate) fn live<T: Data>(env: Arc<Env>) -> Persisted {
-        Persisted {
-            level: StorageLevel::MEMORY_ONLY,
-            keeper: Box::new(LiveKeeper::<T>(PhantomData)),
-            env: Some(env),
-        }
+        Persisted { level: StorageLevel::MEMORY_ONLY, keeper: Box::new(LiveKeeper::<T>(PhantomData)), env: Some(env) }
     }
 
     pub(crate) fn exchange<T: ExchangeData>(level: StorageLevel, env: Arc<Env>) -> Persisted {

@@ -18,7 +18,7 @@ use crate::plan::{self, TaskContext, set_site};
 use crate::storage::BlockId;
 
 /// How many elements a chunk has at most, or a few more.
-pub const CHUNK: usize = 512;
+pub(crate) const CHUNK: usize = 512;
 
 /// How many operations that read at their own pace may stand one inside the other.
 const NESTED: usize = 200;
@@ -59,7 +59,7 @@ pub(crate) fn typed<T: Data>(chunk: &mut dyn Chunk) -> Result<&mut Vec<T>> {
 
 /// Whether an operator has used up its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fed {
+pub(crate) enum Fed {
     /// The input is empty now.
     All,
     /// Call again with the same input before giving more.
@@ -67,7 +67,7 @@ pub enum Fed {
 }
 
 /// Does something to each chunk.
-pub trait Operator: Send {
+pub(crate) trait Operator: Send {
     /// Moves elements from `input` to `out`, which it fills to about [`CHUNK`] elements.
     ///
     /// # Errors
@@ -95,13 +95,13 @@ pub trait Operator: Send {
 
 /// Some elements of a shared `Vec<T>`.
 #[derive(Debug)]
-pub struct Lent<'a> {
+pub(crate) struct Lent<'a> {
     pub(crate) all: &'a dyn Any,
     pub(crate) range: std::ops::Range<usize>,
 }
 
 /// Gives the first chunks.
-pub trait Source: Send {
+pub(crate) trait Source: Send {
     /// Appends about [`CHUNK`] elements, at least one; or nothing and returns `false` at the end.
     ///
     /// # Errors
@@ -369,10 +369,10 @@ impl Pipeline {
                     if self.lends { self.lend(out)? } else { self.fill()? }
                 }
             };
-            if let Some(step) = from {
-                if self.carry(step, out)? {
-                    return Ok(true);
-                }
+            if let Some(step) = from
+                && self.carry(step, out)?
+            {
+                return Ok(true);
             }
         }
     }

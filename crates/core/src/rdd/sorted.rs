@@ -207,10 +207,7 @@ impl<T: ExchangeData> Rdd<T> {
         n: usize,
         site: CallSite,
     ) -> Result<Vec<T>> {
-        self.merge_smallest(
-            Smallest { key: PlainKey(Closure::new(f, site)), n, of: PhantomData::<fn(T) -> K> },
-            site,
-        )
+        self.merge_smallest(Smallest { key: PlainKey(Closure::new(f, site)), n, of: PhantomData::<fn(T) -> K> }, site)
     }
 
     fn merge_smallest<K: ExchangeData + Ord, M: MakeKey<T, K>>(

@@ -228,8 +228,7 @@ struct LinesReader {
 
 impl LinesReader {
     fn open(part: &FilePart) -> Result<LinesReader> {
-        let failed =
-            |e| Error::io(ErrorKind::Unavailable, format!("file {} cannot be read", part.path.display()), e);
+        let failed = |e| Error::io(ErrorKind::Unavailable, format!("file {} cannot be read", part.path.display()), e);
         let mut file = fs::File::open(&part.path).map_err(failed)?;
         let mut reader = LinesReader {
             // A line belongs to the part in which it begins: skip the end of one that began before.
@@ -364,9 +363,8 @@ impl<T: ExchangeData> Compute for ObjectParts<T> {
         let Some(path) = self.files.get(p) else {
             return Err(crate::bug!("there is no partition {p} of the object files"));
         };
-        let bytes = fs::read(path).map_err(|e| {
-            Error::io(ErrorKind::Unavailable, format!("file {} cannot be read", path.display()), e)
-        })?;
+        let bytes = fs::read(path)
+            .map_err(|e| Error::io(ErrorKind::Unavailable, format!("file {} cannot be read", path.display()), e))?;
         let broken = |why: &str| Error::new(ErrorKind::Data, format!("file {} {why}", path.display()));
         let mut rest = bytes.strip_prefix(OBJECT_MAGIC).ok_or_else(|| broken("is no file of objects"))?;
         let mut all: Vec<T> = Vec::new();
@@ -419,9 +417,8 @@ impl Compute for BinaryRecords {
         let Some(path) = self.files.get(p) else {
             return Err(crate::bug!("there is no partition {p} of the binary files"));
         };
-        let bytes = fs::read(path).map_err(|e| {
-            Error::io(ErrorKind::Unavailable, format!("file {} cannot be read", path.display()), e)
-        })?;
+        let bytes = fs::read(path)
+            .map_err(|e| Error::io(ErrorKind::Unavailable, format!("file {} cannot be read", path.display()), e))?;
         if bytes.len() % self.length != 0 {
             return Err(Error::new(
                 ErrorKind::Data,

@@ -13,7 +13,8 @@ use crate::threads::lock;
 /// Keeps shuffle outputs: for each shuffle, map task and reading partition one block.
 #[derive(Default)]
 pub struct ShuffleStore {
-    shuffles: Mutex<HashMap<ShuffleId, Vec<Option<Vec<Block>>>, std::hash::BuildHasherDefault<std::hash::DefaultHasher>>>,
+    shuffles:
+        Mutex<HashMap<ShuffleId, Vec<Option<Vec<Block>>>, std::hash::BuildHasherDefault<std::hash::DefaultHasher>>>,
 }
 
 impl ShuffleStore {

@@ -297,10 +297,7 @@ mod tests {
                 (E::Due(t(2)), &[]),
             ],
         );
-        table(
-            rules,
-            &[(E::Due(t(1)), &[A::Plan(t(1))]), (E::PlanFailed(t(1)), &[A::Abandon, A::StopInputs, A::Halt])],
-        );
+        table(rules, &[(E::Due(t(1)), &[A::Plan(t(1))]), (E::PlanFailed(t(1)), &[A::Abandon, A::StopInputs, A::Halt])]);
     }
 
     #[test]

@@ -19,11 +19,7 @@ fn check<T, U>(a: &DStream<T>, b: &DStream<U>, site: CallSite) {
 }
 
 /// Makes the union of several streams.
-pub(crate) fn union_all<T: Data>(
-    graph: &Arc<GraphShared>,
-    streams: &[DStream<T>],
-    site: CallSite,
-) -> DStream<T> {
+pub(crate) fn union_all<T: Data>(graph: &Arc<GraphShared>, streams: &[DStream<T>], site: CallSite) -> DStream<T> {
     let Some(first) = streams.first() else {
         graph.fault(Error::new(ErrorKind::Graph, "there is no stream to make a union of").at(site));
         let none = Derived { site, parents: Vec::new(), slide: graph.interval() };
@@ -32,8 +28,7 @@ pub(crate) fn union_all<T: Data>(
     for other in &streams[1..] {
         check(first, other, site);
     }
-    let derived =
-        Derived { site, parents: streams.iter().map(DStream::id).collect(), slide: first.slide() };
+    let derived = Derived { site, parents: streams.iter().map(DStream::id).collect(), slide: first.slide() };
     let streams = streams.to_vec();
     derive(first.graph(), derived, move |batch| {
         let rdds = streams

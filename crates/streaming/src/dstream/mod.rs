@@ -67,7 +67,10 @@ impl<T> DStream<T> {
 
     /// Returns how often the stream has a batch. Spark's `slideDuration`, DS01.
     pub fn slide(&self) -> Duration {
-        self.graph.ask(|graph| graph.slots.get(self.id.0).map(|slot| slot.spec.slide)).flatten().unwrap_or(self.graph.interval())
+        self.graph
+            .ask(|graph| graph.slots.get(self.id.0).map(|slot| slot.spec.slide))
+            .flatten()
+            .unwrap_or(self.graph.interval())
     }
 
     /// Gives the stream a name of its own, by which its state is found again when the program changes.
@@ -442,6 +445,8 @@ impl<T: Key> DStream<T> {
     #[track_caller]
     pub fn count_by_value_partitioned(&self, partitioner: impl Into<Partitioner>) -> DStream<(T, u64)> {
         let (partitioner, site) = (partitioner.into(), CallSite::here("count_by_value_partitioned"));
-        self.lift(site, move |rdd, _| rdd.map(|item| (item, 1u64)).reduce_by_key_partitioned(|a, b| a + b, &partitioner))
+        self.lift(site, move |rdd, _| {
+            rdd.map(|item| (item, 1u64)).reduce_by_key_partitioned(|a, b| a + b, &partitioner)
+        })
     }
 }

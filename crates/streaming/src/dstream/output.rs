@@ -78,11 +78,7 @@ fn printed<T: ExchangeData>(items: &[T], most: usize, time: Time) -> Result<Stri
 }
 
 impl<T: Data> DStream<T> {
-    fn output(
-        &self,
-        site: CallSite,
-        run: impl Fn(Rdd<T>, OutputBatch) -> Result<()> + Send + Sync + 'static,
-    ) {
+    fn output(&self, site: CallSite, run: impl Fn(Rdd<T>, OutputBatch) -> Result<()> + Send + Sync + 'static) {
         let (stream, run) = (self.clone(), Arc::new(run));
         self.graph().change(site, |graph| {
             let uid = graph.outputs.len().to_string();

@@ -45,9 +45,7 @@ impl FileFilter {
 impl Default for FileFilter {
     /// Takes files whose names begin with neither `.` nor `_`.
     fn default() -> FileFilter {
-        FileFilter::new(|path| {
-            path.file_name().is_some_and(|name| !name.to_string_lossy().starts_with(['.', '_']))
-        })
+        FileFilter::new(|path| path.file_name().is_some_and(|name| !name.to_string_lossy().starts_with(['.', '_'])))
     }
 }
 
@@ -318,7 +316,11 @@ mod tests {
         let mut selection = Selection::new(at(0), secs(1), secs(60));
         assert_eq!(names(selection.choose(at(1), found(&[("a", 1), ("b", 2)]))), ["a"]);
         assert_eq!(names(selection.choose(at(2), found(&[("a", 1), ("b", 2)]))), ["b"]);
-        assert_eq!(names(selection.choose(at(3), found(&[("a", 3), ("b", 2)]))), [""; 0], "S-92: later changes are not seen");
+        assert_eq!(
+            names(selection.choose(at(3), found(&[("a", 3), ("b", 2)]))),
+            [""; 0],
+            "S-92: later changes are not seen"
+        );
     }
 
     #[test]

@@ -18,8 +18,8 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use self::constant::ConstantSource;
 pub use self::files::FileFilter;
-pub use self::queue::RddQueue;
 pub(crate) use self::queue::QueueSource;
+pub use self::queue::RddQueue;
 pub use self::queue::WhenEmpty;
 pub use self::socket::{BlockSocket, LineSocket, SocketReceiver};
 use crate::conf::StreamingConf;

@@ -121,7 +121,10 @@ impl<T: ExchangeData> InputSource for QueueSource<T> {
             .iter()
             .map(|number| {
                 self.taken.get(number).cloned().ok_or_else(|| {
-                    Error::new(ErrorKind::Data, "queue_stream cannot give a batch again after a restart: the queue is gone")
+                    Error::new(
+                        ErrorKind::Data,
+                        "queue_stream cannot give a batch again after a restart: the queue is gone",
+                    )
                 })
             })
             .collect::<Result<Vec<_>>>()?;

@@ -105,7 +105,10 @@ impl Receiver for LineSocket {
             if pending.len() - whole > most {
                 return Err(Error::new(
                     ErrorKind::Data,
-                    format!("a line from {} is longer than max_record, {most} bytes; the connection is given up", self.peer),
+                    format!(
+                        "a line from {} is longer than max_record, {most} bytes; the connection is given up",
+                        self.peer
+                    ),
                 ));
             }
             if whole > 0 {

@@ -41,7 +41,7 @@ pub(super) struct JobState {
 
 impl JobState {
     /// Makes the state of a job whose stages are given as (inputs, partitions), each behind its inputs.
-    pub(super) fn new(stages: Vec<(Vec<usize>, Vec<usize>)>, max_attempts: u32) -> JobState {
+    pub(super) fn new(stages: &[(Vec<usize>, Vec<usize>)], max_attempts: u32) -> JobState {
         let mut states: Vec<Stage> = stages
             .iter()
             .map(|(inputs, partitions)| Stage {
@@ -165,7 +165,7 @@ mod tests {
     }
 
     fn two_stages(attempts: u32) -> JobState {
-        JobState::new(vec![(vec![], vec![0, 1]), (vec![0], vec![0])], attempts)
+        JobState::new(&[(vec![], vec![0, 1]), (vec![0], vec![0])], attempts)
     }
 
     #[test]
@@ -180,9 +180,9 @@ mod tests {
 
     #[test]
     fn a_stage_without_tasks_ends_at_once() {
-        let mut job = JobState::new(vec![(vec![], vec![]), (vec![0], vec![3])], 1);
+        let mut job = JobState::new(&[(vec![], vec![]), (vec![0], vec![3])], 1);
         assert_eq!(tasks(&job.begin()), [(1, 3, 0)]);
-        let mut job = JobState::new(vec![(vec![], vec![])], 1);
+        let mut job = JobState::new(&[(vec![], vec![])], 1);
         assert!(matches!(job.begin().end, Some(Ok(()))));
     }
 
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_failed_job_ends_once_when_nothing_of_it_runs() {
-        let mut job = JobState::new(vec![(vec![], vec![0, 1, 2])], 1);
+        let mut job = JobState::new(&[(vec![], vec![0, 1, 2])], 1);
         job.begin();
         assert!(job.ended(at(0, 0, 0), Err("first".into())).end.is_none());
         assert!(job.dropped(1).end.is_none());

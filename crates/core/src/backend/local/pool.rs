@@ -65,8 +65,7 @@ impl LocalThreads {
     ///
     /// The kind is `Unavailable`: the system gives no more threads.
     pub fn new(threads: usize, attempts: u32) -> Result<LocalThreads> {
-        let pool =
-            Arc::new(Pool { slots: threads.max(1), queue: Mutex::new(Queue::default()), work: Condvar::new() });
+        let pool = Arc::new(Pool { slots: threads.max(1), queue: Mutex::new(Queue::default()), work: Condvar::new() });
         let mut backend = LocalThreads { pool: Arc::clone(&pool), attempts: attempts.max(1), _workers: Vec::new() };
         for n in 0..pool.slots {
             let pool = Arc::clone(&pool);
@@ -97,7 +96,7 @@ impl Backend for LocalThreads {
 
     fn run(&self, job: JobPlan, env: &Arc<Env>, ends: JobEnds) -> JobHandle {
         let last = job.stages.len() - 1;
-        let shape = job
+        let shape: Vec<_> = job
             .stages
             .iter()
             .enumerate()
@@ -113,7 +112,7 @@ impl Backend for LocalThreads {
             cancelled: Arc::new(AtomicBool::new(false)),
             on_result: ends.on_result,
             state: Mutex::new(Progress {
-                job: JobState::new(shape, self.attempts),
+                job: JobState::new(&shape, self.attempts),
                 on_end: Some(ends.on_end),
                 told: false,
                 waiters: 0,
@@ -132,17 +131,17 @@ impl Pool {
     fn work(&self) {
         let mut queue = lock(&self.queue);
         loop {
-            if queue.running < self.slots {
-                if let Some((job, attempt)) = queue.tasks.pop_front() {
-                    queue.running += 1;
-                    drop(queue);
-                    job.run_one(attempt);
-                    // A job's last reference may hold a long lineage: it is let go without the lock.
-                    drop(job);
-                    queue = lock(&self.queue);
-                    queue.running -= 1;
-                    continue;
-                }
+            if queue.running < self.slots
+                && let Some((job, attempt)) = queue.tasks.pop_front()
+            {
+                queue.running += 1;
+                drop(queue);
+                job.run_one(attempt);
+                // A job's last reference may hold a long lineage: it is let go without the lock.
+                drop(job);
+                queue = lock(&self.queue);
+                queue.running -= 1;
+                continue;
             }
             if queue.closed {
                 return;
@@ -185,8 +184,7 @@ impl Job {
     }
 
     fn run_one(self: &Arc<Self>, attempt: Attempt) {
-        let outcome =
-            if self.cancelled.load(Ordering::Relaxed) { None } else { Some(self.run_attempt(attempt)) };
+        let outcome = if self.cancelled.load(Ordering::Relaxed) { None } else { Some(self.run_attempt(attempt)) };
         let mut state = lock(&self.state);
         let next = match outcome {
             None => state.job.dropped(1),

@@ -1,0 +1,56 @@
+# What people type here. `just` alone lists it.
+
+_default:
+    @just --list --unsorted
+
+# The streaming word count, serving itself text.
+demo:
+    cargo run --release --example word_count
+
+# All tests of the default members.
+test *ARGS:
+    cargo test {{ARGS}}
+
+# What CI runs.
+check:
+    bash .ci/run
+
+# Formats all code.
+fmt:
+    cargo fmt --all
+
+# Clippy, without mercy.
+lint:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# The house rules: files, names, doors.
+tidy:
+    cargo xtask tidy
+
+# Makes docs/parity.md from docs/parity.toml.
+parity:
+    cargo xtask parity
+
+# The public documentation, opened in a browser.
+doc:
+    cargo doc --workspace --no-deps --open
+
+# One workload on our engine and the hand-written loop: `just bench wordcount text.txt`.
+bench WORKLOAD FILE *ARGS:
+    cargo run --release -p millstream-bench -- {{WORKLOAD}} {{FILE}} --threads 2 --batches 8 {{ARGS}}
+
+# The same beside Spark 4.1, in one table (docs/benchmarks.md says how to get Spark).
+vs-spark WORKLOAD *ARGS:
+    cargo xtask vs-spark {{WORKLOAD}} {{ARGS}}
+
+# Micro-benchmarks of the hot paths.
+micro *ARGS:
+    cargo bench -p millstream-bench --bench hot_paths -- {{ARGS}}
+
+# The files that hold `unsafe`, under Miri (needs a nightly toolchain with the component).
+miri:
+    cargo +nightly miri test -p millstream-core --lib text::
+
+# Licences and sources of all dependencies (needs cargo-deny).
+deny:
+    cargo deny check
