@@ -233,10 +233,9 @@ impl Line {
 /// Returns the table, as Markdown that is also readable as it is.
 fn table(asked: &Asked, file: &Path, lines: &[Line]) -> String {
     let median_of = |engine: &str| lines.iter().find(|line| line.engine == engine).map(|line| line.ms_median);
-    let times = |base: Option<f64>, line: &Line| match base {
-        Some(base) if line.ms_median > 0.0 && base / line.ms_median >= 0.005 => {
-            format!("{:.2}", base / line.ms_median)
-        }
+    // By hand, a batch that has nothing to do takes no time: such ratios say nothing.
+    let times = |base: Option<f64>, line: &Line| match base.map(|base| base / line.ms_median) {
+        Some(ratio) if (0.005..10_000.0).contains(&ratio) => format!("{ratio:.2}"),
         _ => "–".to_owned(),
     };
     let mut rows =

@@ -17,6 +17,7 @@ import org.apache.spark.streaming.api.java.*;
 import org.apache.spark.streaming.scheduler.*;
 import scala.Tuple2;
 
+@SuppressWarnings("deprecation") // Spark calls all of DStreams so.
 public class SparkBench {
   static final int WARM_UP = 2;
   static final String GREP = "w77 ";
