@@ -21,7 +21,7 @@ use crate::batch::ticker::Ticker;
 use crate::conf::{Conf, OnFailure, StreamingConf};
 use crate::dstream::{DStream, Input, handle};
 use crate::graph::{Graph, GraphShared, StreamKind, StreamSpec};
-use crate::input::{ConstantSource, InputContext, InputSource, QueueSource, RddQueue, WhenEmpty};
+use crate::input::{ConstantSource, Hurry, InputContext, InputSource, QueueSource, RddQueue, WhenEmpty};
 use crate::listener::{ListenerBus, ListenerId, StreamingEvent, StreamingListener};
 
 /// Where a context is in its life.
@@ -121,6 +121,7 @@ struct Inner {
     remember: Mutex<Option<Duration>>,
     bus: Arc<ListenerBus>,
     mailbox: Arc<Mailbox>,
+    hurry: Arc<Hurry>,
     site: CallSite,
 }
 
@@ -303,6 +304,7 @@ impl StreamingContext {
                 remember: Mutex::new(None),
                 bus: Arc::new(ListenerBus::new()),
                 mailbox: Arc::new(Mailbox::default()),
+                hurry: Arc::default(),
                 site,
             }),
         }
@@ -595,6 +597,7 @@ impl StreamingContext {
             context: inner.context.clone(),
             conf: inner.conf.clone(),
             bus: Arc::clone(&inner.bus),
+            hurry: Arc::clone(&inner.hurry),
         });
         if let Err(error) = started {
             jobs.stop(Duration::ZERO);
@@ -711,6 +714,10 @@ impl StreamingContext {
             State::Active => {
                 let own = life.own.contains(&std::thread::current().id());
                 inner.mailbox.post(Event::StopAsked { graceful: how.graceful });
+                if !how.graceful {
+                    // The batch thread may be waiting for a receiver, and not look into its mailbox.
+                    inner.hurry.ask();
+                }
                 if own {
                     // What is still to run needs the engine.
                     life.stop_engine |= stop_engine;
@@ -879,6 +886,7 @@ impl Drop for Inner {
         let thread = lock(&self.shared.state).thread.take();
         if thread.is_some() {
             self.mailbox.post(Event::StopAsked { graceful: false });
+            self.hurry.ask();
         }
     }
 }

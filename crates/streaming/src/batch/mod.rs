@@ -218,6 +218,11 @@ impl BatchLoop {
 
     fn stop_inputs(&mut self) -> Event {
         let graceful = self.lifecycle.is_graceful();
+        for slot in &mut self.graph.slots {
+            if let StreamKind::Input { input, .. } = &mut slot.kind {
+                input.ask_to_stop();
+            }
+        }
         let mut left = false;
         for slot in &mut self.graph.slots {
             if let StreamKind::Input { input, .. } = &mut slot.kind {

@@ -54,6 +54,7 @@ where
 /// An [`InputSource`] whose types are not known, with its allocations by batch.
 pub(crate) trait AnyInput: Send {
     fn start(&mut self, input: &InputContext) -> Result<()>;
+    fn ask_to_stop(&mut self);
     fn stop(&mut self, graceful: bool);
     fn has_left(&self) -> bool;
     fn allocate(&mut self, batch: Time, limit: Option<Rate>) -> Result<InputInfo>;
@@ -78,6 +79,16 @@ impl<S: InputSource> Input<S> {
 impl<S: InputSource> AnyInput for Input<S> {
     fn start(&mut self, input: &InputContext) -> Result<()> {
         guarded(|| self.source.start(input))
+    }
+
+    fn ask_to_stop(&mut self) {
+        logged(
+            "stop",
+            guarded(|| {
+                self.source.ask_to_stop();
+                Ok(())
+            }),
+        );
     }
 
     fn stop(&mut self, graceful: bool) {

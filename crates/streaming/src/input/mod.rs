@@ -9,9 +9,11 @@ mod queue;
 mod socket;
 
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use millstream_core::clock::Wake;
+use millstream_core::threads::lock;
 use millstream_core::{Context, Data, Rdd, Result, Time};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -76,6 +78,9 @@ pub trait InputSource: Send + 'static {
         Ok(())
     }
 
+    /// Asks the outside to end, without waiting for it. All inputs are asked before [`stop`](Self::stop) waits for one.
+    fn ask_to_stop(&mut self) {}
+
     /// Stops. A graceful stop keeps what has been received, for one more batch.
     fn stop(&mut self, _graceful: bool) {}
 
@@ -98,6 +103,37 @@ pub struct InputContext {
     pub(crate) context: Context,
     pub(crate) conf: StreamingConf,
     pub(crate) bus: Arc<ListenerBus>,
+    pub(crate) hurry: Arc<Hurry>,
+}
+
+/// Says that the context is to stop at once, to those who wait for an end in good order.
+#[derive(Default)]
+pub(crate) struct Hurry {
+    state: Mutex<(bool, Vec<Weak<dyn Wake>>)>,
+}
+
+impl Hurry {
+    pub(crate) fn ask(&self) {
+        let mut state = lock(&self.state);
+        state.0 = true;
+        let waiters: Vec<_> = state.1.iter().filter_map(Weak::upgrade).collect();
+        drop(state);
+        waiters.iter().for_each(|waiter| waiter.wake());
+    }
+
+    pub(crate) fn is_asked_for(&self) -> bool {
+        lock(&self.state).0
+    }
+
+    pub(crate) fn subscribe(&self, waiter: Weak<dyn Wake>) {
+        lock(&self.state).1.push(waiter);
+    }
+}
+
+impl Debug for Hurry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Hurry({})", self.is_asked_for())
+    }
 }
 
 impl InputContext {

@@ -102,7 +102,14 @@ impl Receiver for LineSocket {
                 return Err(self.peer.ended());
             }
             let whole = whole_lines(&pending, searched);
-            if pending.len() - whole > most {
+            let taken = short_lines(&pending[..whole], most);
+            let refused = taken < whole || pending.len() - whole > most;
+            if taken > 0 {
+                let rest = pending[taken..].to_vec();
+                pending.truncate(taken);
+                store_lines(store, std::mem::replace(&mut pending, rest))?;
+            }
+            if refused {
                 return Err(Error::new(
                     ErrorKind::Data,
                     format!(
@@ -110,11 +117,6 @@ impl Receiver for LineSocket {
                         self.peer
                     ),
                 ));
-            }
-            if whole > 0 {
-                let rest = pending[whole..].to_vec();
-                pending.truncate(whole);
-                store_lines(store, std::mem::replace(&mut pending, rest))?;
             }
         }
     }
@@ -128,6 +130,23 @@ fn whole_lines(bytes: &[u8], searched: usize) -> usize {
     let body = bytes.len().saturating_sub(usize::from(bytes.ends_with(b"\r")));
     let end = bytes[from.min(body)..body].iter().rposition(|b| *b == b'\n' || *b == b'\r');
     end.map_or(0, |end| from + end + 1)
+}
+
+/// Returns how many bytes of these whole lines stand before the first line that is longer than `most`. Pure.
+fn short_lines(lines: &[u8], most: usize) -> usize {
+    if lines.len() <= most {
+        return lines.len();
+    }
+    let mut begin = 0;
+    for (at, byte) in lines.iter().enumerate() {
+        if matches!(byte, b'\n' | b'\r') {
+            if at - begin > most {
+                return begin;
+            }
+            begin = at + 1;
+        }
+    }
+    lines.len()
 }
 
 fn store_lines(store: &mut dyn Store<Text>, bytes: Vec<u8>) -> Result<()> {
@@ -287,6 +306,19 @@ impl StreamingContext {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_before_one_that_is_too_long_are_taken() {
+        for (lines, most, want) in [
+            (&b"ab\ncd\n"[..], 2, 6),
+            (b"ab\r\ncde\r\n", 2, 4),
+            (b"abc\nd\n", 2, 0),
+            (b"a\nb\nabc\nd\n", 2, 4),
+            (b"", 0, 0),
+        ] {
+            assert_eq!(short_lines(lines, most), want, "{:?}", String::from_utf8_lossy(lines));
+        }
+    }
 
     #[test]
     fn s77_a_line_is_whole_when_its_end_is_certain() {

@@ -54,17 +54,31 @@ pub(crate) struct ReceivedBlock {
 pub(crate) struct BlockTracker {
     waiting: Vec<ReceivedBlock>,
     next: u64,
+    /// How many blocks have a number and are not kept yet.
+    keeping: usize,
 }
 
 impl BlockTracker {
     /// Numbers the next block.
     pub(crate) fn number(&mut self) -> u64 {
         self.next += 1;
+        self.keeping += 1;
         self.next - 1
+    }
+
+    /// Says whether a block that has a number is not kept yet. What came after it must wait, to stay behind it.
+    pub(crate) fn is_keeping(&self) -> bool {
+        self.keeping > 0
+    }
+
+    /// Takes note of a block that could not be kept.
+    pub(crate) fn lost(&mut self) {
+        self.keeping -= 1;
     }
 
     /// Takes note of a block that is kept.
     pub(crate) fn add(&mut self, block: ReceivedBlock) {
+        self.keeping -= 1;
         let at = self.waiting.partition_point(|other| other.sequence < block.sequence);
         self.waiting.insert(at, block);
     }
@@ -103,10 +117,12 @@ mod tests {
         for sequence in [numbers[1], numbers[0]] {
             tracker.add(ReceivedBlock { sequence, items: 1 });
         }
+        assert!(tracker.is_keeping(), "the third has a number and is not kept");
         let first: Vec<_> = tracker.allocate().iter().map(|b| b.sequence).collect();
         assert_eq!(first, [0, 1]);
         assert!(tracker.allocate().is_empty());
         tracker.add(ReceivedBlock { sequence: numbers[2], items: 1 });
+        assert!(!tracker.is_keeping());
         assert_eq!(tracker.allocate().len(), 1);
     }
 }

@@ -67,8 +67,8 @@ pub trait Receiver: Send + 'static {
     }
 }
 
-/// Where a receiver puts what it receives.
-pub trait Store<T> {
+/// Where a receiver puts what it receives. Threads of the receiver may share it behind a `Mutex`.
+pub trait Store<T>: Send {
     /// Adds one item to the current block. Waits for the rate limit, if there is one.
     ///
     /// # Errors

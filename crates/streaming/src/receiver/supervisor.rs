@@ -1,6 +1,7 @@
 //! Runs a receiver: starts it, stores what it gives, starts it again after a delay, and stops it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ pub(crate) struct ReceiverSource<R: Receiver> {
 /// What the receiver's thread and the batch loop share.
 struct Desk<T> {
     input: InputContext,
+    /// Names the blocks, which may share their store with those of another streaming context.
+    blocks: u64,
     name: String,
     level: StorageLevel,
     state: Mutex<DeskState<T>>,
@@ -63,6 +66,10 @@ impl<R: Receiver> InputSource for ReceiverSource<R> {
             name: format!("{}-{}", receiver.name(), input.number()),
             level: receiver.storage_level(),
             input: input.clone(),
+            blocks: {
+                static COUNT: AtomicU64 = AtomicU64::new(0);
+                COUNT.fetch_add(1, Ordering::Relaxed)
+            },
             state: Mutex::new(DeskState {
                 generator: BlockGenerator::new(input.conf().block_interval),
                 tracker: BlockTracker::default(),
@@ -76,6 +83,7 @@ impl<R: Receiver> InputSource for ReceiverSource<R> {
         });
         let waker: Arc<dyn Wake> = Arc::clone(&desk) as Arc<dyn Wake>;
         input.context().clock().subscribe(Arc::downgrade(&waker));
+        input.hurry.subscribe(Arc::downgrade(&waker));
         let supervised = Arc::clone(&desk);
         self.thread =
             Some(threads::spawn(format!("receiver-{}", input.number()), move || supervise(receiver, &supervised))?);
@@ -87,7 +95,9 @@ impl<R: Receiver> InputSource for ReceiverSource<R> {
         let Some(desk) = &self.desk else { return Ok(Vec::new()) };
         let rest = {
             let mut state = lock(&desk.state);
-            state.generator.cut().map(|items| (state.tracker.number(), items))
+            // While an older block is being kept, what came after it waits for the next batch, to stay behind it.
+            let rest = if state.tracker.is_keeping() { None } else { state.generator.cut() };
+            rest.map(|items| (state.tracker.number(), items))
         };
         if let Some((sequence, items)) = rest {
             desk.keep(sequence, items)?;
@@ -124,8 +134,8 @@ impl<R: Receiver> InputSource for ReceiverSource<R> {
         })
     }
 
-    fn stop(&mut self, graceful: bool) {
-        let (Some(desk), Some(thread)) = (&self.desk, self.thread.take()) else { return };
+    fn ask_to_stop(&mut self) {
+        let Some(desk) = &self.desk else { return };
         let wake = {
             let mut state = lock(&desk.state);
             state.stopping = true;
@@ -135,12 +145,26 @@ impl<R: Receiver> InputSource for ReceiverSource<R> {
         if let Some(wake) = wake {
             wake();
         }
+    }
+
+    fn stop(&mut self, graceful: bool) {
+        self.ask_to_stop();
+        let (Some(desk), Some(thread)) = (&self.desk, self.thread.take()) else { return };
         if desk.wait_until_gone((!graceful).then_some(PATIENCE)) {
             thread.join();
         } else {
             tracing::warn!(receiver = %desk.name, "the receiver does not stop; its thread is left behind");
             thread.detach();
         }
+    }
+}
+
+impl<R: Receiver> Drop for ReceiverSource<R> {
+    /// Removes the blocks that no batch was given: the engine may live on.
+    fn drop(&mut self) {
+        let Some(desk) = &self.desk else { return };
+        let left: Vec<_> = lock(&desk.state).tracker.allocate().into_iter().map(ReceivedBlockRef).collect();
+        self.forget(&left);
     }
 }
 
@@ -174,7 +198,7 @@ fn supervise<R: Receiver>(mut receiver: R, desk: &Arc<Desk<R::Item>>) {
 
 impl<T: ExchangeData> Desk<T> {
     fn id(&self, sequence: u64) -> BlockId {
-        BlockId::Received { stream: self.input.number(), sequence }
+        BlockId::Received { stream: self.blocks, sequence }
     }
 
     fn clock(&self) -> &Arc<dyn Clock> {
@@ -184,9 +208,13 @@ impl<T: ExchangeData> Desk<T> {
     /// Keeps a block, and tells the tracker of it only then.
     fn keep(&self, sequence: u64, items: Vec<T>) -> Result<()> {
         let count = items.len() as u64;
-        self.input.context().env().blocks.put(self.id(sequence), Block::exchange(items), self.level)?;
-        lock(&self.state).tracker.add(ReceivedBlock { sequence, items: count });
-        Ok(())
+        let kept = self.input.context().env().blocks.put(self.id(sequence), Block::exchange(items), self.level);
+        let mut state = lock(&self.state);
+        match &kept {
+            Ok(()) => state.tracker.add(ReceivedBlock { sequence, items: count }),
+            Err(_) => state.tracker.lost(),
+        }
+        kept
     }
 
     fn failed(&self, error: Error) {
@@ -221,10 +249,15 @@ impl<T: ExchangeData> Desk<T> {
         }
     }
 
+    /// Waits until the receiver has gone: for as long as there is patience, or, without end, until somebody asks for
+    /// a stop at once.
     fn wait_until_gone(&self, patience: Option<Duration>) -> bool {
         let deadline = patience.map(|patience| monotonic() + patience);
         let mut state = lock(&self.state);
         while !state.gone {
+            if deadline.is_none() && self.input.hurry.is_asked_for() {
+                return false;
+            }
             state = match deadline.map(|deadline| deadline.saturating_sub(monotonic())) {
                 None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(left) if left.is_zero() => return false,
