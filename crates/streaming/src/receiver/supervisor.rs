@@ -180,8 +180,13 @@ fn supervise<R: Receiver>(mut receiver: R, desk: &Arc<Desk<R::Item>>) {
         let mut store = DeskStore { desk: Arc::clone(desk) };
         let outcome = catch_unwind(AssertUnwindSafe(|| receiver.receive(&mut store)))
             .unwrap_or_else(|payload| Err(panicked(&*payload)));
-        lock(&desk.state).on_stop = None;
-        let stopping = lock(&desk.state).stopping;
+        // The delay counts from here, whatever listeners do meanwhile.
+        let again = desk.clock().now() + desk.input.conf().receiver_restart_delay;
+        let stopping = {
+            let mut state = lock(&desk.state);
+            state.on_stop = None;
+            state.stopping
+        };
         match outcome {
             Err(error) if !stopping => desk.failed(error),
             _ => {}
@@ -189,7 +194,7 @@ fn supervise<R: Receiver>(mut receiver: R, desk: &Arc<Desk<R::Item>>) {
         let info = desk.info(false);
         desk.input.bus.post(|| StreamingEvent::ReceiverStopped(info));
         if !stopping {
-            desk.pause(desk.input.conf().receiver_restart_delay);
+            desk.pause(again);
         }
     }
     lock(&desk.state).gone = true;
@@ -237,8 +242,7 @@ impl<T: ExchangeData> Desk<T> {
     }
 
     /// Waits by the clock, or until it is time to go.
-    fn pause(&self, length: Duration) {
-        let until = self.clock().now() + length;
+    fn pause(&self, until: Time) {
         let mut state = lock(&self.state);
         while !state.stopping {
             state = match self.clock().until(until) {
