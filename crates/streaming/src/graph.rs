@@ -101,7 +101,10 @@ impl Graph {
             }
             // Closures given to `transform` run here: one that panics is to be named.
             let rdd = guarded(|| match &mut slot.kind {
-                StreamKind::Input { number, input } => read(*number, &mut **input),
+                // What a source calls to make its Rdd is laid at the program's line.
+                StreamKind::Input { number, input } => {
+                    CallSite::scope(Some(slot.spec.site), || read(*number, &mut **input))
+                }
                 StreamKind::Derived(node) => {
                     node.compute(&Batch { time, zero: self.zero, slots: before, context, output: None })
                 }

@@ -89,7 +89,8 @@ impl<T: Data, F: Fn(&Context, &[PathBuf]) -> Rdd<T> + Send + 'static> ReadFiles 
     type Item = T;
 
     fn read(&self, context: &Context, files: &[PathBuf]) -> Rdd<T> {
-        (self.0)(context, files)
+        // The closure is the program's own: its lines are to be named.
+        CallSite::scope(None, || (self.0)(context, files))
     }
 }
 
@@ -171,6 +172,11 @@ impl<R: ReadFiles> InputSource for FileSource<R> {
     }
 }
 
+/// Says what cannot be listed, and goes on without it.
+fn readable<T, E: fmt::Display>(entry: Result<T, E>, within: &Path) -> Option<T> {
+    entry.inspect_err(|error| tracing::warn!(folder = %within.display(), %error, "an entry cannot be read")).ok()
+}
+
 /// Finds all files in the folders that `pattern` names. What cannot be read is left for the next batch (S-96).
 fn list(pattern: &str, filter: &FileFilter) -> Vec<Found> {
     let folders = match glob::glob(pattern) {
@@ -182,7 +188,7 @@ fn list(pattern: &str, filter: &FileFilter) -> Vec<Found> {
     };
     let mut found = Vec::new();
     let mut any = false;
-    for folder in folders.flatten().filter(|path| path.is_dir()) {
+    for folder in folders.filter_map(|folder| readable(folder, Path::new(pattern))).filter(|path| path.is_dir()) {
         any = true;
         let entries = match std::fs::read_dir(&folder) {
             Ok(entries) => entries,
@@ -191,7 +197,7 @@ fn list(pattern: &str, filter: &FileFilter) -> Vec<Found> {
                 continue;
             }
         };
-        for path in entries.flatten().map(|entry| entry.path()) {
+        for path in entries.filter_map(|entry| readable(entry, &folder)).map(|entry| entry.path()) {
             if !(filter.accept)(&path) {
                 continue;
             }
@@ -214,6 +220,8 @@ fn list(pattern: &str, filter: &FileFilter) -> Vec<Found> {
 impl StreamingContext {
     fn files<R: ReadFiles>(&self, folders: &Path, filter: FileFilter, reader: R, site: CallSite) -> DStream<R::Item> {
         let folders = folders.to_string_lossy().into_owned();
+        let mistake = glob::Pattern::new(&folders).err();
+        let pattern = folders.clone();
         let source = FileSource {
             folders,
             filter,
@@ -223,7 +231,12 @@ impl StreamingContext {
             interval: self.interval(),
             least: self.conf().file_min_remember,
         };
-        self.input_at(source, site)
+        let stream = self.input_at(source, site);
+        if let Some(mistake) = mistake {
+            let text = format!("`{pattern}` is no pattern of folders: {mistake}");
+            stream.graph().fault(Error::new(ErrorKind::Graph, text).at(site));
+        }
+        stream
     }
 
     /// Makes a stream of the lines of files that appear in a folder.
