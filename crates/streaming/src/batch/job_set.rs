@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use millstream_core::clock::{Clock, monotonic};
 use millstream_core::threads::{self, OwnedThread, lock};
-use millstream_core::{CallSite, Context, Error, Result, Time};
+use millstream_core::{CallSite, Context, Error, Result, Time, overwriting};
 
 use super::lifecycle::Event;
 use super::mailbox::Mailbox;
@@ -224,7 +224,9 @@ impl Shared {
             (None, Some(info)) => bus.post(|| StreamingEvent::OutputOperationStarted(info)),
             (None, None) => {}
         }
-        let outcome = guarded(|| context.with_job_group(group, run)).map_err(|error| error.at(site).in_batch(time));
+        // A batch that runs again writes over what it wrote, also by hand (S-109).
+        let outcome = guarded(|| overwriting(|| context.with_job_group(group, run)))
+            .map_err(|error| error.at(site).in_batch(time));
         let failure = outcome.err();
         if let Some(error) = &failure {
             report(error.clone());

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::clock::{Clock, monotonic};
-use millstream_core::{Context, Error, Result, Time, secs};
+use millstream_core::{Context, Error, Result, Time, overwriting, secs};
 
 use self::job_set::{Job, JobSet, JobThreads};
 use self::lifecycle::{Action, Event, Lifecycle};
@@ -148,7 +148,7 @@ impl BatchLoop {
         let woken = monotonic();
         let late = self.clock.now() - at;
         // The program's closures are guarded one by one; this is for what nobody thought of.
-        let planned = guarded(|| self.try_plan(at)).map_err(|error| error.in_batch(at));
+        let planned = guarded(|| overwriting(|| self.try_plan(at))).map_err(|error| error.in_batch(at));
         match planned {
             Ok((jobs, inputs)) => {
                 let count = jobs.len();

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use millstream_core::{CallSite, Data, Error, ErrorKind, ExchangeData, Rdd, Result, Time, overwriting, textform};
+use millstream_core::{CallSite, Data, Error, ErrorKind, ExchangeData, Rdd, Result, Time, textform};
 
 use super::DStream;
 use crate::graph::{BatchKey, OutputBody, OutputSlot};
@@ -170,10 +170,15 @@ impl<T: ExchangeData> DStream<T> {
     }
 
     fn print_at(&self, n: usize, site: CallSite) {
-        self.output(site, move |rdd, batch| {
+        self.output_of_ours(site, move |rdd, batch| {
             let items = rdd.take(n.saturating_add(1))?;
             write_out(&printed(&items, n, batch.time())?)
         });
+    }
+
+    /// An output whose actions are laid at the program's line, and not at ours.
+    fn output_of_ours(&self, site: CallSite, run: impl Fn(Rdd<T>, OutputBatch) -> Result<()> + Send + Sync + 'static) {
+        self.output(site, move |rdd, batch| CallSite::scope(Some(site), || run(rdd, batch)));
     }
 
     /// Writes each batch as text files into a folder of its own, `prefix-MILLISECONDS.suffix`.
@@ -191,8 +196,8 @@ impl<T: ExchangeData> DStream<T> {
     #[track_caller]
     pub fn save_as_text_files(&self, prefix: impl Into<String>, suffix: impl Into<String>) {
         let (prefix, suffix) = (prefix.into(), suffix.into());
-        self.output(CallSite::here("save_as_text_files"), move |rdd, batch| {
-            overwriting(|| rdd.save_as_text_file(folder_name(&prefix, batch.time(), &suffix)))
+        self.output_of_ours(CallSite::here("save_as_text_files"), move |rdd, batch| {
+            rdd.save_as_text_file(folder_name(&prefix, batch.time(), &suffix))
         });
     }
 
@@ -210,8 +215,8 @@ impl<T: ExchangeData> DStream<T> {
     #[track_caller]
     pub fn save_as_object_files(&self, prefix: impl Into<String>, suffix: impl Into<String>) {
         let (prefix, suffix) = (prefix.into(), suffix.into());
-        self.output(CallSite::here("save_as_object_files"), move |rdd, batch| {
-            overwriting(|| rdd.save_as_object_file(folder_name(&prefix, batch.time(), &suffix)))
+        self.output_of_ours(CallSite::here("save_as_object_files"), move |rdd, batch| {
+            rdd.save_as_object_file(folder_name(&prefix, batch.time(), &suffix))
         });
     }
 }
