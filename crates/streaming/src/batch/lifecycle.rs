@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use millstream_core::Time;
+use millstream_core::{Time, millis};
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,12 +87,13 @@ enum Ending {
 pub(crate) struct Lifecycle {
     rules: Rules,
     batches: BTreeMap<Time, Phase>,
+    latest: Option<Time>,
     ending: Ending,
 }
 
 impl Lifecycle {
     pub(crate) fn new(rules: Rules) -> Lifecycle {
-        Lifecycle { rules, batches: BTreeMap::new(), ending: Ending::No }
+        Lifecycle { rules, batches: BTreeMap::new(), latest: None, ending: Ending::No }
     }
 
     /// Says whether batches may still become due.
@@ -110,6 +111,13 @@ impl Lifecycle {
         self.batches.values().filter(|phase| **phase != Phase::Failed).count()
     }
 
+    /// Returns the time up to which all batches have come to their end, well or not.
+    pub(crate) fn settled(&self) -> Option<Time> {
+        let is_open = |phase: &Phase| matches!(phase, Phase::Planning | Phase::Running | Phase::Checkpointing);
+        let open = self.batches.iter().find(|(_, phase)| is_open(phase));
+        open.map_or(self.latest, |(first, _)| Some(*first - millis(1)))
+    }
+
     /// Answers what happened with what to do, in order.
     pub(crate) fn on(&mut self, event: Event) -> Vec<Action> {
         if self.ending == Ending::Halted {
@@ -121,6 +129,7 @@ impl Lifecycle {
                     return Vec::new();
                 }
                 self.batches.insert(at, Phase::Planning);
+                self.latest = self.latest.max(Some(at));
                 vec![Action::Plan(at)]
             }
             Event::Planned { at, jobs: 0 } => self.ended(at),
@@ -267,6 +276,22 @@ mod tests {
                 ),
             ],
         );
+    }
+
+    #[test]
+    fn batches_are_settled_up_to_the_first_that_is_not() {
+        let mut life = Lifecycle::new(PLAIN);
+        assert_eq!(life.settled(), None);
+        for s in 1..=3 {
+            life.on(E::Due(t(s)));
+            life.on(E::Planned { at: t(s), jobs: 1 });
+        }
+        life.on(E::JobsEnded { at: t(2), ok: true });
+        assert!(life.settled() < Some(t(1)));
+        life.on(E::JobsEnded { at: t(1), ok: false });
+        assert!((Some(t(2))..Some(t(3))).contains(&life.settled()));
+        life.on(E::JobsEnded { at: t(3), ok: true });
+        assert_eq!(life.settled(), Some(t(3)));
     }
 
     #[test]

@@ -134,11 +134,9 @@ impl BatchLoop {
                     Action::Halt => return true,
                 }
             }
-            match event {
-                Event::JobsEnded { at, .. } | Event::PlanFailed(at) | Event::Planned { at, jobs: 0 } => {
-                    (self.settled)(at)
-                }
-                _ => {}
+            let ends = matches!(event, Event::JobsEnded { .. } | Event::PlanFailed(_) | Event::Planned { jobs: 0, .. });
+            if let Some(up_to) = self.lifecycle.settled().filter(|_| ends) {
+                (self.settled)(up_to);
             }
         }
         false

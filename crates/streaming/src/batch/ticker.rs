@@ -1,5 +1,6 @@
 //! When batches are due. Pure.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use millstream_core::{Time, as_millis};
@@ -10,8 +11,8 @@ pub(crate) struct Ticker {
     interval: Duration,
     zero: Time,
     next: Time,
-    /// Times that a jump of the clock leaves out: from the first to before the second.
-    gap: Option<(Time, Time)>,
+    /// Times that jumps of the clock leave out, oldest first: each from the first to before the second.
+    gaps: VecDeque<(Time, Time)>,
 }
 
 impl Ticker {
@@ -19,7 +20,7 @@ impl Ticker {
     /// is one interval before (S-2).
     pub(crate) fn first(now: Time, interval: Duration) -> Ticker {
         let zero = now.floor(interval);
-        Ticker { interval, zero, next: zero + interval, gap: None }
+        Ticker { interval, zero, next: zero + interval, gaps: VecDeque::new() }
     }
 
     /// Returns the zero time, from which all slides are counted.
@@ -41,7 +42,7 @@ impl Ticker {
     pub(crate) fn take(&mut self) -> Time {
         let due = self.next;
         self.next += self.interval;
-        if let Some((_, to)) = self.gap.take_if(|(from, _)| self.next >= *from) {
+        if let Some((_, to)) = self.gaps.pop_front_if(|(from, _)| self.next >= *from) {
             self.next = self.next.max(to);
         }
         due
@@ -60,7 +61,7 @@ impl Ticker {
         if self.next == from {
             self.next = to;
         } else {
-            self.gap = Some((from, to));
+            self.gaps.push_back((from, to));
         }
         u64::try_from(as_millis(to - from) / as_millis(self.interval).max(1)).unwrap_or(0)
     }
@@ -113,6 +114,17 @@ mod tests {
         let due: Vec<_> = std::iter::from_fn(|| ticker.due(now)).collect();
         assert_eq!(due, [t(1000), t(2000), t(3000), t(13_000)]);
         assert_eq!(ticker.next(), t(14_000));
+    }
+
+    #[test]
+    fn two_jumps_before_a_slow_program_catches_up_leave_out_both() {
+        let mut ticker = Ticker::first(t(0), secs(1));
+        assert_eq!(ticker.stepped(secs(10), t(12_500)), 9);
+        assert_eq!(ticker.due(t(12_500)), Some(t(1000)));
+        assert_eq!(ticker.stepped(secs(10), t(23_500)), 9);
+        let due: Vec<_> = std::iter::from_fn(|| ticker.due(t(23_500))).collect();
+        assert_eq!(due, [t(2000), t(12_000), t(13_000), t(23_000)]);
+        assert_eq!(ticker.next(), t(24_000));
     }
 
     #[test]
