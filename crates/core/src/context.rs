@@ -5,17 +5,19 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::backend::{Backend, JobEnds, JobHandle, LocalThreads};
+use crate::checkpoint::{CheckpointStore, FolderCheckpoints};
 use crate::clock::{Clock, SystemClock, wall_time};
 use crate::conf::EngineConf;
 use crate::data::{Data, ExchangeData};
 use crate::error::{CallSite, Error, ErrorKind, Result};
 use crate::plan::{Facts, JobPlan, TaskContext, TaskResult, plan_job};
 use crate::rdd::actions::{Action, CountAction};
-use crate::rdd::{Rdd, RddId, ShuffleId, sources, union};
+use crate::rdd::saved::{Checkpoints, save_marked};
+use crate::rdd::{Node, Rdd, RddId, ShuffleId, sources, union};
 use crate::shuffle::ShuffleStore;
 use crate::storage::{BlockId, BlockStore, DiskStore, MemoryStore, TieredStore};
 use crate::text::Text;
@@ -28,6 +30,23 @@ pub struct Env {
     pub blocks: Arc<dyn BlockStore>,
     /// What map tasks wrote for reduce tasks.
     pub shuffles: ShuffleStore,
+    /// Where checkpoints are, once that has been said.
+    pub(crate) saved: Checkpoints,
+}
+
+impl Env {
+    /// Returns where checkpoints are.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Config`: nobody has said.
+    pub fn checkpoints(&self) -> Result<Arc<dyn CheckpointStore>> {
+        self.saved.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(|| {
+            let text = "the checkpoint directory has not been set: call checkpoint(dir) on the StreamingContext, or \
+                        set_checkpoint_dir(dir) on the Context";
+            Error::new(ErrorKind::Config, text)
+        })
+    }
 }
 
 impl Facts for Env {
@@ -70,6 +89,7 @@ struct Inner {
     app_id: String,
     stopped: AtomicBool,
     next_job: AtomicU64,
+    marked: AtomicUsize,
     running: Mutex<BTreeMap<u64, (Option<Arc<str>>, JobHandle)>>,
 }
 
@@ -131,7 +151,7 @@ impl ContextBuilder {
             let disk = DiskStore::new(base.join(format!("millstream-blocks-{}-{number}", std::process::id())));
             Arc::new(TieredStore::new(MemoryStore::new(self.conf.storage_memory), disk))
         });
-        let env = Arc::new(Env { blocks, shuffles: ShuffleStore::default() });
+        let env = Arc::new(Env { blocks, shuffles: ShuffleStore::default(), saved: Checkpoints::default() });
         let backend = match self.backend {
             Some(backend) => backend,
             None => Arc::new(LocalThreads::new(self.conf.master.threads(), self.conf.master.attempts())?),
@@ -144,6 +164,7 @@ impl ContextBuilder {
                 app_id,
                 stopped: AtomicBool::new(false),
                 next_job: AtomicU64::new(0),
+                marked: AtomicUsize::new(0),
                 running: Mutex::new(BTreeMap::new()),
                 conf: self.conf,
             }),
@@ -375,10 +396,47 @@ impl Context {
         Ok(())
     }
 
-    /// Runs an action on some partitions of an Rdd and returns what it gave, in their order.
+    /// Keeps the checkpoints of Rdds in a folder, which is made if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Unavailable`: the folder cannot be made.
+    ///
+    /// # Spark
+    ///
+    /// `SparkContext.setCheckpointDir`, CX14.
+    pub fn set_checkpoint_dir(&self, folder: impl AsRef<Path>) -> Result<()> {
+        self.set_checkpoint_store(Arc::new(FolderCheckpoints::open(folder.as_ref())?));
+        Ok(())
+    }
+
+    /// Keeps the checkpoints of Rdds in `store`.
+    pub fn set_checkpoint_store(&self, store: Arc<dyn CheckpointStore>) {
+        *self.inner.env.saved.write().unwrap_or_else(PoisonError::into_inner) = Some(store);
+    }
+
+    /// How many Rdds are marked to be saved and are not yet.
+    pub(crate) fn marked(&self) -> &AtomicUsize {
+        &self.inner.marked
+    }
+
+    /// Runs an action on some partitions of an Rdd and returns what it gave, in their order. Then saves what is marked.
     pub(crate) fn run_action<T, R: ExchangeData>(
         &self,
         rdd: &Rdd<T>,
+        action: Arc<dyn Action>,
+        partitions: Vec<usize>,
+        site: CallSite,
+    ) -> Result<Vec<R>> {
+        let results = self.run_job(rdd.node(), action, partitions, site)?;
+        save_marked(rdd.node(), self, site)?;
+        Ok(results)
+    }
+
+    /// Runs an action on some partitions of a node and returns what it gave, in their order.
+    pub(crate) fn run_job<R: ExchangeData>(
+        &self,
+        node: &Arc<Node>,
         action: Arc<dyn Action>,
         partitions: Vec<usize>,
         site: CallSite,
@@ -388,7 +446,7 @@ impl Context {
         let mut place: Vec<(usize, usize)> = partitions.iter().copied().enumerate().map(|(i, p)| (p, i)).collect();
         place.sort_unstable();
         let group = GROUP.with_borrow(Clone::clone);
-        let job = plan_job(rdd.node(), action, partitions, site, group.clone(), &*self.inner.env);
+        let job = plan_job(node, action, partitions, site, group.clone(), &*self.inner.env);
         let slots: Arc<Mutex<Vec<Option<Box<dyn Any + Send + Sync>>>>> =
             Arc::new(Mutex::new((0..count).map(|_| None).collect()));
         let end: Arc<Mutex<Option<Result<()>>>> = Arc::new(Mutex::new(None));

@@ -28,6 +28,7 @@
 //! ([`plan::ship`]).
 
 pub mod backend;
+pub mod checkpoint;
 pub mod clock;
 pub mod codec;
 pub mod conf;

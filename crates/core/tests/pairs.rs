@@ -84,7 +84,7 @@ fn rd35_the_partitioner_is_kept_exactly_where_keys_stay() {
     let placed = context("local[2]").parallelize(pairs(), 2).partition_by(3);
     let kept = |rdd: &Rdd<(u64, u64)>| {
         let reduced = rdd.reduce_by_key_partitioned(|a, _| a, 3);
-        (rdd.partitioner().is_some(), matches!(reduced.node().dependencies(), [Dependency::Narrow(_)]))
+        (rdd.partitioner().is_some(), matches!(reduced.node().lineage().dependencies(), [Dependency::Narrow(_)]))
     };
     for (name, rdd, keeps) in [
         ("filter", placed.filter(|_| true), true),

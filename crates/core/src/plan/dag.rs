@@ -24,14 +24,14 @@ type NodeSet = HashSet<RddId, std::hash::BuildHasherDefault<std::hash::DefaultHa
 fn shuffles_of(top: &Arc<Node>, facts: &dyn Facts) -> Vec<Arc<ShuffleDep>> {
     let mut seen = NodeSet::default();
     let mut found: Vec<Arc<ShuffleDep>> = Vec::new();
-    let mut stack = vec![&**top];
+    let mut stack = vec![Arc::clone(top)];
     while let Some(node) = stack.pop() {
         if !seen.insert(node.id()) || (node.is_persisted() && facts.kept(node.id(), node.num_partitions())) {
             continue;
         }
-        for dependency in node.dependencies().iter().rev() {
+        for dependency in node.lineage().dependencies().iter().rev() {
             match dependency {
-                Dependency::Narrow(parent) => stack.push(parent),
+                Dependency::Narrow(parent) => stack.push(Arc::clone(parent)),
                 Dependency::Shuffle(shuffle) => {
                     if !facts.shuffled(shuffle.id()) && !found.iter().any(|f| f.id() == shuffle.id()) {
                         found.push(Arc::clone(shuffle));
@@ -162,7 +162,8 @@ mod tests {
         let again = sums.map(|(k, v)| (k, v + 1)).reduce_by_key_partitioned(|a, b| a + b, 5);
         assert_eq!(plan(&again, &nothing()).stages.len(), 3);
         assert_eq!(plan(&again, &Known(vec![], vec![sums.id()])).stages.len(), 2);
-        let Dependency::Shuffle(first) = &sums.node().dependencies()[0] else { panic!("a shuffle") };
+        let lineage = sums.node().lineage();
+        let Dependency::Shuffle(first) = &lineage.dependencies()[0] else { panic!("a shuffle") };
         assert_eq!(plan(&again, &Known(vec![first.id()], vec![])).stages.len(), 2);
     }
 }

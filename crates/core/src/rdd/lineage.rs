@@ -7,13 +7,14 @@
 use std::any::TypeId;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::persisted::Persisted;
 use super::pipeline::{Operator, Pipeline, Source};
+use super::saved::Saving;
 use crate::context::Env;
 use crate::error::{CallSite, Error, ErrorKind, Result};
 use crate::partitioner::Partitioner;
@@ -51,6 +52,17 @@ pub enum Dependency {
     Shuffle(Arc<ShuffleDep>),
     /// Where a shuffle was, in a stage that travelled: what was behind it is another stage's business.
     Cut,
+}
+
+impl Dependency {
+    /// Returns the node behind it.
+    pub(crate) fn parent(&self) -> Option<Arc<Node>> {
+        match self {
+            Dependency::Narrow(node) => Some(Arc::clone(node)),
+            Dependency::Shuffle(shuffle) => Some(Arc::clone(&shuffle.parent)),
+            Dependency::Cut => None,
+        }
+    }
 }
 
 /// The write side of a shuffle: whose output, how it is written, and over how many partitions.
@@ -203,12 +215,12 @@ pub(crate) enum Opened<'a> {
         /// The partition of it.
         partition: usize,
         /// Makes the reader.
-        wrap: WrapSource<'a>,
+        wrap: WrapSource,
     },
 }
 
 /// Makes a source around an opened pipeline.
-pub(crate) type WrapSource<'a> = Box<dyn FnOnce(Pipeline) -> Result<Box<dyn Source>> + 'a>;
+pub(crate) type WrapSource = Box<dyn FnOnce(Pipeline) -> Result<Box<dyn Source>>>;
 
 impl fmt::Debug for Opened<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -235,12 +247,61 @@ pub struct Node {
     site: CallSite,
     item: TypeId,
     item_name: &'static str,
-    parents: Vec<Dependency>,
     partitions: usize,
     partitioner: Option<Partitioner>,
-    compute: Box<dyn Compute>,
+    /// Behind a lock, because a checkpoint cuts it.
+    lineage: RwLock<Arc<Lineage>>,
     is_persisted: AtomicBool,
     persisted: Mutex<Option<Arc<Persisted>>>,
+    saving: Mutex<Saving>,
+}
+
+/// What a node is made from, and how.
+pub struct Lineage {
+    parents: Vec<Dependency>,
+    compute: Box<dyn Compute>,
+}
+
+impl Lineage {
+    fn new(parents: Vec<Dependency>, compute: Box<dyn Compute>) -> RwLock<Arc<Lineage>> {
+        RwLock::new(Arc::new(Lineage { parents, compute }))
+    }
+
+    /// Returns what the node is made from.
+    pub fn dependencies(&self) -> &[Dependency] {
+        &self.parents
+    }
+
+    fn empty_into(&mut self, bin: &mut Vec<Arc<Node>>) {
+        for dependency in self.parents.drain(..) {
+            match dependency {
+                Dependency::Narrow(node) => bin.push(node),
+                Dependency::Shuffle(shuffle) => {
+                    if let Some(mut shuffle) = Arc::into_inner(shuffle) {
+                        bin.push(std::mem::replace(&mut shuffle.parent, Node::nothing()));
+                    }
+                }
+                Dependency::Cut => {}
+            }
+        }
+        self.compute.release(bin);
+    }
+}
+
+impl Drop for Lineage {
+    fn drop(&mut self) {
+        if !self.parents.is_empty() {
+            let mut bin = Vec::new();
+            self.empty_into(&mut bin);
+            drop_all(bin);
+        }
+    }
+}
+
+impl fmt::Debug for Lineage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.parents).finish()
+    }
 }
 
 /// What a node is made of, by name.
@@ -260,12 +321,12 @@ impl Node {
             site,
             item: TypeId::of::<T>(),
             item_name: std::any::type_name::<T>(),
-            parents,
             partitions,
             partitioner,
-            compute: Box::new(compute),
+            lineage: Lineage::new(parents, Box::new(compute)),
             is_persisted: AtomicBool::new(false),
             persisted: Mutex::new(None),
+            saving: Mutex::new(Saving::Not),
         })
     }
 
@@ -298,9 +359,24 @@ impl Node {
         self.partitions
     }
 
-    /// Returns what the node is made from.
-    pub fn dependencies(&self) -> &[Dependency] {
-        &self.parents
+    /// Returns what the node is made from at this moment: a checkpoint may cut it.
+    pub fn lineage(&self) -> Arc<Lineage> {
+        Arc::clone(&self.lineage.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts something that reads by itself in the place of what the node was made from.
+    pub(crate) fn cut(&self, compute: Box<dyn Compute>) {
+        let cut = Arc::new(Lineage { parents: Vec::new(), compute });
+        let mut lineage = self.lineage.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *lineage, cut);
+        drop(lineage);
+        // What is long is let go without the lock.
+        drop(before);
+    }
+
+    /// What is known about the node's checkpoint.
+    pub(crate) fn saving(&self) -> std::sync::MutexGuard<'_, Saving> {
+        lock(&self.saving)
     }
 
     /// Returns the partitioner that placed the keys, if one did.
@@ -328,31 +404,25 @@ impl Node {
         std::mem::replace(&mut *slot, persisted)
     }
 
+    /// Opens partition `p` and has `then` take what that gives.
+    pub(crate) fn open<R>(
+        &self,
+        p: usize,
+        task: &TaskContext,
+        then: impl FnOnce(Opened<'_>) -> Result<R>,
+    ) -> Result<R> {
+        let lineage = self.lineage();
+        lineage.compute.open(p, &lineage.parents, task).map_err(|e| e.at(self.site)).and_then(then)
+    }
+}
+
+impl Lineage {
     pub(crate) fn is_plain_union(&self) -> bool {
         self.compute.is_plain_union()
     }
 
     pub(crate) fn is_aligned_union(&self) -> bool {
         self.compute.is_aligned_union()
-    }
-
-    pub(crate) fn open<'a>(&'a self, p: usize, task: &TaskContext) -> Result<Opened<'a>> {
-        self.compute.open(p, &self.parents, task).map_err(|e| e.at(self.site))
-    }
-
-    fn empty_into(&mut self, bin: &mut Vec<Arc<Node>>) {
-        for dependency in self.parents.drain(..) {
-            match dependency {
-                Dependency::Narrow(node) => bin.push(node),
-                Dependency::Shuffle(shuffle) => {
-                    if let Some(mut shuffle) = Arc::into_inner(shuffle) {
-                        bin.push(std::mem::replace(&mut shuffle.parent, Node::nothing()));
-                    }
-                }
-                Dependency::Cut => {}
-            }
-        }
-        self.compute.release(bin);
     }
 }
 
@@ -378,7 +448,10 @@ impl fmt::Debug for Node {
 fn drop_all(mut bin: Vec<Arc<Node>>) {
     while let Some(node) = bin.pop() {
         if let Some(mut node) = Arc::into_inner(node) {
-            node.empty_into(&mut bin);
+            let lineage = node.lineage.get_mut().unwrap_or_else(PoisonError::into_inner);
+            if let Some(lineage) = Arc::get_mut(lineage) {
+                lineage.empty_into(&mut bin);
+            }
         }
     }
 }
@@ -388,24 +461,19 @@ impl Drop for Node {
         if let Some(persisted) = lock(&self.persisted).take() {
             persisted.remove_blocks(self.id, self.partitions);
         }
-        if !self.parents.is_empty() {
-            let mut bin = Vec::new();
-            self.empty_into(&mut bin);
-            drop_all(bin);
-        }
     }
 }
 
 /// Writes the lineage of one stage: each node once, parents first, cut at its shuffles.
 pub(crate) fn ship(top: &Arc<Node>, w: &mut PlanWriter) -> Result<()> {
-    enum Visit<'a> {
-        Enter(&'a Node),
-        Leave(&'a Node),
+    enum Visit {
+        Enter(Arc<Node>),
+        Leave(Arc<Node>, Arc<Lineage>),
     }
-    let mut order: Vec<&Node> = Vec::new();
+    let mut order: Vec<(Arc<Node>, Arc<Lineage>)> = Vec::new();
     let mut index: HashMap<RddId, Option<u32>, std::hash::BuildHasherDefault<std::hash::DefaultHasher>> =
         HashMap::default();
-    let mut stack = vec![Visit::Enter(top)];
+    let mut stack = vec![Visit::Enter(Arc::clone(top))];
     while let Some(visit) = stack.pop() {
         match visit {
             Visit::Enter(node) => {
@@ -413,22 +481,24 @@ pub(crate) fn ship(top: &Arc<Node>, w: &mut PlanWriter) -> Result<()> {
                     continue;
                 }
                 index.insert(node.id, None);
-                stack.push(Visit::Leave(node));
-                for dependency in node.parents.iter().rev() {
+                // The same lineage is used all through, should it be cut meanwhile.
+                let lineage = node.lineage();
+                stack.push(Visit::Leave(node, Arc::clone(&lineage)));
+                for dependency in lineage.parents.iter().rev() {
                     if let Dependency::Narrow(parent) = dependency {
-                        stack.push(Visit::Enter(parent));
+                        stack.push(Visit::Enter(Arc::clone(parent)));
                     }
                 }
             }
-            Visit::Leave(node) => {
+            Visit::Leave(node, lineage) => {
                 index.insert(node.id, Some(order.len() as u32));
-                order.push(node);
+                order.push((node, lineage));
             }
         }
     }
     w.value(&(order.len() as u32))?;
-    for node in order {
-        let parents: Vec<Option<u32>> = node
+    for (node, lineage) in order {
+        let parents: Vec<Option<u32>> = lineage
             .parents
             .iter()
             .map(|dependency| match dependency {
@@ -442,7 +512,7 @@ pub(crate) fn ship(top: &Arc<Node>, w: &mut PlanWriter) -> Result<()> {
         if let Some(persisted) = persisted {
             persisted.ship(w)?;
         }
-        node.compute.ship(w)?;
+        lineage.compute.ship(w)?;
     }
     Ok(())
 }
@@ -471,12 +541,12 @@ pub(crate) fn unship(r: &mut PlanReader<'_>) -> Result<Arc<Node>> {
             site,
             item: TypeId::of::<()>(),
             item_name: "an element that travelled",
-            parents,
             partitions: partitions as usize,
             partitioner: None,
-            compute,
+            lineage: Lineage::new(parents, compute),
             is_persisted: AtomicBool::new(persisted.is_some()),
             persisted: Mutex::new(persisted),
+            saving: Mutex::new(Saving::Not),
         }));
     }
     r.nodes.pop().ok_or_else(broken)

@@ -5,10 +5,12 @@ mod cogroup;
 pub(crate) mod lineage;
 mod narrow;
 pub(crate) mod output;
+mod ordered;
 mod pair;
 mod persisted;
 pub(crate) mod pipeline;
 mod reader;
+pub(crate) mod saved;
 mod shuffled;
 mod sorted;
 pub(crate) mod sources;
@@ -174,7 +176,7 @@ impl<T: Data> Rdd<T> {
             if !again.is_empty() {
                 continue;
             }
-            for dependency in node.dependencies().iter().rev() {
+            for dependency in node.lineage().dependencies().iter().rev() {
                 match dependency {
                     Dependency::Narrow(parent) => stack.push((Arc::clone(parent), depth)),
                     Dependency::Shuffle(shuffle) => stack.push((Arc::clone(shuffle.parent()), depth + 1)),
@@ -275,6 +277,11 @@ impl AnyRdd {
     /// Returns the node.
     pub fn node(&self) -> &Arc<Node> {
         &self.node
+    }
+
+    /// Returns the context that the Rdd belongs to.
+    pub fn context(&self) -> &Context {
+        &self.context
     }
 }
 

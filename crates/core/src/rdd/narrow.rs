@@ -328,7 +328,7 @@ impl<T: Data> Rdd<T> {
                 parents: vec![Dependency::Narrow(Arc::clone(self.node()))],
                 partitions: self.num_partitions(),
                 partitioner,
-                compute: Whole(spec),
+                compute: Whole(Arc::new(spec)),
             }),
             self.context(),
         )
@@ -570,21 +570,22 @@ trait WholeSpec: Send + Sync + Sized + 'static {
     fn unship(r: &mut PlanReader<'_>) -> Result<Self>;
 }
 
-struct Whole<S>(S);
+struct Whole<S>(Arc<S>);
 
 impl<S: WholeSpec> Compute for Whole<S> {
     fn open<'a>(&'a self, p: usize, parents: &'a [Dependency], _: &TaskContext) -> Result<Opened<'a>> {
+        let spec = Arc::clone(&self.0);
         let wrap = move |pipeline| -> Result<Box<dyn super::pipeline::Source>> {
             let error = ErrorSlot::default();
             let items = PartitionIter::new(pipeline, error.clone());
-            Ok(Box::new(WholeReader { items: self.0.start(p, items), error }))
+            Ok(Box::new(WholeReader { items: spec.start(p, items), error }))
         };
         Ok(Opened::Wrap { node: narrow(parents, 0)?, partition: p, wrap: Box::new(wrap) })
     }
 
     fn ship(&self, w: &mut PlanWriter) -> Result<()> {
         w.code(|r| {
-            let compute: Box<dyn Compute> = Box::new(Whole(S::unship(r)?));
+            let compute: Box<dyn Compute> = Box::new(Whole(Arc::new(S::unship(r)?)));
             Ok(Box::new(compute))
         });
         self.0.ship(w)

@@ -277,13 +277,17 @@ impl Pipeline {
     ///
     /// Whatever an operation on the way fails with.
     pub(crate) fn open(top: &Arc<Node>, p: usize, task: &TaskContext) -> Result<Pipeline> {
-        enum Frame<'a> {
+        enum Frame {
             Above(Above),
-            Wrap(super::lineage::WrapSource<'a>, CallSite),
+            Wrap(super::lineage::WrapSource, CallSite),
         }
-        let mut frames: Vec<Frame<'_>> = Vec::new();
+        enum Down {
+            To(Arc<Node>, usize),
+            Source(Box<dyn Source>),
+        }
+        let mut frames: Vec<Frame> = Vec::new();
         let mut wraps = 0;
-        let (mut node, mut partition) = (top, p);
+        let (mut node, mut partition) = (Arc::clone(top), p);
         let (source, site) = loop {
             if let Some(persisted) = node.persisted() {
                 let id = BlockId::Rdd { rdd: node.id(), partition };
@@ -295,21 +299,26 @@ impl Pipeline {
                 wraps = 0;
             }
             set_site(Some(node.site()));
-            match node.open(partition, task)? {
-                Opened::Source(source) => break (source, node.site()),
+            let site = node.site();
+            let down = node.open(partition, task, |opened| match opened {
+                Opened::Source(source) => Ok(Down::Source(source)),
                 Opened::Through { node: parent, partition: q, operator } => {
-                    frames.push(Frame::Above(Above::Operator(operator, node.site())));
-                    (node, partition) = (parent, q);
+                    frames.push(Frame::Above(Above::Operator(operator, site)));
+                    Ok(Down::To(Arc::clone(parent), q))
                 }
-                Opened::Forward { node: parent, partition: q } => (node, partition) = (parent, q),
+                Opened::Forward { node: parent, partition: q } => Ok(Down::To(Arc::clone(parent), q)),
                 Opened::Wrap { node: parent, partition: q, wrap } => {
                     wraps += 1;
                     if wraps > NESTED {
-                        return Err(too_deep(node.site()));
+                        return Err(too_deep(site));
                     }
-                    frames.push(Frame::Wrap(wrap, node.site()));
-                    (node, partition) = (parent, q);
+                    frames.push(Frame::Wrap(wrap, site));
+                    Ok(Down::To(Arc::clone(parent), q))
                 }
+            })?;
+            match down {
+                Down::Source(source) => break (source, site),
+                Down::To(parent, q) => (node, partition) = (parent, q),
             }
         };
         let mut pipeline = Pipeline::from_source(source, site, task.clone());

@@ -308,7 +308,7 @@ impl<K: Key, V: ExchangeData> Rdd<(K, V)> {
                 site,
                 partitions: self.num_partitions(),
                 partitioner: Some(partitioner),
-                compute: CombineHere::<K, A> { aggregator, keys: PhantomData },
+                compute: CombineHere::<K, A> { aggregator: Arc::new(aggregator), keys: PhantomData },
                 parents: vec![Dependency::Narrow(Arc::clone(self.node()))],
             }),
             self.context(),
@@ -349,17 +349,18 @@ impl<K: Key, V: ExchangeData> Rdd<(K, V)> {
 
 /// Combines a partition whose keys are all where they must be.
 struct CombineHere<K, A> {
-    aggregator: A,
+    aggregator: Arc<A>,
     keys: PhantomData<fn() -> K>,
 }
 
 impl<K: Key, A: Aggregator> Compute for CombineHere<K, A> {
     fn open<'a>(&'a self, p: usize, parents: &'a [Dependency], _: &TaskContext) -> Result<Opened<'a>> {
+        let aggregator = Arc::clone(&self.aggregator);
         let wrap = move |mut pipeline: Pipeline| -> Result<Box<dyn super::pipeline::Source>> {
             let mut table: CombineTable<K, A::Combined> = CombineTable::with_capacity(0);
             pipeline.for_each_chunk(|chunk: &mut Vec<(K, A::Value)>| {
                 for (key, value) in chunk.drain(..) {
-                    table.add(&self.aggregator, key_hash(&key), key, value);
+                    table.add(&*aggregator, key_hash(&key), key, value);
                 }
                 Ok(())
             })?;
@@ -371,7 +372,7 @@ impl<K: Key, A: Aggregator> Compute for CombineHere<K, A> {
     fn ship(&self, w: &mut PlanWriter) -> Result<()> {
         w.code(|r| {
             let compute: Box<dyn Compute> =
-                Box::new(CombineHere::<K, A> { aggregator: A::unship(r)?, keys: PhantomData });
+                Box::new(CombineHere::<K, A> { aggregator: Arc::new(A::unship(r)?), keys: PhantomData });
             Ok(Box::new(compute))
         });
         self.aggregator.ship(w)

@@ -110,14 +110,16 @@ struct Union {
 fn flatten(parents: &[Dependency]) -> Vec<(usize, Arc<Node>)> {
     let mut flat = Vec::new();
     let mut first = 0;
-    let mut stack: Vec<&Dependency> = parents.iter().rev().collect();
+    let mut stack: Vec<Dependency> = parents.iter().rev().cloned().collect();
     while let Some(dependency) = stack.pop() {
         let Dependency::Narrow(node) = dependency else { continue };
-        if node.is_plain_union() && !node.is_persisted() {
-            stack.extend(node.dependencies().iter().rev());
+        let lineage = node.lineage();
+        if lineage.is_plain_union() && !node.is_persisted() {
+            stack.extend(lineage.dependencies().iter().rev().cloned());
         } else {
-            flat.push((first, Arc::clone(node)));
-            first += node.num_partitions();
+            let partitions = node.num_partitions();
+            flat.push((first, node));
+            first += partitions;
         }
     }
     flat
@@ -161,13 +163,14 @@ struct AlignedUnion<T> {
 
 fn flatten_aligned(parents: &[Dependency]) -> Vec<Arc<Node>> {
     let mut flat = Vec::new();
-    let mut stack: Vec<&Dependency> = parents.iter().rev().collect();
+    let mut stack: Vec<Dependency> = parents.iter().rev().cloned().collect();
     while let Some(dependency) = stack.pop() {
         let Dependency::Narrow(node) = dependency else { continue };
-        if node.is_aligned_union() && !node.is_persisted() {
-            stack.extend(node.dependencies().iter().rev());
+        let lineage = node.lineage();
+        if lineage.is_aligned_union() && !node.is_persisted() {
+            stack.extend(lineage.dependencies().iter().rev().cloned());
         } else {
-            flat.push(Arc::clone(node));
+            flat.push(node);
         }
     }
     flat

@@ -1,0 +1,183 @@
+//! Where checkpoints are written: whole files by name, there or not there.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use bytes::Bytes;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::threads::lock;
+
+/// Keeps checkpoints. Names are paths with `/`.
+///
+/// INVARIANT: a file is there whole, or not at all, also after a crash at any moment.
+pub trait CheckpointStore: Send + Sync + fmt::Debug + 'static {
+    /// Keeps `bytes` under `name`, durably, on return. What had the name before is replaced.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Unavailable`: the disk is full, say. Nothing is kept then.
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<()>;
+
+    /// Returns what is kept under `name`.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Data` if nothing is kept under the name, `Unavailable` if it cannot be read.
+    fn read(&self, name: &str) -> Result<Bytes>;
+
+    /// Forgets everything whose name begins with `folder` and a `/`. It is fine if nothing does.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Unavailable`.
+    fn remove_folder(&self, folder: &str) -> Result<()>;
+}
+
+/// Keeps checkpoints in a folder of the file system.
+pub struct FolderCheckpoints {
+    folder: PathBuf,
+}
+
+impl FolderCheckpoints {
+    /// Opens a folder, and makes it if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Unavailable`: the folder cannot be made.
+    pub fn open(folder: impl Into<PathBuf>) -> Result<FolderCheckpoints> {
+        let folder = folder.into();
+        fs::create_dir_all(&folder).map_err(|e| failed("made", &folder, e))?;
+        Ok(FolderCheckpoints { folder })
+    }
+
+    /// Returns the folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+impl fmt::Debug for FolderCheckpoints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FolderCheckpoints({})", self.folder.display())
+    }
+}
+
+fn failed(what: &str, path: &Path, error: std::io::Error) -> Error {
+    Error::io(ErrorKind::Unavailable, format!("checkpoint {} could not be {what}", path.display()), error)
+}
+
+impl CheckpointStore for FolderCheckpoints {
+    /// Written beside, made durable, renamed, and the folder made durable: in this order.
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.folder.join(name);
+        let (Some(folder), Some(file)) = (path.parent(), path.file_name()) else {
+            return Err(crate::bug!("a checkpoint has no name"));
+        };
+        fs::create_dir_all(folder).map_err(|e| failed("written", folder, e))?;
+        let draft = folder.join(format!(".{}.draft", file.to_string_lossy()));
+        let written = fs::File::create(&draft).and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_data()
+        });
+        written.and_then(|()| fs::rename(&draft, &path)).map_err(|e| {
+            let _ = fs::remove_file(&draft);
+            failed("written", &path, e)
+        })?;
+        fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(|e| failed("written", folder, e))
+    }
+
+    fn read(&self, name: &str) -> Result<Bytes> {
+        let path = self.folder.join(name);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(bytes.into()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::io(
+                ErrorKind::Data,
+                format!("checkpoint {} is not there; was the folder cleaned while it was in use?", path.display()),
+                e,
+            )),
+            Err(e) => Err(failed("read", &path, e)),
+        }
+    }
+
+    fn remove_folder(&self, folder: &str) -> Result<()> {
+        let path = self.folder.join(folder);
+        match fs::remove_dir_all(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed("removed", &path, e)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Keeps checkpoints in memory: for tests.
+#[derive(Debug, Default)]
+pub struct MemoryCheckpoints {
+    files: Mutex<BTreeMap<String, Bytes>>,
+}
+
+impl MemoryCheckpoints {
+    /// Makes an empty one.
+    pub fn new() -> MemoryCheckpoints {
+        MemoryCheckpoints::default()
+    }
+
+    /// Returns the names of what is kept, sorted.
+    pub fn names(&self) -> Vec<String> {
+        lock(&self.files).keys().cloned().collect()
+    }
+}
+
+impl CheckpointStore for MemoryCheckpoints {
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        lock(&self.files).insert(name.to_owned(), Bytes::copy_from_slice(bytes));
+        Ok(())
+    }
+
+    fn read(&self, name: &str) -> Result<Bytes> {
+        lock(&self.files)
+            .get(name)
+            .cloned()
+            .ok_or_else(|| Error::new(ErrorKind::Data, format!("checkpoint {name} is not there")))
+    }
+
+    fn remove_folder(&self, folder: &str) -> Result<()> {
+        let prefix = format!("{folder}/");
+        lock(&self.files).retain(|name, _| !name.starts_with(&prefix));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn a_store_keeps_what_it_was_given(store: &dyn CheckpointStore) {
+        store.write("a/one", b"1").unwrap();
+        store.write("a/one", b"2").unwrap();
+        store.write("ab/one", b"3").unwrap();
+        assert_eq!(&store.read("a/one").unwrap()[..], b"2");
+        assert_eq!(store.read("a/two").unwrap_err().kind(), ErrorKind::Data);
+        store.remove_folder("a").unwrap();
+        store.remove_folder("nothing").unwrap();
+        assert!(store.read("a/one").is_err());
+        assert_eq!(&store.read("ab/one").unwrap()[..], b"3");
+    }
+
+    #[test]
+    fn stores_keep_what_they_were_given() {
+        a_store_keeps_what_it_was_given(&MemoryCheckpoints::new());
+        let folder = tempfile::tempdir().unwrap();
+        a_store_keeps_what_it_was_given(&FolderCheckpoints::open(folder.path().join("new")).unwrap());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_unavailable() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = FolderCheckpoints::open(file.path().join("x")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+    }
+}

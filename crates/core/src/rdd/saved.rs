@@ -1,0 +1,360 @@
+//! Checkpoints of Rdds: partitions are written out, and the lineage is cut there.
+//!
+//! [`Rdd::checkpoint`] only marks. When the first job that used the Rdd has ended, a second job writes each partition to the
+//! [`CheckpointStore`], and then the node reads them from there: what it was made from is let go.
+//!
+//! ```text
+//! marked ──(a job on it, or on what is made of it, ends well)──► being written ──► saved: the lineage is cut
+//! ```
+
+use std::any::Any;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::actions::Action;
+use super::lineage::{Compute, Dependency, Node, Opened, RddId};
+use super::persisted::Persisted;
+use super::pipeline::{PartitionReader, Pipeline};
+use super::{AnyRdd, Rdd};
+use crate::checkpoint::CheckpointStore;
+use crate::codec::{self, TypeCodec};
+use crate::context::Context;
+use crate::data::ExchangeData;
+use crate::error::{CallSite, Error, ErrorKind, Result};
+use crate::plan::TaskContext;
+use crate::plan::ship::PlanWriter;
+use crate::storage::{BlockId, StorageLevel};
+
+/// How far a node's checkpoint is.
+pub(crate) enum Saving {
+    /// Nobody asked for one.
+    Not,
+    /// The next job that ends writes it.
+    Marked(Arc<dyn SavedForm>),
+    /// A job is writing it.
+    Now,
+    /// It is written; the files are in this folder of the store, if they are files.
+    Done(Option<String>),
+}
+
+/// How the partitions of an Rdd are written to a checkpoint and read again.
+pub(crate) trait SavedForm: Send + Sync + 'static {
+    /// Makes the action that writes a partition into `folder`.
+    fn write(&self, folder: &str) -> Arc<dyn Action>;
+    /// Makes what reads the partitions from `folder`.
+    fn read(&self, folder: &str) -> Box<dyn Compute>;
+    /// Says whether nothing is written, and the kept partitions are all there is.
+    fn is_local(&self) -> bool {
+        false
+    }
+}
+
+/// Values in their codec, a file a partition.
+struct Values<T>(PhantomData<fn() -> T>);
+
+impl<T: ExchangeData> SavedForm for Values<T> {
+    fn write(&self, folder: &str) -> Arc<dyn Action> {
+        Arc::new(WriteValues::<T> { folder: folder.to_owned(), of: PhantomData })
+    }
+
+    fn read(&self, folder: &str) -> Box<dyn Compute> {
+        Box::new(ReadValues::<T> { folder: folder.to_owned(), of: PhantomData })
+    }
+}
+
+/// The first bytes of a saved partition: what it is, and the version of its form.
+const MAGIC: &[u8; 8] = b"mstckp1\n";
+
+fn part(folder: &str, partition: usize) -> String {
+    format!("{folder}/part-{partition:05}")
+}
+
+struct WriteValues<T> {
+    folder: String,
+    of: PhantomData<fn(T)>,
+}
+
+impl<T: ExchangeData> Action for WriteValues<T> {
+    fn run(&self, pipeline: &mut Pipeline, task: &TaskContext) -> Result<Box<dyn Any + Send + Sync>> {
+        let store = task.env().checkpoints()?;
+        let mut bytes = MAGIC.to_vec();
+        pipeline.for_each_chunk(|chunk: &mut Vec<T>| {
+            bytes = codec::encode_onto(chunk, std::mem::take(&mut bytes))?;
+            chunk.clear();
+            Ok(())
+        })?;
+        store.write(&part(&self.folder, task.partition()), &bytes)?;
+        Ok(Box::new(bytes.len() as u64))
+    }
+
+    fn codec(&self) -> TypeCodec {
+        TypeCodec::of::<u64>()
+    }
+
+    fn ship(&self, w: &mut PlanWriter) -> Result<()> {
+        w.code(|r| {
+            let action: Arc<dyn Action> = Arc::new(WriteValues::<T> { folder: r.value()?, of: PhantomData });
+            Ok(Box::new(action))
+        });
+        w.value(&self.folder)
+    }
+}
+
+struct ReadValues<T> {
+    folder: String,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T: ExchangeData> Compute for ReadValues<T> {
+    fn open<'a>(&'a self, p: usize, _: &'a [Dependency], task: &TaskContext) -> Result<Opened<'a>> {
+        let name = part(&self.folder, p);
+        let bytes = task.env().checkpoints()?.read(&name)?;
+        if !bytes.starts_with(MAGIC) {
+            return Err(Error::new(ErrorKind::Data, format!("checkpoint {name} does not begin as one does")));
+        }
+        Ok(Opened::Source(Box::new(SavedReader::<T> { bytes, at: MAGIC.len(), name, of: PhantomData })))
+    }
+
+    fn ship(&self, w: &mut PlanWriter) -> Result<()> {
+        w.code(|r| {
+            let compute: Box<dyn Compute> = Box::new(ReadValues::<T> { folder: r.value()?, of: PhantomData });
+            Ok(Box::new(compute))
+        });
+        w.value(&self.folder)
+    }
+}
+
+/// Reads a saved partition, a chunk as it was written at a time.
+struct SavedReader<T> {
+    bytes: bytes::Bytes,
+    at: usize,
+    name: String,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T: ExchangeData> PartitionReader for SavedReader<T> {
+    type Item = T;
+
+    fn read_chunk(&mut self, out: &mut Vec<T>) -> Result<bool> {
+        let rest = &self.bytes[self.at..];
+        if rest.is_empty() {
+            return Ok(false);
+        }
+        let (mut chunk, left): (Vec<T>, &[u8]) = codec::decode_from(rest)
+            .map_err(|e| Error::new(ErrorKind::Data, format!("checkpoint {} is damaged: {e}", self.name)))?;
+        self.at = self.bytes.len() - left.len();
+        out.append(&mut chunk);
+        Ok(true)
+    }
+}
+
+/// In the place of a lineage that was cut where partitions are kept, should one of them be lost.
+struct Lost;
+
+impl Compute for Lost {
+    fn open<'a>(&'a self, p: usize, _: &'a [Dependency], _: &TaskContext) -> Result<Opened<'a>> {
+        Err(Error::new(
+            ErrorKind::Data,
+            format!(
+                "partition {p} of a local checkpoint is lost and cannot be computed again; use checkpoint() where that \
+                 may happen"
+            ),
+        ))
+    }
+
+    fn ship(&self, w: &mut PlanWriter) -> Result<()> {
+        w.code(|_| {
+            let compute: Box<dyn Compute> = Box::new(Lost);
+            Ok(Box::new(compute))
+        });
+        Ok(())
+    }
+}
+
+/// Kept partitions, without files.
+struct Kept<T>(PhantomData<fn() -> T>);
+
+impl<T: ExchangeData> SavedForm for Kept<T> {
+    fn write(&self, _: &str) -> Arc<dyn Action> {
+        Arc::new(super::actions::CountAction::<T>::new())
+    }
+
+    fn read(&self, _: &str) -> Box<dyn Compute> {
+        Box::new(Lost)
+    }
+
+    fn is_local(&self) -> bool {
+        true
+    }
+}
+
+impl<T: ExchangeData> Rdd<T> {
+    /// Marks the Rdd to be saved: when the next job that uses it has ended, its partitions are written to the checkpoint
+    /// folder and its lineage is cut, so that whatever is made of it from then on begins there.
+    ///
+    /// Persist it as well; else the partitions are computed a second time to be written.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir()?;
+    /// use millstream_core::Context;
+    ///
+    /// let context = Context::new("local[2]", "long lineage")?;
+    /// context.set_checkpoint_dir(folder.path())?;
+    /// let squares = context.parallelize(vec![1u64, 2, 3], 2).map(|x| x * x);
+    /// squares.cache();
+    /// squares.checkpoint();
+    /// assert!(!squares.is_checkpointed());
+    /// assert_eq!(squares.collect()?, [1, 4, 9]);
+    /// assert!(squares.is_checkpointed());
+    /// assert_eq!(squares.collect()?, [1, 4, 9]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The job that would save it fails: with the kind `Config` if no folder is set, `Unavailable` if the folder cannot be
+    /// written.
+    ///
+    /// # Cost
+    ///
+    /// Each partition is encoded in memory and written as one file.
+    ///
+    /// # Spark
+    ///
+    /// `RDD.checkpoint`, RD31; R-12. All marked Rdds of a job's lineage are saved with it (R-13).
+    pub fn checkpoint(&self) {
+        mark(self.node(), self.context(), Arc::new(Values::<T>(PhantomData)));
+    }
+
+    /// Cuts the lineage as [`checkpoint`](Rdd::checkpoint) does, but keeps the partitions where persisted ones are, on this
+    /// machine: cheaper, and lost with it.
+    ///
+    /// # Spark
+    ///
+    /// `RDD.localCheckpoint`, RD32.
+    pub fn local_checkpoint(&self) {
+        if self.storage_level().is_none() {
+            let env = Arc::clone(self.context().env());
+            self.node().set_persisted(Some(Arc::new(Persisted::exchange::<T>(StorageLevel::MEMORY_AND_DISK, env))));
+        }
+        mark(self.node(), self.context(), Arc::new(Kept::<T>(PhantomData)));
+    }
+}
+
+impl<T> Rdd<T> {
+    /// Says whether the Rdd has been saved and its lineage cut. Spark's `isCheckpointed`, RD33.
+    pub fn is_checkpointed(&self) -> bool {
+        is_saved(self.node())
+    }
+}
+
+impl AnyRdd {
+    /// Says whether the Rdd has been saved and its lineage cut.
+    pub fn is_checkpointed(&self) -> bool {
+        is_saved(self.node())
+    }
+
+    /// Removes what was saved of the Rdd: for whoever knows that nobody reads it again.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Unavailable`: the files cannot be removed.
+    pub fn remove_checkpoint(&self) -> Result<()> {
+        match &*self.node().saving() {
+            Saving::Done(Some(folder)) => self.context().env().checkpoints()?.remove_folder(folder),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn is_saved(node: &Node) -> bool {
+    matches!(*node.saving(), Saving::Done(_))
+}
+
+fn mark(node: &Node, context: &Context, form: Arc<dyn SavedForm>) {
+    let mut saving = node.saving();
+    if matches!(*saving, Saving::Not) {
+        *saving = Saving::Marked(form);
+        context.marked().fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// Writes all marked Rdds in the lineage of `top`, those that others are made from first.
+pub(crate) fn save_marked(top: &Arc<Node>, context: &Context, site: CallSite) -> Result<()> {
+    if context.marked().load(Ordering::Acquire) == 0 {
+        return Ok(());
+    }
+    for node in marked_in(top) {
+        let mut saving = node.saving();
+        let Saving::Marked(form) = &*saving else { continue };
+        let form = Arc::clone(form);
+        *saving = Saving::Now;
+        drop(saving);
+        let folder = format!("rdds-{}/rdd-{}", context.app_id(), node.id());
+        let written = save(&node, context, &*form, &folder, site);
+        let mut saving = node.saving();
+        match written {
+            Ok(files) => {
+                *saving = Saving::Done(files.then_some(folder));
+                context.marked().fetch_sub(1, Ordering::AcqRel);
+            }
+            Err(error) => {
+                // It may be tried again with the next job.
+                *saving = Saving::Marked(form);
+                return Err(error.at(site));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn save(node: &Arc<Node>, context: &Context, form: &dyn SavedForm, folder: &str, site: CallSite) -> Result<bool> {
+    let all: Vec<usize> = (0..node.num_partitions()).collect();
+    let written: Vec<u64> = context.run_job(node, form.write(folder), all, site)?;
+    tracing::debug!(rdd = %node.id(), bytes = written.iter().sum::<u64>(), "an Rdd has been saved");
+    let local = form.is_local();
+    if local {
+        let kept = |partition| context.env().blocks.contains(BlockId::Rdd { rdd: node.id(), partition });
+        if !(0..node.num_partitions()).all(kept) {
+            let text = "a local checkpoint needs its partitions kept, and there is no room for them";
+            return Err(Error::new(ErrorKind::Unavailable, text));
+        }
+    }
+    node.cut(form.read(folder));
+    Ok(!local)
+}
+
+/// Finds the marked nodes of a lineage, parents first. What is saved already has none behind it.
+fn marked_in(top: &Arc<Node>) -> Vec<Arc<Node>> {
+    enum Visit {
+        Enter(Arc<Node>),
+        Leave(Arc<Node>),
+    }
+    let mut seen: std::collections::BTreeSet<RddId> = std::collections::BTreeSet::new();
+    let (mut found, mut stack) = (Vec::new(), vec![Visit::Enter(Arc::clone(top))]);
+    while let Some(visit) = stack.pop() {
+        match visit {
+            Visit::Enter(node) => {
+                if !seen.insert(node.id()) {
+                    continue;
+                }
+                let parents: Vec<Arc<Node>> =
+                    node.lineage().dependencies().iter().filter_map(Dependency::parent).collect();
+                stack.push(Visit::Leave(node));
+                stack.extend(parents.into_iter().rev().map(Visit::Enter));
+            }
+            Visit::Leave(node) => {
+                if matches!(*node.saving(), Saving::Marked(_)) {
+                    found.push(node);
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Where checkpoints are, if anywhere.
+pub(crate) type Checkpoints = std::sync::RwLock<Option<Arc<dyn CheckpointStore>>>;
