@@ -9,7 +9,7 @@ use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use crate::data::Key;
+use crate::data::{ExchangeData, Key};
 use crate::error::{CallSite, Error, ErrorKind, Result};
 use crate::plan::ship::{Closure, PlanReader, PlanWriter};
 use crate::text::Text;
@@ -148,6 +148,12 @@ struct TypedPlacer<K>(Arc<dyn PlaceKeys<K>>);
 /// Places the keys of one type: range and custom partitioners.
 pub(crate) trait PlaceKeys<K>: Send + Sync + 'static {
     fn place(&self, key: &K) -> usize;
+
+    /// Returns the partitions that keys from `low` to `high` may be in, if keys are kept in order.
+    fn span(&self, _low: &K, _high: &K) -> Option<std::ops::RangeInclusive<usize>> {
+        None
+    }
+
     fn ship(&self, w: &mut PlanWriter) -> Result<()>;
 }
 
@@ -198,8 +204,16 @@ impl Partitioner {
     /// # Spark
     ///
     /// `RangePartitioner`, SV04, with bounds that are given: [`sort_by`](crate::Rdd::sort_by) samples its own.
-    pub fn range<K: Key + Ord>(bounds: Vec<K>, ascending: bool) -> Partitioner {
+    pub fn range<K: ExchangeData + Ord>(bounds: Vec<K>, ascending: bool) -> Partitioner {
         Partitioner::typed(bounds.len() + 1, "range", Arc::new(Range { bounds, ascending }))
+    }
+
+    /// Returns the partitions that keys from `low` to `high` may be in, if this keeps keys of type `K` in order.
+    pub(crate) fn span<K: 'static>(&self, low: &K, high: &K) -> Option<std::ops::RangeInclusive<usize>> {
+        match &self.kind {
+            PartitionerKind::Hash => None,
+            PartitionerKind::Typed { placer, .. } => placer.downcast_ref::<TypedPlacer<K>>()?.0.span(low, high),
+        }
     }
 
     fn typed<K: 'static>(partitions: usize, what: &'static str, placer: Arc<dyn PlaceKeys<K>>) -> Partitioner {
@@ -348,9 +362,14 @@ struct Range<K> {
     ascending: bool,
 }
 
-impl<K: Key + Ord> PlaceKeys<K> for Range<K> {
+impl<K: ExchangeData + Ord> PlaceKeys<K> for Range<K> {
     fn place(&self, key: &K) -> usize {
         self.bounds.partition_point(|bound| if self.ascending { bound < key } else { bound > key })
+    }
+
+    fn span(&self, low: &K, high: &K) -> Option<std::ops::RangeInclusive<usize>> {
+        let (first, last) = if self.ascending { (low, high) } else { (high, low) };
+        Some(self.place(first)..=self.place(last))
     }
 
     fn ship(&self, w: &mut PlanWriter) -> Result<()> {

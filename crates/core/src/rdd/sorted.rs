@@ -1,4 +1,4 @@
-//! Order: sort_by, sort_by_key, top, take_ordered, max and min.
+//! Order: sort_by, top, take_ordered, max and min.
 
 use std::cmp::Reverse;
 use std::marker::PhantomData;
@@ -12,6 +12,7 @@ use super::reader::OwnedReader;
 use crate::codec::TypeCodec;
 use crate::data::ExchangeData;
 use crate::error::{CallSite, Error, ErrorKind, Result};
+use crate::partitioner::Partitioner;
 use crate::plan::TaskContext;
 use crate::plan::ship::{Closure, PlanReader, PlanWriter};
 use crate::storage::Block;
@@ -45,7 +46,7 @@ impl<T: ExchangeData> Rdd<T> {
     /// `RDD.sortBy`, RD18.
     #[track_caller]
     pub fn sort_by<K: ExchangeData + Ord>(&self, f: impl Fn(&T) -> K + Send + Sync + 'static) -> Rdd<T> {
-        self.sort_by_at(f, self.num_partitions(), CallSite::here("sort_by"))
+        self.sort_by_at(f, self.num_partitions(), |_| None, CallSite::here("sort_by"))
     }
 
     /// As [`sort_by`](Self::sort_by), over `partitions` partitions.
@@ -55,13 +56,15 @@ impl<T: ExchangeData> Rdd<T> {
         f: impl Fn(&T) -> K + Send + Sync + 'static,
         partitions: usize,
     ) -> Rdd<T> {
-        self.sort_by_at(f, partitions.max(1), CallSite::here("sort_by_partitioned"))
+        self.sort_by_at(f, partitions, |_| None, CallSite::here("sort_by_partitioned"))
     }
 
-    pub(crate) fn sort_by_at<K: ExchangeData + Ord>(
+    /// Sorts over about `partitions` partitions; `partitioner` says what places keys by the bounds that were found.
+    pub(super) fn sort_by_at<K: ExchangeData + Ord>(
         &self,
         f: impl Fn(&T) -> K + Send + Sync + 'static,
         partitions: usize,
+        partitioner: impl FnOnce(&[K]) -> Option<Partitioner>,
         site: CallSite,
     ) -> Rdd<T> {
         let key: Closure<_> = Closure::new(f, site);
@@ -74,7 +77,7 @@ impl<T: ExchangeData> Rdd<T> {
                 Err(error) => return Rdd::failed(error, self.context()),
             }
         };
-        let partitions = bounds.len() + 1;
+        let (partitions, partitioner) = (bounds.len() + 1, partitioner(&bounds));
         let write: Arc<dyn ShuffleWrite> = Arc::new(SortWrite { key: key.clone(), bounds, of: PhantomData::<fn(T)> });
         let env = Arc::clone(self.context().env());
         let shuffle = ShuffleDep::new(Arc::clone(self.node()), partitions, write, env, site);
@@ -82,7 +85,7 @@ impl<T: ExchangeData> Rdd<T> {
             Node::new::<T>(NodeParts {
                 site,
                 partitions,
-                partitioner: None,
+                partitioner,
                 compute: SortRead { key, shuffle: shuffle.read(), of: PhantomData::<fn(T) -> K> },
                 parents: vec![Dependency::Shuffle(shuffle)],
             }),
@@ -224,33 +227,6 @@ impl<T: ExchangeData> Rdd<T> {
         all.sort_by(|a, b| a.0.cmp(&b.0));
         all.truncate(n);
         Ok(all.into_iter().map(|(_, item)| item).collect())
-    }
-}
-
-impl<K: ExchangeData + Ord, V: ExchangeData> Rdd<(K, V)> {
-    /// Sorts pairs by key, smallest first. Pairs of equal keys keep their order.
-    ///
-    /// # Cost
-    ///
-    /// As [`sort_by`](Rdd::sort_by).
-    ///
-    /// # Spark
-    ///
-    /// `OrderedRDDFunctions.sortByKey`, OR01.
-    #[track_caller]
-    pub fn sort_by_key(&self) -> Rdd<(K, V)> {
-        self.sort_by_at(|(key, _)| key.clone(), self.num_partitions(), CallSite::here("sort_by_key"))
-    }
-
-    /// Sorts pairs by key, largest first. Pairs of equal keys keep their order.
-    ///
-    /// # Spark
-    ///
-    /// `OrderedRDDFunctions.sortByKey(ascending = false)`, OR01.
-    #[track_caller]
-    pub fn sort_by_key_descending(&self) -> Rdd<(K, V)> {
-        let site = CallSite::here("sort_by_key_descending");
-        self.sort_by_at(|(key, _)| Reverse(key.clone()), self.num_partitions(), site)
     }
 }
 
