@@ -162,6 +162,23 @@ const ABSENT: &[(&str, &str)] = &[
 ];
 
 impl StreamingConf {
+    /// Refuses values that cannot work, however they were set.
+    pub(crate) fn check(&self) -> Result<()> {
+        let refused = [
+            ("block_interval", self.block_interval.is_zero()),
+            ("block_queue_size", self.block_queue_size == 0),
+            ("receiver_max_rate", self.receiver_max_rate == Some(0)),
+            ("max_record", self.max_record == 0),
+            ("concurrent_jobs", self.concurrent_jobs == 0),
+        ];
+        match refused.iter().find(|(_, is_refused)| *is_refused) {
+            Some((name, _)) => {
+                Err(Error::new(ErrorKind::Config, format!("setting {name} must be more than nothing: `0`")))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Sets one setting by Spark's key. Returns whether the key is one of streaming's.
     fn set(&mut self, key: &str, value: &str) -> Result<bool> {
         let Some(name) = key.strip_prefix("spark.streaming.") else { return Ok(false) };

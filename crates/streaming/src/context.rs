@@ -193,10 +193,10 @@ impl StreamingContextBuilder {
     ///
     /// # Errors
     ///
-    /// The kind is `Config`: the interval is not between one millisecond and a day. `Unavailable`: the system gives no
-    /// more threads.
+    /// The kind is `Config`: the interval is not between one millisecond and a day, or a setting cannot work.
+    /// `Unavailable`: the system gives no more threads.
     pub fn build(self) -> Result<StreamingContext> {
-        check_interval(self.interval).map_err(|e| e.at(self.site))?;
+        check_interval(self.interval).and_then(|()| self.conf.streaming.check()).map_err(|e| e.at(self.site))?;
         let mut engine = Context::builder(self.conf.engine.clone());
         if let Some(clock) = self.clock {
             engine = engine.with_clock(clock);
@@ -280,7 +280,7 @@ impl StreamingContext {
     #[track_caller]
     pub fn on(context: &Context, conf: StreamingConf, interval: Duration) -> Result<StreamingContext> {
         let site = CallSite::here("StreamingContext");
-        check_interval(interval).map_err(|e| e.at(site))?;
+        check_interval(interval).and_then(|()| conf.check()).map_err(|e| e.at(site))?;
         Ok(StreamingContext::make(context.clone(), conf, interval, site))
     }
 

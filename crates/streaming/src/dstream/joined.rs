@@ -1,6 +1,7 @@
 //! Streams brought together, batch by batch: union, transform_with, cogroup and the joins.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_core::{CallSite, Data, Error, ErrorKind, ExchangeData, Key, Partitioner, Rdd, Time};
 
@@ -10,11 +11,16 @@ use crate::graph::GraphShared;
 
 /// Keeps a mistake if two streams cannot be brought together (S-65, S-66).
 fn check<T, U>(a: &DStream<T>, b: &DStream<U>, site: CallSite) {
-    let fault = |text: String| a.graph().fault(Error::new(ErrorKind::Graph, text).at(site));
-    if !Arc::ptr_eq(a.graph(), b.graph()) {
+    check_in(a.graph(), b, a.slide(), site);
+}
+
+/// Keeps a mistake if a stream cannot become part of something in `graph` with this slide.
+fn check_in<T>(graph: &Arc<GraphShared>, stream: &DStream<T>, slide: Duration, site: CallSite) {
+    let fault = |text: String| graph.fault(Error::new(ErrorKind::Graph, text).at(site));
+    if !Arc::ptr_eq(graph, stream.graph()) {
         fault("the streams belong to different contexts".to_owned());
-    } else if a.slide() != b.slide() {
-        fault(format!("the streams have different slides: {:?} and {:?}", a.slide(), b.slide()));
+    } else if slide != stream.slide() {
+        fault(format!("the streams have different slides: {slide:?} and {:?}", stream.slide()));
     }
 }
 
@@ -25,12 +31,12 @@ pub(crate) fn union_all<T: Data>(graph: &Arc<GraphShared>, streams: &[DStream<T>
         let none = Derived { site, parents: Vec::new(), slide: graph.interval() };
         return derive(graph, none, |_| Ok(None));
     };
-    for other in &streams[1..] {
-        check(first, other, site);
+    for stream in streams {
+        check_in(graph, stream, first.slide(), site);
     }
     let derived = Derived { site, parents: streams.iter().map(DStream::id).collect(), slide: first.slide() };
     let streams = streams.to_vec();
-    derive(first.graph(), derived, move |batch| {
+    derive(graph, derived, move |batch| {
         let rdds = streams
             .iter()
             .map(|stream| batch.rdd(stream).ok_or_else(|| no_rdd("union", batch.time())))
@@ -51,12 +57,12 @@ pub(crate) fn transform_all<T: Data, U: Data>(
         let none = Derived { site, parents: Vec::new(), slide: graph.interval() };
         return derive(graph, none, |_| Ok(None));
     };
-    for other in &streams[1..] {
-        check(first, other, site);
+    for stream in streams {
+        check_in(graph, stream, first.slide(), site);
     }
     let derived = Derived { site, parents: streams.iter().map(DStream::id).collect(), slide: first.slide() };
     let streams = streams.to_vec();
-    derive(first.graph(), derived, move |batch| {
+    derive(graph, derived, move |batch| {
         let rdds = streams
             .iter()
             .map(|stream| batch.rdd(stream).ok_or_else(|| no_rdd("transform", batch.time())))
