@@ -15,7 +15,9 @@ impl Table {
     /// Adds a batch. One without elements leaves no row.
     pub fn add<T: Serialize>(&mut self, at: Time, elements: &[T]) {
         let forms = elements.iter().map(|element| textform::of(element).unwrap_or_else(|error| format!("<{error}>")));
-        self.rows.entry(at).or_default().extend(forms);
+        if !elements.is_empty() {
+            self.rows.entry(at).or_default().extend(forms);
+        }
     }
 
     /// Returns the time of the last row.
