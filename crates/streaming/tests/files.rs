@@ -1,5 +1,7 @@
 //! Folders in which files appear: SC13 to SC15, S-89 to S-97, and "Bad input" of folders and files.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 mod common;
 
 use std::fs::{self, File};

@@ -1,5 +1,7 @@
 //! The life of a context: SC22 to SC27, S-123, S-124, S-127 to S-132, S-136, S-137, S-26, and mistakes in the graph.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 mod common;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! Outputs: DS17, DS20, DS21, DS30, DS31, S-105, S-107 to S-110, S-117, S-119, and "Bad input" of outputs.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 mod common;
 
 use std::fs;

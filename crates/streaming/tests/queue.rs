@@ -1,5 +1,7 @@
 //! Queues of Rdds: SC16, SC17, IN04, S-99, S-100, S-102.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 mod common;
 
 use common::{Notes, advance, at, beside, gather, within};
@@ -141,7 +143,10 @@ fn s22_a_queue_lets_go_of_rdds_whose_batches_are_forgotten() {
     let token = std::sync::Arc::new(());
     for n in 1..=3 {
         let kept = std::sync::Arc::clone(&token);
-        queue.push(rdd(&test, &[n], 1).map(move |n| n + 0 * std::sync::Arc::strong_count(&kept) as i32));
+        queue.push(rdd(&test, &[n], 1).map(move |n| {
+            let _ = &kept;
+            n
+        }));
     }
     test.ssc().start().unwrap();
     advance(&test, 1, 5);

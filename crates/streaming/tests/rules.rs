@@ -1,6 +1,8 @@
 //! The rules of batches: S-1, S-2, S-4, S-6, S-7, S-10, S-12, S-13, S-15 to S-17, S-19, S-22, S-25, S-26, S-112, S-114,
 //! S-116, S-118 to S-120, S-122, the order of events, and clocks that jump.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 mod common;
 
 use std::sync::mpsc::channel;

@@ -1,5 +1,7 @@
 //! Sockets, also hostile ones: SC10 to SC12, S-75 to S-77, and "Bad input" of sockets.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 mod common;
 
 use std::io::{BufRead, BufReader, Write};

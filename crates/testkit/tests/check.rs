@@ -1,5 +1,7 @@
 //! The testkit, tested: `check` must catch what is wrong, say so clearly, and run a program in every way it promises.
 
+#![allow(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "a test may fail")]
+
 use std::any::Any;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
