@@ -52,6 +52,8 @@ pub use self::partitioner::Partitioner;
 pub use self::plan::TaskContext;
 pub use self::plan::ship::{capture, capture_ref, capture2};
 pub use self::rdd::{Action, AnyRdd, Dependency, Node, PartitionIter, Rdd, RddId, ShuffleId, overwriting};
+#[doc(hidden)]
+pub use self::rdd::{Step, step_over};
 pub use self::shuffle::ShuffleStore;
 pub use self::storage::StorageLevel;
 pub use self::text::{Lines, Separator, Split, SplitWhitespace, Text, TextBlock};
