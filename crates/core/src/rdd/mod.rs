@@ -14,6 +14,7 @@ pub(crate) mod saved;
 mod shuffled;
 mod sorted;
 pub(crate) mod sources;
+mod step;
 pub(crate) mod union;
 
 use std::fmt;
@@ -25,6 +26,7 @@ pub use self::lineage::{Dependency, Node, RddId, ShuffleId};
 pub use self::output::overwriting;
 use self::persisted::Persisted;
 pub use self::pipeline::PartitionIter;
+pub use self::step::{Step, step_over};
 use self::shuffled::Moved;
 use crate::context::Context;
 use crate::data::{Data, ExchangeData};
