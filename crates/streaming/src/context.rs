@@ -661,7 +661,7 @@ impl StreamingContext {
     /// Stops at once, and the engine's context too unless the settings say otherwise.
     ///
     /// Batches that have not ended are abandoned. Called twice, or before the start, it does no harm. Called by an
-    /// output, it returns before the stop is complete: nothing can wait for itself. The engine's context is then
+    /// output or a receiver, it returns before the stop is complete: nothing can wait for itself. The engine's context is then
     /// stopped at the end.
     ///
     /// # Errors
@@ -712,7 +712,7 @@ impl StreamingContext {
             }
             State::Stopped => drop(life),
             State::Active => {
-                let own = life.own.contains(&std::thread::current().id());
+                let own = life.own.contains(&std::thread::current().id()) || inner.hurry.is_called_by_an_input();
                 inner.mailbox.post(Event::StopAsked { graceful: how.graceful });
                 if !how.graceful {
                     // The batch thread may be waiting for a receiver, and not look into its mailbox.

@@ -356,6 +356,25 @@ fn s123_a_graceful_stop_by_an_output_runs_what_is_due_to_its_end() {
     assert!(test.ssc().context().is_stopped());
 }
 
+#[test]
+fn s123_a_stop_while_a_batch_is_planned_returns_and_leads_to_the_end() {
+    for how in [Stop::now(), Stop::gracefully()] {
+        let test = StreamTest::new();
+        let (ssc, (told, tells)) = (test.ssc().clone(), channel());
+        let stream = test.input(numbers()).transform(move |rdd, _| {
+            let _ = told.send(ssc.stop_with(how));
+            rdd
+        });
+        sink(&stream);
+        test.ssc().start().unwrap();
+        test.clock().advance_to(at(1));
+        common::within("the stop", &tells).unwrap();
+        let ssc = test.ssc().clone();
+        ends("the wait", move || ssc.await_termination()).unwrap();
+        assert_eq!(test.ssc().state(), State::Stopped);
+    }
+}
+
 /// Calls what may not be called by a listener, and notes the answers.
 struct Meddler(StreamingContext, Notes<String>);
 

@@ -328,6 +328,27 @@ fn a_stop_at_once_ends_a_graceful_stop_that_waits_for_a_receiver() {
 }
 
 #[test]
+fn a_receiver_that_stops_its_context_does_not_wait_for_itself() {
+    for graceful in [false, true] {
+        let test = StreamTest::new();
+        let (receiver, mut teller) = told::<u32>();
+        let items = gather(&test.ssc().receiver_stream(receiver));
+        test.ssc().start().unwrap();
+        teller.store(1);
+        let (ssc, (answer, answers)) = (test.ssc().clone(), channel());
+        teller.tell(move |_| {
+            let _ = answer.send(if graceful { ssc.stop_gracefully() } else { ssc.stop() });
+            Ok(())
+        });
+        within("the answer", &answers).unwrap();
+        teller.hang_up();
+        let ssc = test.ssc().clone();
+        ends("the wait", move || ssc.await_termination()).unwrap();
+        assert_eq!(items.all(), if graceful { vec![1] } else { vec![] });
+    }
+}
+
+#[test]
 fn all_receivers_are_asked_to_stop_before_one_is_waited_for() {
     let test = StreamTest::new();
     // The first receiver goes only when the second has gone.

@@ -10,6 +10,7 @@ mod socket;
 
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, Weak};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use millstream_core::clock::Wake;
@@ -106,27 +107,45 @@ pub struct InputContext {
     pub(crate) hurry: Arc<Hurry>,
 }
 
-/// Says that the context is to stop at once, to those who wait for an end in good order.
+/// Says that the context is to stop at once, to those who wait for an end in good order; and knows the threads of
+/// inputs, which the end waits for, so that they cannot wait for it.
 #[derive(Default)]
 pub(crate) struct Hurry {
-    state: Mutex<(bool, Vec<Weak<dyn Wake>>)>,
+    state: Mutex<HurryState>,
+}
+
+#[derive(Default)]
+struct HurryState {
+    asked: bool,
+    waiters: Vec<Weak<dyn Wake>>,
+    threads: Vec<ThreadId>,
 }
 
 impl Hurry {
     pub(crate) fn ask(&self) {
         let mut state = lock(&self.state);
-        state.0 = true;
-        let waiters: Vec<_> = state.1.iter().filter_map(Weak::upgrade).collect();
+        state.asked = true;
+        let waiters: Vec<_> = state.waiters.iter().filter_map(Weak::upgrade).collect();
         drop(state);
         waiters.iter().for_each(|waiter| waiter.wake());
     }
 
     pub(crate) fn is_asked_for(&self) -> bool {
-        lock(&self.state).0
+        lock(&self.state).asked
+    }
+
+    /// Takes note of a thread of an input.
+    pub(crate) fn know(&self, thread: Option<ThreadId>) {
+        lock(&self.state).threads.extend(thread);
+    }
+
+    /// Says whether the calling thread is one of an input.
+    pub(crate) fn is_called_by_an_input(&self) -> bool {
+        lock(&self.state).threads.contains(&std::thread::current().id())
     }
 
     pub(crate) fn subscribe(&self, waiter: Weak<dyn Wake>) {
-        lock(&self.state).1.push(waiter);
+        lock(&self.state).waiters.push(waiter);
     }
 }
 

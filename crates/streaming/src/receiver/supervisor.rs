@@ -85,8 +85,9 @@ impl<R: Receiver> InputSource for ReceiverSource<R> {
         input.context().clock().subscribe(Arc::downgrade(&waker));
         input.hurry.subscribe(Arc::downgrade(&waker));
         let supervised = Arc::clone(&desk);
-        self.thread =
-            Some(threads::spawn(format!("receiver-{}", input.number()), move || supervise(receiver, &supervised))?);
+        let thread = threads::spawn(format!("receiver-{}", input.number()), move || supervise(receiver, &supervised))?;
+        input.hurry.know(thread.id());
+        self.thread = Some(thread);
         self.desk = Some(desk);
         Ok(())
     }
