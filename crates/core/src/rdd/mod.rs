@@ -1,7 +1,9 @@
 //! Rdds: the handle and its basic operations.
 
 pub(crate) mod actions;
+mod cartesian;
 mod cogroup;
+mod indexed;
 pub(crate) mod lineage;
 mod narrow;
 mod ordered;
@@ -9,13 +11,20 @@ pub(crate) mod output;
 mod pair;
 mod persisted;
 pub(crate) mod pipeline;
+mod placed;
+mod random;
 mod reader;
 pub(crate) mod saved;
+mod sampled;
+mod sampled_keys;
+mod sets;
 mod shuffled;
 mod sorted;
 pub(crate) mod sources;
 mod step;
+mod take_sample;
 pub(crate) mod union;
+mod zipped;
 
 use std::fmt;
 use std::marker::PhantomData;
