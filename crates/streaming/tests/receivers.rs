@@ -11,7 +11,8 @@ use common::{Notes, Story, advance, assert_error, at, beside, ends, failure, gat
 use millstream_core::storage::{Block, BlockId, BlockStore, MemoryStore, StoreUsage};
 use millstream_core::{Error, ErrorKind, Result, StorageLevel, Time, secs};
 use millstream_streaming::{
-    BatchInfo, Conf, RddQueue, Receiver, State, Store, StreamingConf, StreamingContext, StreamingListener,
+    BatchInfo, Conf, RddQueue, Receiver, Store, StreamingConf, StreamingContext, StreamingContextState,
+    StreamingListener,
 };
 use millstream_testkit::{Check, StreamTest};
 
@@ -319,11 +320,11 @@ fn a_stop_at_once_ends_a_graceful_stop_that_waits_for_a_receiver() {
             Ok(())
         });
     }
-    assert_eq!(test.ssc().state(), State::Active);
+    assert_eq!(test.ssc().state(), StreamingContextState::Active);
     let ssc = test.ssc().clone();
     ends("the stop at once", move || ssc.stop()).unwrap();
     within("the graceful stop", &graceful).unwrap();
-    assert_eq!(test.ssc().state(), State::Stopped);
+    assert_eq!(test.ssc().state(), StreamingContextState::Stopped);
     teller.hang_up();
 }
 
@@ -538,6 +539,48 @@ impl BlockStore for Full {
     fn usage(&self) -> StoreUsage {
         self.0.usage()
     }
+}
+
+#[test]
+fn rc01_a_receiver_says_how_its_blocks_are_kept() {
+    let levels =
+        [(StorageLevel::MEMORY_ONLY, true), (StorageLevel::MEMORY_ONLY_SER, true), (StorageLevel::DISK_ONLY, false)];
+    for (level, in_memory) in levels {
+        let test = StreamTest::new();
+        let (mut receiver, mut teller) = told();
+        receiver.level = level;
+        let items = gather(&test.ssc().receiver_stream(receiver));
+        test.ssc().start().unwrap();
+        teller.tell(|store| store.store_block(vec![1u64, 2], Box::new(|| {})));
+        let usage = test.ssc().context().env().blocks.usage();
+        assert_eq!((usage.blocks, usage.memory > 0, usage.disk > 0), (1, in_memory, !in_memory), "{level:?}");
+        advance(&test, 1, 1);
+        assert_eq!(items.all(), [1, 2]);
+        teller.hang_up();
+    }
+}
+
+#[test]
+fn s82_a_block_that_is_lost_fails_its_batch_and_nothing_is_dropped_silently() {
+    let test = common::continuing();
+    let (receiver, mut teller) = told();
+    let (stream, line) = (test.ssc().receiver_stream(receiver), line!());
+    let items = gather(&stream);
+    let blocks = std::sync::Arc::clone(&test.ssc().context().env().blocks);
+    test.ssc().start().unwrap();
+    let before: Vec<_> = (0..1000).map(|stream| BlockId::Received { stream, sequence: 0 }).collect();
+    teller.tell(|store| store.store_block(vec![1], Box::new(|| {})));
+    let block = before.into_iter().find(|id| blocks.contains(*id)).expect("the block is kept");
+    blocks.remove(block).unwrap();
+    advance(&test, 1, 1);
+    let error = failure(test.ssc());
+    assert_eq!((error.kind(), error.batch()), (ErrorKind::Data, Some(at(1))), "{error}");
+    assert!(error.to_string().contains(&format!("could not compute split, block {block} not found")), "{error}");
+    assert_eq!(error.site().map(|site| site.line()), Some(line), "{error}");
+    teller.store(2);
+    advance(&test, 2, 2);
+    assert_eq!(items.all(), [2], "later batches go on");
+    teller.hang_up();
 }
 
 #[test]
