@@ -11,8 +11,7 @@ use common::{Notes, Story, advance, assert_error, at, beside, ends, failure, gat
 use millstream_core::storage::{Block, BlockId, BlockStore, MemoryStore, StoreUsage};
 use millstream_core::{Error, ErrorKind, Result, StorageLevel, Time, secs};
 use millstream_streaming::{
-    BatchInfo, Conf, RddQueue, Receiver, Store, StreamingConf, StreamingContext, State,
-    StreamingListener,
+    BatchInfo, Conf, RddQueue, Receiver, State, Store, StreamingConf, StreamingContext, StreamingListener,
 };
 use millstream_testkit::{Check, StreamTest};
 
