@@ -1,11 +1,14 @@
 //! Rdds: the handle and its basic operations.
 
 pub(crate) mod actions;
+mod aggregated;
 mod cartesian;
 mod cogroup;
+mod distinct_approx;
 mod indexed;
 pub(crate) mod lineage;
 mod narrow;
+mod numbers;
 mod ordered;
 pub(crate) mod output;
 mod pair;
@@ -23,6 +26,7 @@ mod sorted;
 pub(crate) mod sources;
 mod step;
 mod take_sample;
+mod tree;
 pub(crate) mod union;
 mod zipped;
 
@@ -32,6 +36,7 @@ use std::sync::Arc;
 
 pub use self::actions::Action;
 pub use self::lineage::{Dependency, Node, RddId, ShuffleId};
+pub use self::numbers::Number;
 pub use self::output::overwriting;
 use self::persisted::Persisted;
 pub use self::pipeline::PartitionIter;

@@ -321,7 +321,13 @@ impl<T: Data> Rdd<T> {
         self.narrow(KeyBy { f: Closure::new(f, site), of: PhantomData }, site, None)
     }
 
-    fn whole<S: WholeSpec<In = T>>(&self, spec: S, site: CallSite, partitioner: Option<Partitioner>) -> Rdd<S::Out> {
+    /// Makes an Rdd of an operation on whole partitions.
+    pub(super) fn whole<S: WholeSpec<In = T>>(
+        &self,
+        spec: S,
+        site: CallSite,
+        partitioner: Option<Partitioner>,
+    ) -> Rdd<S::Out> {
         Rdd::from_node(
             Node::new::<S::Out>(NodeParts {
                 site,
@@ -561,7 +567,7 @@ impl<T: Data, U: Data, F: Fn(T, &mut Vec<U>) + Send + Sync + 'static> ChunkOpera
 }
 
 /// What an operation on a whole partition is made from, and how that travels.
-trait WholeSpec: Send + Sync + Sized + 'static {
+pub(super) trait WholeSpec: Send + Sync + Sized + 'static {
     type In: Data;
     type Out: Data;
     type Iter: Iterator<Item = Self::Out> + Send + 'static;
