@@ -258,6 +258,9 @@ impl Context {
 
     /// Makes an Rdd of the lines of a file, or of all files right inside a folder.
     ///
+    /// A path that does not exist may be a list with commas, and have `*`, `?`, `[a-z]` and `{a,b}` in it. A file called
+    /// `.gz` is unpacked, and is one partition.
+    ///
     /// A [`Text`] is a cheap slice of the block that was read. Bytes that are not UTF-8 become U+FFFD. Files whose
     /// names begin with `.` or `_` are left out. There are at least as many partitions as files, and 2 if the
     /// program has the parallelism.

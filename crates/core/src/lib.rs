@@ -52,7 +52,7 @@ pub use self::error::{CallSite, Error, ErrorKind, Result, panicked};
 pub use self::partitioner::Partitioner;
 pub use self::plan::TaskContext;
 pub use self::plan::ship::{capture, capture_ref, capture2};
-pub use self::rdd::{Action, AnyRdd, Dependency, Node, Number, PartitionIter, Rdd, RddId, ShuffleId, overwriting};
+pub use self::rdd::{Action, AnyRdd, Dependency, LocalIterator, Node, Number, PartitionIter, Pipe, Rdd, RddId, ShuffleId, overwriting};
 #[doc(hidden)]
 pub use self::rdd::{Step, step_over};
 pub use self::shuffle::ShuffleStore;

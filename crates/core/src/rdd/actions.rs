@@ -336,7 +336,7 @@ impl<T: ExchangeData> Rdd<T> {
         self.save(path.as_ref(), |folder| Arc::new(WriteObjects::<T> { folder, of: PhantomData }), site)
     }
 
-    fn save(&self, path: &Path, action: impl Fn(PathBuf) -> Arc<dyn Action>, site: CallSite) -> Result<()> {
+    pub(super) fn save(&self, path: &Path, action: impl Fn(PathBuf) -> Arc<dyn Action>, site: CallSite) -> Result<()> {
         self.context().check_action(site)?;
         let folder = OutputFolder::begin(path).map_err(|e| e.at(site))?;
         self.run_all::<u64>(action(path.to_path_buf()), site)?;

@@ -76,12 +76,13 @@ fn clear(folder: &Path) -> std::io::Result<()> {
 }
 
 /// Writes one `part-` file under another name first.
-fn write_part(
+pub(super) fn write_part(
     folder: &Path,
     task: &TaskContext,
+    ending: &str,
     body: impl FnOnce(&mut BufWriter<fs::File>) -> Result<u64>,
 ) -> Result<Box<dyn Any + Send + Sync>> {
-    let name = format!("part-{:05}", task.partition());
+    let name = format!("part-{:05}{ending}", task.partition());
     let (last, first) = (folder.join(&name), folder.join(format!(".{name}.{}", task.attempt())));
     let failed = |e| Error::io(ErrorKind::Unavailable, format!("file {} could not be written", last.display()), e);
     let begun = Begun(Some(&first));
@@ -118,7 +119,7 @@ pub(crate) struct WriteLines<T> {
 
 impl<T: ExchangeData> Action for WriteLines<T> {
     fn run(&self, pipeline: &mut Pipeline, task: &TaskContext) -> Result<Box<dyn Any + Send + Sync>> {
-        write_part(&self.folder, task, |file| {
+        write_part(&self.folder, task, "", |file| {
             let (mut count, mut line) = (0, String::new());
             pipeline.for_each_chunk(|chunk: &mut Vec<T>| {
                 line.clear();
@@ -156,7 +157,7 @@ pub(crate) const OBJECT_MAGIC: &[u8; 8] = b"mstobj1\n";
 
 impl<T: ExchangeData> Action for WriteObjects<T> {
     fn run(&self, pipeline: &mut Pipeline, task: &TaskContext) -> Result<Box<dyn Any + Send + Sync>> {
-        write_part(&self.folder, task, |file| {
+        write_part(&self.folder, task, "", |file| {
             file.write_all(OBJECT_MAGIC).map_err(|e| failed_in(&self.folder, e))?;
             let mut count = 0;
             pipeline.for_each_chunk(|chunk: &mut Vec<T>| {
@@ -183,6 +184,6 @@ impl<T: ExchangeData> Action for WriteObjects<T> {
     }
 }
 
-fn failed_in(folder: &Path, error: std::io::Error) -> Error {
+pub(super) fn failed_in(folder: &Path, error: std::io::Error) -> Error {
     Error::io(ErrorKind::Unavailable, format!("a file in {} could not be written", folder.display()), error)
 }

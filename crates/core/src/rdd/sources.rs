@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Rdd;
+use super::gzip::{GzipLines, is_gzip};
 use super::lineage::{Compute, Dependency, Node, NodeParts, Opened};
 use super::output::OBJECT_MAGIC;
+use super::paths::list_files;
 use super::pipeline::{CHUNK, PartitionReader};
 use super::reader::{OwnedReader, SharedReader};
 use crate::codec;
@@ -20,7 +22,12 @@ use crate::plan::ship::{PlanReader, PlanWriter};
 use crate::storage::{BlockId, StorageLevel};
 use crate::text::{Lines, Text, TextBlock};
 
-fn source<T: 'static>(context: &Context, compute: impl Compute, partitions: usize, site: CallSite) -> Rdd<T> {
+pub(super) fn source<T: 'static>(
+    context: &Context,
+    compute: impl Compute,
+    partitions: usize,
+    site: CallSite,
+) -> Rdd<T> {
     Rdd::from_node(
         Node::new::<T>(NodeParts { site, parents: Vec::new(), partitions, partitioner: None, compute }),
         context,
@@ -161,40 +168,12 @@ fn file_parts(paths: &[PathBuf], partitions: usize) -> Result<Vec<FilePart>> {
     let step = total.div_ceil(partitions.max(1) as u64).max(1);
     let mut parts = Vec::new();
     for (path, len) in files {
-        let count = len.div_ceil(step).max(1);
+        // What is compressed can only be read from its beginning.
+        let count = if is_gzip(&path) { 1 } else { len.div_ceil(step).max(1) };
         let cut = |i: u64| i * len / count;
         parts.extend((0..count).map(|i| FilePart { path: path.clone(), start: cut(i), end: cut(i + 1) }));
     }
     Ok(parts)
-}
-
-/// Lists a file, or the files right inside a folder in the order of their names, without those that are hidden.
-fn list_files(path: &Path, files: &mut Vec<(PathBuf, u64)>) -> Result<()> {
-    let failed = |e: std::io::Error| {
-        let kind = if e.kind() == std::io::ErrorKind::NotFound { ErrorKind::Config } else { ErrorKind::Unavailable };
-        Error::io(kind, format!("input path {} cannot be read", path.display()), e)
-    };
-    let about = fs::metadata(path).map_err(failed)?;
-    if !about.is_dir() {
-        files.push((path.to_path_buf(), about.len()));
-        return Ok(());
-    }
-    let mut inside = Vec::new();
-    for entry in fs::read_dir(path).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let name = entry.file_name();
-        let hidden = name.to_string_lossy().starts_with(['.', '_']);
-        if hidden {
-            continue;
-        }
-        let about = fs::metadata(entry.path()).map_err(failed)?;
-        if !about.is_dir() {
-            inside.push((entry.path(), about.len()));
-        }
-    }
-    inside.sort();
-    files.extend(inside);
-    Ok(())
 }
 
 impl Compute for TextParts {
@@ -202,7 +181,11 @@ impl Compute for TextParts {
         let Some(part) = self.parts.get(p) else {
             return Err(crate::bug!("there is no partition {p} of the text files"));
         };
-        Ok(Opened::Source(Box::new(LinesReader::open(part)?)))
+        Ok(Opened::Source(if is_gzip(&part.path) {
+            Box::new(GzipLines::open(&part.path)?)
+        } else {
+            Box::new(LinesReader::open(part)?)
+        }))
     }
 
     fn ship(&self, w: &mut PlanWriter) -> Result<()> {
