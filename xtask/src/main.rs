@@ -5,7 +5,9 @@
 
 mod files;
 mod parity;
+mod record_spark;
 mod source;
+mod spark;
 mod tidy;
 mod vs_spark;
 
@@ -29,6 +31,12 @@ const COMMANDS: &[Command] = &[
         arguments: "[--check]",
         about: "write docs/parity.md from docs/parity.toml; or check both",
         run: parity::run,
+    },
+    Command {
+        name: "record-spark",
+        arguments: "[PROGRAM]",
+        about: "ask real Spark what its operations mean, for crates/testkit/tests/spark.rs",
+        run: record_spark::run,
     },
     Command { name: "tidy", arguments: "", about: "check the house rules in all sources", run: tidy::run },
     Command {

@@ -3,7 +3,6 @@
 //! What is compared, and how to get Spark and Java, is said in `docs/benchmarks.md`.
 
 use std::env;
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,6 +11,7 @@ use serde::Deserialize;
 
 use crate::Outcome;
 use crate::files::root;
+use crate::spark::{DATA, HELP, Spark, pythons, run_to_end, says};
 
 /// Compares the engines and prints the table.
 pub(crate) fn run(arguments: &[String]) -> Outcome {
@@ -19,10 +19,10 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     let root = root();
     let spark = Spark::find(&root)?;
     let file = asked.text(&root)?;
-    spark.compile(&root)?;
+    spark.compile(&root, "bench", &[root.join(SIDE).join("SparkBench.java")])?;
 
     let mut lines = run_ours(&root, &asked, &file)?;
-    lines.extend(spark.run(&root, &asked, &file)?);
+    lines.extend(run_spark(&spark, &root, &asked, &file)?);
 
     println!("\n{}", table(&asked, &file, &lines));
     agree(&lines)
@@ -100,11 +100,6 @@ impl Asked {
 
 /// Where the Spark side is kept.
 const SIDE: &str = "crates/bench/spark";
-/// Where large files go; git does not look there.
-const DATA: &str = "bench-data";
-/// The version that is compared with.
-const VERSION: &str = "4.1.";
-const HELP: &str = "docs/benchmarks.md says how to get it";
 
 /// Runs the hand-written loop and millstream.
 fn run_ours(root: &Path, asked: &Asked, file: &Path) -> Result<Vec<Line>, String> {
@@ -117,83 +112,14 @@ fn run_ours(root: &Path, asked: &Asked, file: &Path) -> Result<Vec<Line>, String
     lines_of(&mut command)
 }
 
-/// Where Spark's jars and the Java tools are.
-struct Spark {
-    jars: PathBuf,
-    version: String,
-}
-
-impl Spark {
-    /// Looks in `SPARK_HOME`, then for a Python that has pyspark, whose package holds all jars.
-    fn find(root: &Path) -> Result<Spark, String> {
-        let ask = ["-c", "import pyspark; print(pyspark.__path__[0])"];
-        let home = env::var_os("SPARK_HOME").map(PathBuf::from);
-        let home = home.or_else(|| pythons(root).iter().find_map(|python| says(python, &ask)).map(PathBuf::from));
-        let jars = home.ok_or_else(|| format!("Spark was not found. {HELP}"))?.join("jars");
-        let names = fs::read_dir(&jars).map_err(|e| format!("{}: {e}. {HELP}", jars.display()))?;
-        let version = names.flatten().find_map(|name| version_in(&name.file_name().to_string_lossy()));
-        match version {
-            Some(version) if version.starts_with(VERSION) => Ok(Spark { jars, version }),
-            Some(other) => Err(format!("{} is Spark {other}, not {VERSION}*. {HELP}", jars.display())),
-            None => Err(format!("{} holds no Spark Streaming. {HELP}", jars.display())),
-        }
-    }
-
-    fn classes(&self, root: &Path) -> PathBuf {
-        root.join(DATA).join(format!("classes-{}", self.version))
-    }
-
-    fn compile(&self, root: &Path) -> Outcome {
-        eprintln!("compiling SparkBench.java for Spark {}", self.version);
-        let mut javac = Command::new(java_tool("javac"));
-        javac.args(["-nowarn", "-Xlint:none", "-d"]).arg(self.classes(root)).arg("-cp").arg(self.jars.join("*"));
-        run_to_end(javac.arg(root.join(SIDE).join("SparkBench.java")))
-    }
-
-    fn run(&self, root: &Path, asked: &Asked, file: &Path) -> Result<Vec<Line>, String> {
-        let side = root.join(SIDE);
-        let with = |option: &str, path: PathBuf| {
-            let mut word = OsString::from(option);
-            word.push(path);
-            word
-        };
-        let memory = env::var("SPARK_DRIVER_MEMORY").unwrap_or_else(|_| "10g".to_owned());
-        let classes = env::join_paths([self.classes(root), self.jars.join("*")]).map_err(|e| e.to_string())?;
-        let mut java = Command::new(java_tool("java"));
-        java.arg(with("@", side.join("jvm-opens.txt"))).arg(format!("-Xmx{memory}"));
-        java.arg(with("-Dlog4j2.configurationFile=", side.join("log4j2.properties")));
-        java.arg("-cp").arg(classes).arg("SparkBench").arg(&asked.workload).arg(file);
-        java.args([asked.threads, asked.batches, asked.interval].map(|number| number.to_string()));
-        eprintln!("running {} on Spark {}", asked.workload, self.version);
-        lines_of(&mut java)
-    }
-}
-
-/// Returns the version in the name of Spark Streaming's jar, as in `spark-streaming_2.13-4.1.0.jar`.
-fn version_in(jar: &str) -> Option<String> {
-    let (_scala, version) = jar.strip_prefix("spark-streaming_")?.strip_suffix(".jar")?.split_once('-')?;
-    Some(version.to_owned())
-}
-
-fn java_tool(name: &str) -> PathBuf {
-    env::var_os("JAVA_HOME").map_or_else(|| name.into(), |home| Path::new(&home).join("bin").join(name))
-}
-
-/// The Pythons that may have pyspark: the one that the documentation sets up, and the one in the path.
-fn pythons(root: &Path) -> Vec<PathBuf> {
-    vec![root.join(DATA).join("spark-venv/bin/python"), "python3".into()]
-}
-
-/// Returns what a program prints if it ends well.
-fn says(program: &Path, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(program).args(arguments).stderr(Stdio::null()).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
-fn run_to_end(command: &mut Command) -> Outcome {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let status = command.status().map_err(|e| format!("{name}: {e}. {HELP}"))?;
-    if status.success() { Ok(()) } else { Err(format!("{name} failed: {status}")) }
+/// Runs Spark.
+fn run_spark(spark: &Spark, root: &Path, asked: &Asked, file: &Path) -> Result<Vec<Line>, String> {
+    let memory = env::var("SPARK_DRIVER_MEMORY").unwrap_or_else(|_| "10g".to_owned());
+    let mut java = spark.java(root, "bench", &memory)?;
+    java.arg("SparkBench").arg(&asked.workload).arg(file);
+    java.args([asked.threads, asked.batches, asked.interval].map(|number| number.to_string()));
+    eprintln!("running {} on Spark {}", asked.workload, spark.version);
+    lines_of(&mut java)
 }
 
 /// Runs an engine and reads its lines of JSON.
@@ -348,11 +274,5 @@ mod tests {
         assert_eq!(agree(&[line("hand", 1.0, "aa"), line("spark", 2.0, "aa")]), Ok(()));
         let error = agree(&[line("hand", 1.0, "aa"), line("spark", 2.0, "bb")]).expect_err("the hashes differ");
         assert!(error.contains("spark: (10, 7, \"bb\")"), "{error}");
-    }
-
-    #[test]
-    fn the_version_is_in_the_name_of_the_jar() {
-        assert_eq!(version_in("spark-streaming_2.13-4.1.4.jar"), Some("4.1.4".to_owned()));
-        assert_eq!(version_in("spark-sql_2.13-4.1.4.jar"), None);
     }
 }
