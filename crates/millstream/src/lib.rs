@@ -39,7 +39,7 @@
 //!
 //! # What it does not do, yet
 //!
-//! Windows, state, checkpoints, a cluster, Kafka and SQL are on their way. It runs on the threads of one process.
+//! Recovery from checkpoints, a write-ahead log, a cluster, Kafka and SQL are on their way. It runs on the threads of one process.
 
 pub use millstream_core as core;
 pub use millstream_streaming as streaming;
@@ -51,17 +51,17 @@ pub use millstream_core::{
     StorageLevel, TaskContext, Text, TextBlock, Time, capture, capture_ref, capture2, millis, mins, secs,
 };
 pub use millstream_streaming::{
-    BatchInfo, BatchKey, Conf, DStream, FileFilter, InputContext, InputInfo, InputSource, Interval, OnFailure,
-    OutputBatch, OutputOperationInfo, Rate, RddQueue, Receiver, ReceiverInfo, State, Stop, Store, StreamingConf,
-    StreamingContext, StreamingListener, WhenEmpty,
+    Batch, BatchInfo, BatchKey, Conf, DStream, FileFilter, InputContext, InputInfo, InputSource, Interval, MappedState,
+    OnFailure, OutputBatch, OutputOperationInfo, Rate, RddQueue, Receiver, ReceiverInfo, State, StateSpec, Stop, Store,
+    StreamingConf, StreamingContext, StreamingContextState, StreamingListener, UpdateSpec, WhenEmpty, Window,
 };
 
 /// What most programs need: `use millstream::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        Conf, Context, DStream, Error, ErrorKind, Partitioner, Rdd, RddQueue, Receiver, Result, Stop, StorageLevel,
-        Store, StreamingConf, StreamingContext, StreamingListener, Text, Time, capture, capture_ref, capture2, millis,
-        mins, secs,
+        Conf, Context, DStream, Error, ErrorKind, Partitioner, Rdd, RddQueue, Receiver, Result, State, StateSpec, Stop,
+        StorageLevel, Store, StreamingConf, StreamingContext, StreamingListener, Text, Time, UpdateSpec, capture,
+        capture_ref, capture2, millis, mins, secs,
     };
 }
 

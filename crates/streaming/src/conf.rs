@@ -62,6 +62,11 @@ pub struct StreamingConf {
     pub on_failure: OnFailure,
     /// Whether only one such context may be active in the process at a time, as in Spark (S-136).
     pub exclusive: bool,
+    /// Whether rules of Spark hold that this engine does better by default: time-outs of `map_with_state` are noticed only
+    /// when the state is saved (S-55), and a batch that fails does not stop the context (S-117).
+    pub spark_compatible: bool,
+    /// Where checkpoints are. Spark's `spark.streaming.checkpoint.directory`, K-6.
+    pub checkpoint_dir: Option<std::path::PathBuf>,
 }
 
 impl Default for StreamingConf {
@@ -80,6 +85,8 @@ impl Default for StreamingConf {
             file_min_remember: secs(60),
             on_failure: OnFailure::Stop,
             exclusive: true,
+            spark_compatible: false,
+            checkpoint_dir: None,
         }
     }
 }
@@ -119,6 +126,14 @@ impl Conf {
         Ok(Conf { engine: EngineConf::new(master, app_name)?, streaming: StreamingConf::default() })
     }
 
+    /// Restores Spark's rules where ours are better by default: see [`StreamingConf::spark_compatible`].
+    #[must_use]
+    pub fn spark_compatible(mut self) -> Conf {
+        self.streaming.spark_compatible = true;
+        self.streaming.on_failure = OnFailure::Continue;
+        self
+    }
+
     /// Sets one setting by Spark's key.
     ///
     /// # Errors
@@ -150,7 +165,7 @@ const ABSENT: &[(&str, &str)] = &[
     ("spark.checkpoint.", "checkpoints"),
     ("spark.streaming.ui.", "the web user interface"),
     ("spark.ui.", "the web user interface"),
-    ("spark.streaming.sessionByKey.", "map_with_state"),
+    ("spark.streaming.sessionByKey.", "the layers of maps that Spark keeps a state in"),
     ("spark.streaming.dynamicAllocation.", "the cluster"),
     ("spark.streaming.kafka.", "Kafka"),
     ("spark.streaming.kinesis.", "Kinesis"),
@@ -191,6 +206,7 @@ impl StreamingConf {
             "stopGracefullyOnShutdown" => self.stop_gracefully_on_shutdown = flag(key, value)?,
             "gracefulStopTimeout" => self.graceful_stop_timeout = Some(duration(key, value)?),
             "stopSparkContextByDefault" => self.stop_context_by_default = flag(key, value)?,
+            "checkpoint.directory" => self.checkpoint_dir = Some(value.into()),
             "concurrentJobs" => self.concurrent_jobs = number(key, value, 1)?,
             "fileStream.minRememberDuration" | "minRememberDuration" => self.file_min_remember = duration(key, value)?,
             _ => return Ok(false),

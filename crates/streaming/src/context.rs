@@ -10,7 +10,7 @@ use millstream_core::clock::{Clock, Wake, monotonic};
 use millstream_core::storage::BlockStore;
 use millstream_core::threads::{self, OwnedThread, lock};
 use millstream_core::{
-    CallSite, Context, Data, Error, ErrorKind, ExchangeData, Rdd, Result, StorageLevel, Time, millis, panicked, secs,
+    CallSite, Context, Data, Error, ErrorKind, ExchangeData, Rdd, Result, Time, millis, panicked, secs,
 };
 
 use crate::batch::BatchLoop;
@@ -30,7 +30,7 @@ use crate::listener::{ListenerBus, ListenerId, StreamingEvent, StreamingListener
 ///
 /// `StreamingContextState`, SC22.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum StreamingContextState {
     /// The graph is being built.
     Initialized,
     /// Batches run.
@@ -132,7 +132,7 @@ struct Shared {
 }
 
 struct Life {
-    state: State,
+    state: StreamingContextState,
     error: Option<Error>,
     thread: Option<OwnedThread>,
     /// Threads of the context itself, which must not wait for it.
@@ -286,7 +286,7 @@ impl StreamingContext {
 
     fn make(context: Context, conf: StreamingConf, interval: Duration, site: CallSite) -> StreamingContext {
         let life = Life {
-            state: State::Initialized,
+            state: StreamingContextState::Initialized,
             error: None,
             thread: None,
             own: Vec::new(),
@@ -297,7 +297,7 @@ impl StreamingContext {
         StreamingContext {
             inner: Arc::new(Inner {
                 shared: Arc::new(Shared { state: Mutex::new(life), changed: Condvar::new() }),
-                graph: GraphShared::new(interval),
+                graph: GraphShared::new(interval, conf.spark_compatible),
                 context,
                 conf,
                 interval,
@@ -326,7 +326,7 @@ impl StreamingContext {
     }
 
     /// Returns where the context is in its life. Spark's `getState`, SC22.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> StreamingContextState {
         lock(&self.inner.shared.state).state
     }
 
@@ -376,15 +376,7 @@ impl StreamingContext {
     pub(crate) fn input_at<S: InputSource>(&self, source: S, site: CallSite) -> DStream<S::Item> {
         let slide = self.inner.interval;
         let id = self.inner.graph.add(site, |graph, number| {
-            let spec = StreamSpec {
-                site,
-                slide,
-                parents: Vec::new(),
-                reach: Duration::ZERO,
-                level: StorageLevel::NONE,
-                keep: None,
-                uid: None,
-            };
+            let spec = StreamSpec::new(site, slide, Vec::new());
             graph.add(spec, StreamKind::Input { number, input: Box::new(Input::new(source)) })
         });
         handle(id, &self.inner.graph)
@@ -502,6 +494,20 @@ impl StreamingContext {
         self.inner.bus.flush();
     }
 
+    /// Keeps checkpoints in a folder, which is made if it is not there: for states, incremental windows, and streams that
+    /// are to be [saved](DStream::checkpoint).
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Unavailable`: the folder cannot be made.
+    ///
+    /// # Spark
+    ///
+    /// `StreamingContext.checkpoint`, SC08; what is recovered from it comes with durability.
+    pub fn checkpoint(&self, folder: impl AsRef<std::path::Path>) -> Result<()> {
+        self.inner.context.set_checkpoint_dir(folder)
+    }
+
     // ------------------------------------------------------------------------------------- start and stop
 
     /// Starts the batches and returns. The graph is fixed from here on.
@@ -522,16 +528,18 @@ impl StreamingContext {
         let mut active = lock(&ACTIVE);
         let mut life = lock(&inner.shared.state);
         match life.state {
-            State::Active => {
+            StreamingContextState::Active => {
                 tracing::warn!("the streaming context has been started already");
                 return Ok(());
             }
-            State::Stopped => {
+            StreamingContextState::Stopped => {
                 return Err(Error::new(ErrorKind::Stopped, "the streaming context has already been stopped"));
             }
-            State::Initialized => {}
+            StreamingContextState::Initialized => {}
         }
-        active.retain(|other| other.upgrade().is_some_and(|o| lock_unless(&o.shared, &inner.shared) == State::Active));
+        active.retain(|other| {
+            other.upgrade().is_some_and(|o| lock_unless(&o.shared, &inner.shared) == StreamingContextState::Active)
+        });
         if inner.conf.exclusive {
             let other = active.iter().filter_map(Weak::upgrade).find(|other| other.conf.exclusive);
             if let Some(other) = other {
@@ -547,13 +555,13 @@ impl StreamingContext {
         }
         match self.launch(&mut life) {
             Ok(()) => {
-                life.state = State::Active;
+                life.state = StreamingContextState::Active;
                 life.halted = false;
                 active.push(Arc::downgrade(inner));
                 Ok(())
             }
             Err(error) => {
-                life.state = State::Stopped;
+                life.state = StreamingContextState::Stopped;
                 drop((life, active));
                 inner.graph.set_stopped();
                 inner.bus.stop();
@@ -575,6 +583,12 @@ impl StreamingContext {
         let clock = Arc::clone(inner.context.clock());
         let ticker = Ticker::first(clock.now(), inner.interval);
         graph.initialise(ticker.zero(), lock(&inner.remember).unwrap_or_default());
+        if let Some(folder) = &inner.conf.checkpoint_dir {
+            inner.context.set_checkpoint_dir(folder)?;
+        }
+        if let Some(site) = graph.saved_streams().next() {
+            inner.context.env().checkpoints().map_err(|e| e.at(site))?;
+        }
         inner.bus.start()?;
         let now = clock.now();
         inner.bus.post(|| StreamingEvent::StreamingStarted(now));
@@ -648,7 +662,7 @@ impl StreamingContext {
             if life.stop_engine {
                 context.stop();
             }
-            life.state = State::Stopped;
+            life.state = StreamingContextState::Stopped;
             life.halted = true;
             drop(life);
             shared.changed.notify_all();
@@ -702,16 +716,16 @@ impl StreamingContext {
         let stop_engine = how.context.unwrap_or(inner.conf.stop_context_by_default);
         let mut life = lock(&inner.shared.state);
         match life.state {
-            State::Initialized => {
+            StreamingContextState::Initialized => {
                 tracing::warn!("the streaming context has not been started");
-                life.state = State::Stopped;
+                life.state = StreamingContextState::Stopped;
                 drop(life);
                 inner.graph.set_stopped();
                 inner.bus.stop();
                 inner.shared.changed.notify_all();
             }
-            State::Stopped => drop(life),
-            State::Active => {
+            StreamingContextState::Stopped => drop(life),
+            StreamingContextState::Active => {
                 let own = life.own.contains(&std::thread::current().id()) || inner.hurry.is_called_by_an_input();
                 inner.mailbox.post(Event::StopAsked { graceful: how.graceful });
                 if !how.graceful {
@@ -810,7 +824,7 @@ impl StreamingContext {
             if !late.is_empty() {
                 return Err(Error::several("operations came too late", &late));
             }
-            if life.state == State::Stopped {
+            if life.state == StreamingContextState::Stopped {
                 return Ok(true);
             }
             life = match deadline {
@@ -833,7 +847,10 @@ impl StreamingContext {
     /// `StreamingContext.getActive`, SC28.
     pub fn active() -> Option<StreamingContext> {
         let all: Vec<_> = lock(&ACTIVE).iter().filter_map(Weak::upgrade).collect();
-        all.into_iter().rev().map(|inner| StreamingContext { inner }).find(|ssc| ssc.state() == State::Active)
+        all.into_iter()
+            .rev()
+            .map(|inner| StreamingContext { inner })
+            .find(|ssc| ssc.state() == StreamingContextState::Active)
     }
 
     /// Returns the active context, or the one that `make` makes.
@@ -850,8 +867,8 @@ impl StreamingContext {
     }
 }
 
-fn lock_unless(other: &Arc<Shared>, own: &Arc<Shared>) -> State {
-    if Arc::ptr_eq(other, own) { State::Initialized } else { lock(&other.state).state }
+fn lock_unless(other: &Arc<Shared>, own: &Arc<Shared>) -> StreamingContextState {
+    if Arc::ptr_eq(other, own) { StreamingContextState::Initialized } else { lock(&other.state).state }
 }
 
 fn start_inputs(graph: &mut Graph, context: impl Fn(u64) -> InputContext) -> Result<()> {

@@ -28,7 +28,37 @@ pub(crate) struct StreamSpec {
     pub(crate) reach: Duration,
     pub(crate) level: StorageLevel,
     pub(crate) keep: Option<KeepRdd>,
+    pub(crate) saving: Saving,
+    /// The stream that keeps Rdds in the place of this one: a window has nothing of its own to keep (S-30).
+    pub(crate) kept_by: Option<StreamId>,
     pub(crate) uid: Option<String>,
+}
+
+impl StreamSpec {
+    pub(crate) fn new(site: CallSite, slide: Duration, parents: Vec<StreamId>) -> StreamSpec {
+        StreamSpec {
+            site,
+            slide,
+            parents,
+            reach: Duration::ZERO,
+            level: StorageLevel::NONE,
+            keep: None,
+            saving: Saving::default(),
+            kept_by: None,
+            uid: None,
+        }
+    }
+}
+
+/// How the Rdds of a stream are saved, so that a lineage that reaches back from batch to batch is cut.
+#[derive(Clone, Default)]
+pub(crate) struct Saving {
+    /// How often; a multiple of the slide.
+    pub(crate) every: Option<Duration>,
+    /// Marks an Rdd to be saved.
+    pub(crate) mark: Option<KeepRdd>,
+    /// How often, where nobody said: for streams that are made from their own past.
+    pub(crate) by_itself: Option<Duration>,
 }
 
 pub(crate) enum StreamKind {
@@ -41,6 +71,8 @@ pub(crate) struct Slot {
     pub(crate) kind: StreamKind,
     /// Rdds that are remembered, by time.
     rdds: BTreeMap<Time, AnyRdd>,
+    /// Rdds that are not, and whose files wait for newer ones to be written.
+    stale: Vec<AnyRdd>,
     /// For how long; nothing for a stream that no output needs (S-25).
     remember: Option<Duration>,
 }
@@ -68,19 +100,38 @@ pub(crate) struct Graph {
 
 impl Graph {
     pub(crate) fn add(&mut self, spec: StreamSpec, kind: StreamKind) -> StreamId {
-        self.slots.push(Slot { spec, kind, rdds: BTreeMap::new(), remember: None });
+        self.slots.push(Slot { spec, kind, rdds: BTreeMap::new(), stale: Vec::new(), remember: None });
         StreamId(self.slots.len() - 1)
     }
 
     /// Fixes the zero time and how long each stream remembers (S-17, S-19).
     pub(crate) fn initialise(&mut self, zero: Time, least: Duration) {
         self.zero = zero;
-        let shapes: Vec<_> =
-            self.slots.iter().map(|slot| (slot.spec.slide, slot.spec.reach, slot.spec.parents.clone())).collect();
+        for slot in &mut self.slots {
+            slot.spec.saving.every = slot.spec.saving.every.or(slot.spec.saving.by_itself);
+        }
+        let shapes: Vec<_> = self.slots.iter().map(Shape::of).collect();
         let outputs: Vec<_> = self.outputs.iter().map(|output| output.stream).collect();
         for (slot, remember) in self.slots.iter_mut().zip(remember(&shapes, &outputs, least)) {
             slot.remember = remember;
         }
+    }
+
+    /// Returns the stream that keeps the Rdds of a stream: itself, or what a window is made of.
+    pub(crate) fn keeper(&self, stream: StreamId) -> StreamId {
+        let mut at = stream;
+        while let Some(keeper) = self.slots.get(at.0).and_then(|slot| slot.spec.kept_by) {
+            at = keeper;
+        }
+        at
+    }
+
+    /// Returns the lines of streams that an output needs and that are saved now and then.
+    pub(crate) fn saved_streams(&self) -> impl Iterator<Item = CallSite> {
+        self.slots
+            .iter()
+            .filter(|slot| slot.remember.is_some() && slot.spec.saving.every.is_some())
+            .map(|s| s.spec.site)
     }
 
     /// Computes every stream that has an Rdd at `time`, in order.
@@ -100,19 +151,25 @@ impl Graph {
                 continue;
             }
             // Closures given to `transform` run here: one that panics is to be named.
+            let own = Own { rdds: &slot.rdds, saved_every: slot.spec.saving.every };
             let rdd = guarded(|| match &mut slot.kind {
                 // What a source calls to make its Rdd is laid at the program's line.
                 StreamKind::Input { number, input } => {
                     CallSite::scope(Some(slot.spec.site), || read(*number, &mut **input))
                 }
                 StreamKind::Derived(node) => {
-                    node.compute(&Batch { time, zero: self.zero, slots: before, context, output: None })
+                    node.compute(&Batch { time, zero: self.zero, slots: before, own: Some(own), context, output: None })
                 }
             });
             let rdd = rdd.map_err(|error| error.at(slot.spec.site).in_batch(time))?;
             if let Some(rdd) = rdd {
                 if let Some(keep) = &slot.spec.keep {
                     keep(&rdd);
+                }
+                if let Saving { every: Some(every), mark: Some(mark), .. } = &slot.spec.saving
+                    && time.is_multiple_of(*every, self.zero)
+                {
+                    mark(&rdd);
                 }
                 slot.rdds.insert(time, rdd);
             }
@@ -128,7 +185,8 @@ impl Graph {
             if !(time > self.zero && time.is_multiple_of(slot.spec.slide, self.zero)) {
                 continue;
             }
-            let batch = Batch { time, zero: self.zero, slots: &self.slots, context, output: Some(&output.uid) };
+            let batch =
+                Batch { time, zero: self.zero, slots: &self.slots, own: None, context, output: Some(&output.uid) };
             let body = (output.plan)(&batch).map_err(|error| error.at(output.site).in_batch(time))?;
             if let Some(run) = body {
                 jobs.push(Job { time, id: id as u64, site: output.site, run });
@@ -150,6 +208,17 @@ impl Graph {
                 // What the program persisted itself is the program's; what the stream kept is let go.
                 if unpersist && slot.spec.keep.is_some() {
                     rdd.unpersist();
+                }
+                if slot.spec.saving.every.is_some() && rdd.is_checkpointed() {
+                    slot.stale.push(rdd);
+                }
+            }
+            // Files are read by what was made since, until a newer Rdd has been written in its turn.
+            if !slot.stale.is_empty() && slot.rdds.values().any(AnyRdd::is_checkpointed) {
+                for rdd in slot.stale.drain(..) {
+                    if let Err(error) = rdd.remove_checkpoint() {
+                        tracing::warn!(%error, "an old checkpoint could not be removed");
+                    }
                 }
             }
         }
@@ -182,16 +251,28 @@ pub(crate) fn guarded<R>(body: impl FnOnce() -> Result<R>) -> Result<R> {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Err(panicked(&*payload)))
 }
 
-/// How long each stream remembers: at least its slide and `least`, and its children's memory plus their reach. Pure.
-fn remember(
-    shapes: &[(Duration, Duration, Vec<StreamId>)],
-    outputs: &[StreamId],
-    least: Duration,
-) -> Vec<Option<Duration>> {
+/// What decides how long a stream remembers.
+struct Shape {
+    slide: Duration,
+    reach: Duration,
+    saved_every: Duration,
+    parents: Vec<StreamId>,
+}
+
+impl Shape {
+    fn of(slot: &Slot) -> Shape {
+        let StreamSpec { slide, reach, saving, parents, .. } = &slot.spec;
+        Shape { slide: *slide, reach: *reach, saved_every: saving.every.unwrap_or_default(), parents: parents.clone() }
+    }
+}
+
+/// How long each stream remembers: at least its slide, twice its checkpoint interval, and `least`; and its children's memory
+/// plus their reach. Pure.
+fn remember(shapes: &[Shape], outputs: &[StreamId], least: Duration) -> Vec<Option<Duration>> {
     let mut memory: Vec<Option<Duration>> = vec![None; shapes.len()];
     let ask = |memory: &mut Vec<Option<Duration>>, stream: StreamId, length: Duration| {
-        let slide = shapes[stream.0].0;
-        let before = memory[stream.0].unwrap_or(slide);
+        let shape = &shapes[stream.0];
+        let before = memory[stream.0].unwrap_or(shape.slide.max(shape.saved_every * 2));
         memory[stream.0] = Some(before.max(length));
     };
     for output in outputs {
@@ -199,9 +280,8 @@ fn remember(
     }
     for i in (0..shapes.len()).rev() {
         let Some(own) = memory[i] else { continue };
-        let (_, reach, parents) = &shapes[i];
-        for parent in parents {
-            ask(&mut memory, *parent, own + *reach);
+        for parent in &shapes[i].parents {
+            ask(&mut memory, *parent, own + shapes[i].reach);
         }
     }
     memory
@@ -212,8 +292,16 @@ pub struct Batch<'a> {
     time: Time,
     zero: Time,
     slots: &'a [Slot],
+    /// The Rdds of the stream that is being computed, of earlier times.
+    own: Option<Own<'a>>,
     context: &'a Context,
     output: Option<&'a str>,
+}
+
+/// What a node may see of its own stream.
+struct Own<'a> {
+    rdds: &'a BTreeMap<Time, AnyRdd>,
+    saved_every: Option<Duration>,
 }
 
 impl Batch<'_> {
@@ -250,6 +338,18 @@ impl Batch<'_> {
     pub fn rdds<T: Data>(&self, stream: &DStream<T>, during: Interval) -> Vec<Rdd<T>> {
         let Some(slot) = self.slots.get(stream.id().0) else { return Vec::new() };
         during.batches(slot.spec.slide, self.zero).filter_map(|time| self.rdd_at(stream, time)).collect()
+    }
+
+    /// Returns the last Rdd that the stream which is being computed had before this batch, and its time.
+    pub(crate) fn previous<T: Data>(&self) -> Option<(Time, Rdd<T>)> {
+        let (time, rdd) = self.own.as_ref()?.rdds.range(..self.time).next_back()?;
+        Some((*time, rdd.typed()?))
+    }
+
+    /// Says whether the Rdd that is being computed will be saved.
+    pub(crate) fn is_saved(&self) -> bool {
+        let every = self.own.as_ref().and_then(|own| own.saved_every);
+        every.is_some_and(|every| self.time.is_multiple_of(every, self.zero))
     }
 
     /// The one place where a stream's Rdd gets its element type back.
@@ -302,6 +402,7 @@ impl std::fmt::Display for BatchKey {
 pub(crate) struct GraphShared {
     state: Mutex<Building>,
     interval: Duration,
+    spark_compatible: bool,
 }
 
 struct Building {
@@ -316,7 +417,7 @@ struct Building {
 }
 
 impl GraphShared {
-    pub(crate) fn new(interval: Duration) -> Arc<GraphShared> {
+    pub(crate) fn new(interval: Duration, spark_compatible: bool) -> Arc<GraphShared> {
         let state = Building {
             graph: Some(Graph::default()),
             next_input: 0,
@@ -324,7 +425,12 @@ impl GraphShared {
             late: Vec::new(),
             stopped: false,
         };
-        Arc::new(GraphShared { state: Mutex::new(state), interval })
+        Arc::new(GraphShared { state: Mutex::new(state), interval, spark_compatible })
+    }
+
+    /// Says whether Spark's rules hold also where ours are better.
+    pub(crate) fn spark_compatible(&self) -> bool {
+        self.spark_compatible
     }
 
     /// Returns the batch interval.
@@ -417,8 +523,9 @@ mod tests {
     use super::*;
     use millstream_core::secs;
 
-    fn shape(slide: u64, reach: u64, parents: &[usize]) -> (Duration, Duration, Vec<StreamId>) {
-        (secs(slide), secs(reach), parents.iter().map(|p| StreamId(*p)).collect())
+    fn shape(slide: u64, reach: u64, parents: &[usize]) -> Shape {
+        let parents = parents.iter().map(|p| StreamId(*p)).collect();
+        Shape { slide: secs(slide), reach: secs(reach), saved_every: Duration::ZERO, parents }
     }
 
     #[test]
@@ -433,6 +540,12 @@ mod tests {
         let shapes = [shape(1, 0, &[]), shape(2, 0, &[0])];
         assert_eq!(remember(&shapes, &[StreamId(1)], secs(0)), [Some(secs(2)), Some(secs(2))]);
         assert_eq!(remember(&shapes, &[StreamId(1)], secs(5)), [Some(secs(5)), Some(secs(5))]);
+    }
+
+    #[test]
+    fn s17_s21_a_stream_that_is_saved_remembers_two_checkpoints() {
+        let saved = Shape { saved_every: secs(3), ..shape(1, 0, &[0]) };
+        assert_eq!(remember(&[shape(1, 0, &[]), saved], &[StreamId(1)], secs(0)), [Some(secs(6)), Some(secs(6))]);
     }
 
     #[test]

@@ -28,10 +28,11 @@ mod input;
 mod listener;
 mod receiver;
 mod signals;
+mod state;
 mod window;
 
 pub use self::conf::{Conf, OnFailure, StreamingConf};
-pub use self::context::{State, Stop, StreamingContext, StreamingContextBuilder};
+pub use self::context::{Stop, StreamingContext, StreamingContextBuilder, StreamingContextState};
 pub use self::dstream::{DStream, Outcome, OutputBatch};
 pub use self::graph::{Batch, BatchKey, StreamId};
 pub use self::input::{
@@ -41,4 +42,6 @@ pub use self::listener::{
     BatchInfo, BatchStamps, InputInfo, ListenerId, OutputOperationInfo, ReceiverInfo, StreamingListener,
 };
 pub use self::receiver::{Receiver, Store};
-pub use self::window::Interval;
+pub use self::state::mapped::MappedState;
+pub use self::state::{EachRecord, State, StateFn, StateSpec, UpdateSpec, WithTime};
+pub use self::window::{Interval, Window};

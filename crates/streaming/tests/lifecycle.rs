@@ -12,8 +12,8 @@ use common::{Notes, Story, advance, assert_error, at, batches_of, beside, contin
 use millstream_core::clock::ManualClock;
 use millstream_core::{Context, Error, ErrorKind, Result, Time, millis, secs};
 use millstream_streaming::{
-    BatchInfo, Conf, DStream, InputContext, InputSource, Rate, RddQueue, State, Stop, StreamingConf, StreamingContext,
-    StreamingListener,
+    BatchInfo, Conf, DStream, InputContext, InputSource, Rate, RddQueue, Stop, StreamingConf, StreamingContext,
+    StreamingContextState, StreamingListener,
 };
 use millstream_testkit::{Batches, Check, StreamTest, batches};
 
@@ -28,11 +28,11 @@ fn sc22_a_context_is_initialized_then_active_then_stopped() {
     let test = StreamTest::new();
     let ssc = test.ssc();
     sink(&test.input(numbers()));
-    assert_eq!(ssc.state(), State::Initialized);
+    assert_eq!(ssc.state(), StreamingContextState::Initialized);
     ssc.start().unwrap();
-    assert_eq!(ssc.state(), State::Active);
+    assert_eq!(ssc.state(), StreamingContextState::Active);
     ssc.stop().unwrap();
-    assert_eq!(ssc.state(), State::Stopped);
+    assert_eq!(ssc.state(), StreamingContextState::Stopped);
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn sc23_a_second_start_does_nothing() {
     test.ssc().start().unwrap();
     advance(&test, 1, 1);
     test.ssc().start().unwrap();
-    assert_eq!(test.ssc().state(), State::Active);
+    assert_eq!(test.ssc().state(), StreamingContextState::Active);
     advance(&test, 2, 2);
     assert_eq!(seen.all(), [1000, 2000]);
     let starts = story.told(test.ssc()).iter().filter(|line| line.starts_with("started")).count();
@@ -58,7 +58,7 @@ fn s136_a_stopped_context_cannot_be_started() {
     test.ssc().start().unwrap();
     test.ssc().stop().unwrap();
     assert_error(test.ssc().start(), ErrorKind::Stopped, &["already been stopped"]);
-    assert_eq!(test.ssc().state(), State::Stopped);
+    assert_eq!(test.ssc().state(), StreamingContextState::Stopped);
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn s124_a_context_without_outputs_is_refused_and_is_stopped_then() {
     let test = StreamTest::new();
     let _ = test.input(numbers()).map(|x| x + 1);
     assert_error(test.ssc().start(), ErrorKind::Graph, &["no output operations registered, so nothing to execute"]);
-    assert_eq!(test.ssc().state(), State::Stopped, "S-137");
+    assert_eq!(test.ssc().state(), StreamingContextState::Stopped, "S-137");
     assert_error(test.ssc().start(), ErrorKind::Stopped, &["already been stopped"]);
     assert!(test.ssc().await_termination_or_timeout(Duration::ZERO).unwrap());
 }
@@ -81,7 +81,7 @@ fn s132_a_stop_before_the_start_is_the_end() {
     let test = StreamTest::new();
     sink(&test.input(numbers()));
     test.ssc().stop().unwrap();
-    assert_eq!(test.ssc().state(), State::Stopped);
+    assert_eq!(test.ssc().state(), StreamingContextState::Stopped);
     assert_error(test.ssc().start(), ErrorKind::Stopped, &["already been stopped"]);
 }
 
@@ -94,7 +94,7 @@ fn s132_stops_may_be_repeated_in_any_order() {
         advance(&test, 1, 1);
         test.ssc().stop_with(first).unwrap();
         test.ssc().stop_with(second).unwrap();
-        assert_eq!(test.ssc().state(), State::Stopped);
+        assert_eq!(test.ssc().state(), StreamingContextState::Stopped);
     }
 }
 
@@ -186,7 +186,7 @@ fn sc24_a_stop_by_another_thread_ends_the_wait() {
     let ssc = test.ssc().clone();
     ends("await_termination", move || ssc.await_termination()).unwrap();
     common::within("the stop", &stopped).unwrap();
-    assert_eq!(test.ssc().state(), State::Stopped);
+    assert_eq!(test.ssc().state(), StreamingContextState::Stopped);
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn sc24_a_failed_batch_ends_the_wait_with_its_error_again_and_again() {
     test.clock().advance_to(at(1));
     let error = common::within("the wait", &waited).unwrap_err();
     assert!(error.to_string().contains("no space in the sink"), "{error}");
-    assert_eq!(test.ssc().state(), State::Stopped, "a failure stops the context by default");
+    assert_eq!(test.ssc().state(), StreamingContextState::Stopped, "a failure stops the context by default");
     for _ in 0..2 {
         assert_eq!(failure(test.ssc()).to_string(), error.to_string());
     }
@@ -243,7 +243,7 @@ fn s127_a_stop_abandons_batches_that_have_not_begun() {
     common::within("the stop, which leaves a stuck output behind", &stopped).unwrap();
     drop(go);
     assert_eq!(seen.all(), [1000]);
-    assert_eq!(test.ssc().state(), State::Stopped);
+    assert_eq!(test.ssc().state(), StreamingContextState::Stopped);
 }
 
 #[test]
@@ -276,7 +276,7 @@ fn s128_a_graceful_stop_waits_for_batches_that_run() {
     common::within("the first batch", &begins);
     let ssc = test.ssc().clone();
     let (_thread, stopped) = beside(move || ssc.stop_gracefully());
-    assert_eq!(test.ssc().state(), State::Active);
+    assert_eq!(test.ssc().state(), StreamingContextState::Active);
     drop(go);
     common::within("the stop", &stopped).unwrap();
     assert_eq!(ended.all(), [1000, 2000]);
@@ -299,7 +299,7 @@ fn s129_a_graceful_stop_gives_up_after_its_timeout() {
     common::within("the batch", &begins);
     let ssc = test.ssc().clone();
     ends("the graceful stop", move || ssc.stop_gracefully()).unwrap();
-    assert_eq!(test.ssc().state(), State::Stopped);
+    assert_eq!(test.ssc().state(), StreamingContextState::Stopped);
     drop(go);
 }
 
@@ -327,7 +327,7 @@ fn s123_a_stop_by_an_output_returns_and_leads_to_the_end() {
     common::within("the stop", &tells).unwrap();
     let ssc = test.ssc().clone();
     ends("the wait", move || ssc.await_termination()).unwrap();
-    assert_eq!(test.ssc().state(), State::Stopped);
+    assert_eq!(test.ssc().state(), StreamingContextState::Stopped);
     assert!(test.ssc().context().is_stopped(), "the engine is stopped with it");
 }
 
@@ -371,7 +371,7 @@ fn s123_a_stop_while_a_batch_is_planned_returns_and_leads_to_the_end() {
         common::within("the stop", &tells).unwrap();
         let ssc = test.ssc().clone();
         ends("the wait", move || ssc.await_termination()).unwrap();
-        assert_eq!(test.ssc().state(), State::Stopped);
+        assert_eq!(test.ssc().state(), StreamingContextState::Stopped);
     }
 }
 
@@ -389,7 +389,7 @@ impl StreamingListener for Meddler {
             self.1.add(answer.map_or_else(|error| error.to_string(), |_| "done".to_owned()));
         }
         self.0.flush_listeners();
-        assert_eq!(self.0.state(), State::Active);
+        assert_eq!(self.0.state(), StreamingContextState::Active);
     }
 }
 
@@ -408,7 +408,7 @@ fn s123_a_listener_can_neither_stop_the_context_nor_wait_for_it() {
     for answer in answers.all() {
         assert!(answer.contains("within listener bus thread"), "{answer}");
     }
-    assert_eq!(test.ssc().state(), State::Active);
+    assert_eq!(test.ssc().state(), StreamingContextState::Active);
 }
 
 /// Stops the context from a listener while the context is already stopping.
@@ -508,7 +508,7 @@ fn s137_an_input_that_cannot_start_stops_the_context_and_names_its_line() {
         let error = ends("the start", move || ssc.start()).unwrap_err();
         assert_eq!((error.kind(), error.site().map(|site| site.line())), (kind, Some(line)), "{error}");
         assert!(error.to_string().contains("the broker is away"), "{error}");
-        assert_eq!(test.ssc().state(), State::Stopped);
+        assert_eq!(test.ssc().state(), StreamingContextState::Stopped);
         assert_eq!(first.all(), ["start", "stop"], "what had started is stopped");
         assert_eq!(third.len(), 0);
     }
@@ -551,8 +551,8 @@ fn all_mistakes_of_a_graph_are_reported_at_once_with_their_lines() {
         assert!(row.contains(what) && row.contains(&format!("lifecycle.rs:{}", begin + line)), "{what}: {row}");
     }
     assert_eq!(end - begin, 11);
-    assert_eq!(ssc.state(), State::Stopped);
-    assert_eq!(other.ssc().state(), State::Initialized, "the other context is not touched");
+    assert_eq!(ssc.state(), StreamingContextState::Stopped);
+    assert_eq!(other.ssc().state(), StreamingContextState::Initialized, "the other context is not touched");
 }
 
 // ------------------------------------------------------------------------------------------------- late additions

@@ -15,7 +15,7 @@ use millstream_core::clock::ManualClock;
 use millstream_core::threads::lock;
 use millstream_core::{Error, ErrorKind, Result, Time, millis, secs};
 use millstream_streaming::{
-    BatchInfo, Conf, DStream, RddQueue, State, StreamingConf, StreamingContext, StreamingListener,
+    BatchInfo, Conf, DStream, RddQueue, StreamingConf, StreamingContext, StreamingContextState, StreamingListener,
 };
 
 /// Only one context of this file runs at a time, as most are the only one of their process.
@@ -47,7 +47,7 @@ fn running() -> (StreamingContext, DStream<i32>, ManualClock) {
 /// What a misuse is answered with, and where the context stands then.
 struct Answer {
     error: Error,
-    state: State,
+    state: StreamingContextState,
 }
 
 fn answer(ssc: &StreamingContext, result: Result<()>) -> Answer {
@@ -76,7 +76,7 @@ impl StreamingListener for StopsIt {
 #[test]
 fn mis_each_misuse_has_its_answer() {
     type Misuse = fn() -> Answer;
-    let rows: [(&str, Misuse, ErrorKind, State, &str); 14] = [
+    let rows: [(&str, Misuse, ErrorKind, StreamingContextState, &str); 14] = [
         (
             "MIS01 no output",
             || {
@@ -85,7 +85,7 @@ fn mis_each_misuse_has_its_answer() {
                 answer(&ssc, ssc.start())
             },
             ErrorKind::Graph,
-            State::Stopped,
+            StreamingContextState::Stopped,
             "no output operations registered, so nothing to execute",
         ),
         (
@@ -96,7 +96,7 @@ fn mis_each_misuse_has_its_answer() {
                 late(&ssc)
             },
             ErrorKind::Stopped,
-            State::Active,
+            StreamingContextState::Active,
             "after starting a context is not supported",
         ),
         (
@@ -107,7 +107,7 @@ fn mis_each_misuse_has_its_answer() {
                 late(&ssc)
             },
             ErrorKind::Stopped,
-            State::Active,
+            StreamingContextState::Active,
             "(filter at ",
         ),
         (
@@ -118,7 +118,7 @@ fn mis_each_misuse_has_its_answer() {
                 late(&ssc)
             },
             ErrorKind::Stopped,
-            State::Active,
+            StreamingContextState::Active,
             "(print at ",
         ),
         (
@@ -130,7 +130,7 @@ fn mis_each_misuse_has_its_answer() {
                 late(&ssc)
             },
             ErrorKind::Stopped,
-            State::Stopped,
+            StreamingContextState::Stopped,
             "after stopping a context is not supported",
         ),
         (
@@ -141,7 +141,7 @@ fn mis_each_misuse_has_its_answer() {
                 answer(&ssc, ssc.start())
             },
             ErrorKind::Stopped,
-            State::Stopped,
+            StreamingContextState::Stopped,
             "already been stopped",
         ),
         (
@@ -153,7 +153,7 @@ fn mis_each_misuse_has_its_answer() {
                 answer(&ssc, ssc.start())
             },
             ErrorKind::Stopped,
-            State::Initialized,
+            StreamingContextState::Initialized,
             "only one StreamingContext may be active in this process",
         ),
         (
@@ -164,7 +164,7 @@ fn mis_each_misuse_has_its_answer() {
                 late(&ssc)
             },
             ErrorKind::Stopped,
-            State::Active,
+            StreamingContextState::Active,
             "(persist at ",
         ),
         (
@@ -176,7 +176,7 @@ fn mis_each_misuse_has_its_answer() {
                 answer(&ssc, ssc.start())
             },
             ErrorKind::Graph,
-            State::Stopped,
+            StreamingContextState::Stopped,
             "the streams belong to different contexts (union at ",
         ),
         (
@@ -188,7 +188,7 @@ fn mis_each_misuse_has_its_answer() {
                 answer(&ssc, ssc.start())
             },
             ErrorKind::Graph,
-            State::Stopped,
+            StreamingContextState::Stopped,
             "the streams belong to different contexts (transform at ",
         ),
         (
@@ -201,7 +201,7 @@ fn mis_each_misuse_has_its_answer() {
                 answer(&ssc, ssc.start())
             },
             ErrorKind::Graph,
-            State::Stopped,
+            StreamingContextState::Stopped,
             "the streams belong to different contexts (union at ",
         ),
         (
@@ -214,7 +214,7 @@ fn mis_each_misuse_has_its_answer() {
                 answer(&ssc, ssc.start())
             },
             ErrorKind::Config,
-            State::Stopped,
+            StreamingContextState::Stopped,
             "remember duration already set: it can be set once (remember at ",
         ),
         (
@@ -232,7 +232,7 @@ fn mis_each_misuse_has_its_answer() {
                 answer
             },
             ErrorKind::Stopped,
-            State::Active,
+            StreamingContextState::Active,
             "cannot stop StreamingContext within listener bus thread",
         ),
         (
@@ -243,7 +243,7 @@ fn mis_each_misuse_has_its_answer() {
                 answer(&ssc, refused.map(|_| ()))
             },
             ErrorKind::Config,
-            State::Initialized,
+            StreamingContextState::Initialized,
             "the batch interval must be whole milliseconds",
         ),
     ];
@@ -293,10 +293,10 @@ fn s136_a_context_waits_until_the_active_one_has_stopped_and_is_told_where_that_
     first.0.start().unwrap();
     let error = second.0.start().unwrap_err();
     assert!(error.to_string().contains("misuse.rs:"), "{error}");
-    assert_eq!(second.0.state(), State::Initialized);
+    assert_eq!(second.0.state(), StreamingContextState::Initialized);
     first.0.stop().unwrap();
     second.0.start().unwrap();
-    assert_eq!(second.0.state(), State::Active);
+    assert_eq!(second.0.state(), StreamingContextState::Active);
     second.0.stop().unwrap();
 }
 
@@ -326,7 +326,7 @@ fn sc28_the_active_context_is_the_one_between_its_start_and_its_stop() {
     ssc.start().unwrap();
     let active = StreamingContext::active().unwrap();
     active.stop().unwrap();
-    assert_eq!(ssc.state(), State::Stopped, "it was the same");
+    assert_eq!(ssc.state(), StreamingContextState::Stopped, "it was the same");
     assert!(StreamingContext::active().is_none(), "S-134");
 
     let (broken, stream) = made(&clock);
@@ -350,12 +350,12 @@ fn sc29_the_active_context_or_a_new_one() {
         Ok(made(&clock).0)
     };
     let new = StreamingContext::active_or_create(create).unwrap();
-    assert_eq!((new.state(), made_new.len()), (State::Initialized, 1));
+    assert_eq!((new.state(), made_new.len()), (StreamingContextState::Initialized, 1));
     let (ssc, _, _) = running();
     let same = StreamingContext::active_or_create(create).unwrap();
-    assert_eq!((same.state(), made_new.len()), (State::Active, 1));
+    assert_eq!((same.state(), made_new.len()), (StreamingContextState::Active, 1));
     ssc.stop().unwrap();
-    assert_eq!(same.state(), State::Stopped);
+    assert_eq!(same.state(), StreamingContextState::Stopped);
     let failed = StreamingContext::active_or_create(|| Err("no settings".into()));
     assert_error(failed, ErrorKind::User, &["no settings"]);
 }

@@ -11,7 +11,8 @@ use common::{Notes, Story, advance, assert_error, at, beside, ends, failure, gat
 use millstream_core::storage::{Block, BlockId, BlockStore, MemoryStore, StoreUsage};
 use millstream_core::{Error, ErrorKind, Result, StorageLevel, Time, secs};
 use millstream_streaming::{
-    BatchInfo, Conf, RddQueue, Receiver, State, Store, StreamingConf, StreamingContext, StreamingListener,
+    BatchInfo, Conf, RddQueue, Receiver, Store, StreamingConf, StreamingContext, StreamingContextState,
+    StreamingListener,
 };
 use millstream_testkit::{Check, StreamTest};
 
@@ -319,11 +320,11 @@ fn a_stop_at_once_ends_a_graceful_stop_that_waits_for_a_receiver() {
             Ok(())
         });
     }
-    assert_eq!(test.ssc().state(), State::Active);
+    assert_eq!(test.ssc().state(), StreamingContextState::Active);
     let ssc = test.ssc().clone();
     ends("the stop at once", move || ssc.stop()).unwrap();
     within("the graceful stop", &graceful).unwrap();
-    assert_eq!(test.ssc().state(), State::Stopped);
+    assert_eq!(test.ssc().state(), StreamingContextState::Stopped);
     teller.hang_up();
 }
 

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use millstream_core::checkpoint::MemoryCheckpoints;
 use millstream_core::clock::{Clock, ManualClock};
 use millstream_core::threads::lock;
 use millstream_core::{Context, ExchangeData, Rdd, Result, Time, as_millis, secs};
@@ -13,7 +14,8 @@ use crate::batches::{Batches, Row};
 use crate::literal::Literal;
 use crate::table::Table;
 
-/// A streaming context for a test: its clock stands still until the test moves it, and it may live beside others.
+/// A streaming context for a test: its clock stands still until the test moves it, its checkpoints are kept in memory, and
+/// it may live beside others.
 ///
 /// # Example
 ///
@@ -92,8 +94,9 @@ impl Check {
             if self.through_bytes {
                 builder = builder.with_backend(Arc::new(ThroughBytes::new(self.threads)?));
             }
-            let partitions = self.partitions;
-            Ok(StreamTest { ssc: builder.build()?, clock, partitions, interval, now: Time::ZERO })
+            let (ssc, partitions) = (builder.build()?, self.partitions);
+            ssc.context().set_checkpoint_store(Arc::new(MemoryCheckpoints::new()));
+            Ok(StreamTest { ssc, clock, partitions, interval, now: Time::ZERO })
         })();
         match made {
             Ok(test) => test,

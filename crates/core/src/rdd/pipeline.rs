@@ -507,6 +507,12 @@ impl<T: Data> PartitionIter<T> {
     pub(crate) fn new(pipeline: Pipeline, error: super::reader::ErrorSlot) -> PartitionIter<T> {
         PartitionIter { pipeline, chunk: Vec::new().into_iter(), error }
     }
+
+    /// Fails if the iteration was ended by an error, and not by the end of the partition.
+    #[doc(hidden)]
+    pub fn failed(&self) -> Result<()> {
+        self.error.check()
+    }
 }
 
 impl<T: Data> Iterator for PartitionIter<T> {

@@ -4,6 +4,8 @@ mod joined;
 mod node;
 mod output;
 mod pair;
+mod reduced_window;
+mod windowed;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -18,7 +20,8 @@ use millstream_core::{
 pub(crate) use self::joined::{transform_all, union_all};
 pub(crate) use self::node::{AnyInput, AnyNode, Input, NodeFn};
 pub use self::output::{Outcome, OutputBatch};
-use crate::graph::{Batch, GraphShared, StreamId, StreamKind, StreamSpec};
+pub(crate) use self::pair::Placing;
+use crate::graph::{Batch, GraphShared, KeepRdd, StreamId, StreamKind, StreamSpec};
 
 /// A stream: for each batch one [`Rdd`].
 ///
@@ -103,19 +106,44 @@ pub(crate) fn derive<U: Data>(
     compute: impl FnMut(&Batch<'_>) -> Result<Option<Rdd<U>>> + Send + 'static,
 ) -> DStream<U> {
     let Derived { site, parents, slide } = derived;
-    let id = graph.add(site, |graph, _| {
-        let spec = StreamSpec {
-            site,
-            slide,
-            parents,
-            reach: Duration::ZERO,
-            level: StorageLevel::NONE,
-            keep: None,
-            uid: None,
-        };
-        graph.add(spec, StreamKind::Derived(Box::new(NodeFn::<U, _>::new(compute))))
-    });
+    derive_as(graph, StreamSpec::new(site, slide, parents), compute)
+}
+
+/// As [`derive`], for a stream of which there is more to say.
+pub(crate) fn derive_as<U: Data>(
+    graph: &Arc<GraphShared>,
+    spec: StreamSpec,
+    compute: impl FnMut(&Batch<'_>) -> Result<Option<Rdd<U>>> + Send + 'static,
+) -> DStream<U> {
+    let id =
+        graph.add(spec.site, |graph, _| graph.add(spec, StreamKind::Derived(Box::new(NodeFn::<U, _>::new(compute)))));
     DStream { id, graph: Arc::clone(graph), item: PhantomData }
+}
+
+/// Marks an Rdd of a stream to be saved.
+fn mark<T: ExchangeData>() -> KeepRdd {
+    Arc::new(|rdd| {
+        if let Some(rdd) = rdd.typed::<T>() {
+            rdd.checkpoint();
+        }
+    })
+}
+
+/// Has the Rdds of a stream saved every `interval`; keeps a mistake if that does not fit.
+pub(crate) fn save_every<T: ExchangeData>(graph: &GraphShared, id: StreamId, interval: Duration, site: CallSite) {
+    let slide = graph.ask(|graph| graph.slots.get(id.0).map(|slot| slot.spec.slide)).flatten();
+    let slide = slide.unwrap_or(graph.interval());
+    if interval.is_zero() || !interval.as_nanos().is_multiple_of(slide.as_nanos().max(1)) {
+        let text = format!("checkpoint interval {interval:?} is not a multiple of the stream's slide {slide:?}");
+        graph.fault(Error::new(ErrorKind::Graph, text).at(site));
+        return;
+    }
+    graph.change(site, |graph| {
+        if let Some(slot) = graph.slots.get_mut(id.0) {
+            slot.spec.saving.every = Some(interval);
+            slot.spec.saving.mark = Some(mark::<T>());
+        }
+    });
 }
 
 pub(crate) fn handle<T>(id: StreamId, graph: &Arc<GraphShared>) -> DStream<T> {
@@ -312,17 +340,22 @@ impl<T: Data> DStream<T> {
     /// `DStream.cache`, DS06; there it keeps bytes, here the values, as elements need not be able to travel.
     #[track_caller]
     pub fn cache(&self) -> DStream<T> {
-        let keep = |rdd: &millstream_core::AnyRdd| {
-            if let Some(rdd) = rdd.typed::<T>() {
-                rdd.cache();
-            }
-        };
-        self.keep_as(StorageLevel::MEMORY_ONLY, Arc::new(keep), CallSite::here("cache"))
+        self.keep_as(StorageLevel::MEMORY_ONLY, cached::<T>(), CallSite::here("cache"))
     }
 
-    fn keep_as(&self, level: StorageLevel, keep: crate::graph::KeepRdd, site: CallSite) -> DStream<T> {
+    /// Keeps each batch's partitions in memory, unless the program has said how they are kept.
+    pub(crate) fn keep_live(&self, site: CallSite) {
+        let kept =
+            self.graph.ask(|graph| graph.slots.get(graph.keeper(self.id).0).is_some_and(|s| s.spec.keep.is_some()));
+        if kept == Some(false) {
+            self.keep_as(StorageLevel::MEMORY_ONLY, cached::<T>(), site);
+        }
+    }
+
+    fn keep_as(&self, level: StorageLevel, keep: KeepRdd, site: CallSite) -> DStream<T> {
         let id = self.id;
         self.graph.change(site, |graph| {
+            let id = graph.keeper(id);
             if let Some(slot) = graph.slots.get_mut(id.0) {
                 slot.spec.level = level;
                 slot.spec.keep = (!level.is_none()).then_some(keep);
@@ -330,6 +363,14 @@ impl<T: Data> DStream<T> {
         });
         self.clone()
     }
+}
+
+fn cached<T: Data>() -> KeepRdd {
+    Arc::new(|rdd| {
+        if let Some(rdd) = rdd.typed::<T>() {
+            rdd.cache();
+        }
+    })
 }
 
 /// The error of an operation that needs an Rdd and has none.
@@ -387,10 +428,42 @@ impl<T: ExchangeData> DStream<T> {
     #[track_caller]
     pub fn reduce(&self, f: impl Fn(T, T) -> T + Send + Sync + 'static) -> DStream<T> {
         let site = CallSite::here("reduce");
-        let f = Closure::new(f, site);
+        self.reduce_shared(Closure::new(f, site), site)
+    }
+
+    pub(crate) fn reduce_shared(
+        &self,
+        f: Closure<impl Fn(T, T) -> T + Send + Sync + 'static>,
+        site: CallSite,
+    ) -> DStream<T> {
         self.lift(site, move |rdd, _| {
             rdd.map(|item| ((), item)).reduce_by_key_shared(f.clone(), Partitioner::hash(1)).values()
         })
+    }
+
+    /// Saves the stream's Rdds every `interval`, and cuts their lineage there.
+    ///
+    /// # Errors
+    ///
+    /// Reported by `start()`: the interval is not a multiple of the stream's slide; or there is no checkpoint directory.
+    ///
+    /// # Spark
+    ///
+    /// `DStream.checkpoint`, DS07. After the start it is an error (S-72).
+    #[track_caller]
+    pub fn checkpoint(&self, interval: Duration) -> DStream<T> {
+        save_every::<T>(&self.graph, self.id, interval, CallSite::here("checkpoint"));
+        self.clone()
+    }
+
+    /// Has the stream saved as often as streams are that are made from their own past, unless the program says how often.
+    pub(crate) fn saved_by_itself(&self, site: CallSite) {
+        let id = self.id;
+        self.graph.change(site, |graph| {
+            if let Some(slot) = graph.slots.get_mut(id.0) {
+                slot.spec.saving.mark = Some(mark::<T>());
+            }
+        });
     }
 }
 

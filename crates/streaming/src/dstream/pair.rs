@@ -76,6 +76,15 @@ impl<K: Key, V: ExchangeData> DStream<(K, V)> {
         })
     }
 
+    pub(crate) fn reduce_placed(
+        &self,
+        f: Closure<impl Fn(V, V) -> V + Send + Sync + 'static>,
+        placing: Placing,
+        site: CallSite,
+    ) -> DStream<(K, V)> {
+        self.lift_placed(site, placing, move |rdd, p| rdd.reduce_by_key_shared(f.clone(), p))
+    }
+
     /// Reduces the values of each key in each batch to one with `f`, which must not care for order.
     ///
     /// # Example

@@ -1,0 +1,371 @@
+//! State by key: update_state_by_key (S-44 to S-51) and map_with_state (S-52 to S-62).
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+use std::sync::{Arc, Mutex};
+
+use millstream_core::{ErrorKind, Partitioner, Text, Time, secs};
+use millstream_streaming::{DStream, State, StateSpec, UpdateSpec};
+use millstream_testkit::{Batches, Check, StreamTest, batches, check, check_local};
+
+fn six() -> Batches<Text> {
+    batches![["a"], ["a", "b"], ["a", "b", "c"], ["a", "b"], ["a"], []]
+}
+
+fn ones(words: &DStream<Text>) -> DStream<(Text, i64)> {
+    words.map(|word| (word, 1i64))
+}
+
+fn sum(new: &[i64], old: Option<i64>) -> Option<i64> {
+    Some(old.unwrap_or(0) + new.iter().sum::<i64>())
+}
+
+// -------------------------------------------------------------------------------------------- update_state_by_key
+
+const COUNTS: &str =
+    "1s (a,1)\n2s (a,2) (b,1)\n3s (a,3) (b,2) (c,1)\n4s (a,4) (b,3) (c,1)\n5s (a,5) (b,3) (c,1)\n6s (a,5) (b,3) (c,1)";
+
+#[test]
+fn s44_s50_every_key_is_called_in_every_batch() {
+    check(six(), |s| ones(&s).update_state_by_key(|new, old| sum(&new, old)), COUNTS);
+    check(
+        six(),
+        |s| ones(&s).update_state_by_key_with(UpdateSpec::new().partitioner(3), |_, _, new, old| sum(&new, old)),
+        COUNTS,
+    );
+    check(
+        six(),
+        |s| {
+            let spec = UpdateSpec::new().partitioner(Partitioner::hash(2)).remember_partitioner(false);
+            ones(&s).update_state_by_key_iter(spec, |_, rows| {
+                rows.into_iter().filter_map(|(key, new, old)| sum(&new, old).map(|s| (key, s))).collect()
+            })
+        },
+        COUNTS,
+    );
+}
+
+#[test]
+fn s45_s50_an_initial_state_is_there_in_the_first_batch() {
+    let mut test = Check::new(2, 2).context();
+    let words = test.input(six());
+    let pairs = vec![(Text::from("a"), 1i64), (Text::from("c"), 2), (Text::from("a"), 99)];
+    let initial = test.ssc().context().parallelize(pairs, 1);
+    let spec = UpdateSpec::new().initial_state(&initial);
+    let sums = test.collect(&ones(&words).update_state_by_key_with(spec, |_, _, new, old| sum(&new, old)));
+    test.run(6).unwrap();
+    let want = "1s (a,2) (c,2)\n2s (a,3) (b,1) (c,2)\n3s (a,4) (b,2) (c,3)\n4s (a,5) (b,3) (c,3)\n5s (a,6) (b,3) (c,3)\n6s (a,6) (b,3) (c,3)";
+    assert_eq!(sums.table().sorted().to_string(), want);
+}
+
+#[test]
+fn s50_the_time_form_is_told_the_time_of_the_batch() {
+    check(
+        six(),
+        |s| {
+            ones(&s).update_state_by_key_with(UpdateSpec::new(), |time: Time, _: &Text, new, old: Option<i64>| {
+                Some(old.unwrap_or(0) + new.len() as i64 * time.as_millis())
+            })
+        },
+        "
+        1s  (a,1000)
+        2s  (a,3000) (b,2000)
+        3s  (a,6000) (b,5000) (c,3000)
+        4s  (a,10000) (b,9000) (c,3000)
+        5s  (a,15000) (b,9000) (c,3000)
+        6s  (a,15000) (b,9000) (c,3000)
+        ",
+    );
+}
+
+#[test]
+fn s44_a_key_for_which_nothing_is_returned_is_gone_and_may_come_back_as_new() {
+    check(
+        batches![["a", "b"], ["b"], [], ["a"]],
+        |s| {
+            ones(&s).update_state_by_key(
+                |new, old: Option<i64>| {
+                    if new.is_empty() { None } else { Some(old.unwrap_or(0) + new.len() as i64) }
+                },
+            )
+        },
+        "1s (a,1) (b,1)\n2s (b,2)\n4s (a,1)",
+    );
+}
+
+#[test]
+fn s46_s50_without_an_rdd_the_function_is_called_with_what_is_kept() {
+    // A key is dropped after two calls without data: (sum, calls without data).
+    let step = |new: Vec<i64>, old: Option<(i64, u32)>| match (new.is_empty(), old) {
+        (true, Some((_, 1))) => None,
+        (true, Some((sum, idle))) => Some((sum, idle + 1)),
+        (_, old) => Some((old.map_or(0, |(sum, _)| sum) + new.iter().sum::<i64>(), 0)),
+    };
+    check(
+        batches![MISSING, ["a", "b"], MISSING, ["a", "c"], ["c"], MISSING, MISSING, MISSING],
+        move |s: DStream<Text>| ones(&s).update_state_by_key(step).map_values(|(sum, _)| sum),
+        "2s (a,1) (b,1)\n3s (a,1) (b,1)\n4s (a,2) (c,1)\n5s (a,2) (c,2)\n6s (c,2)",
+    );
+}
+
+#[test]
+fn s47_the_state_keeps_its_partitioner() {
+    let mut test = Check::new(4, 1).context();
+    let state = ones(&test.input(six())).update_state_by_key(|new, old| sum(&new, old));
+    let stages = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&stages);
+    state.foreach_rdd(move |rdd, _| {
+        let mut seen = seen.lock().unwrap();
+        seen.push((rdd.partitioner().is_some(), rdd.explain().stages.len()));
+        rdd.count().map(drop)
+    });
+    test.run(3).unwrap();
+    assert_eq!(*stages.lock().unwrap(), [(true, 2), (true, 2), (true, 2)], "only new data crosses a shuffle");
+}
+
+// ------------------------------------------------------------------------------------------------- map_with_state
+
+type Spec<F> = StateSpec<Text, i64, i64, (Text, i64), F>;
+
+/// Sums the values of a key.
+fn summing()
+-> Spec<millstream_streaming::EachRecord<impl Fn(&Text, Option<i64>, &mut State<'_, i64>) -> (Text, i64) + Send + Sync>>
+{
+    StateSpec::function(|key: &Text, value: Option<i64>, state: &mut State<'_, i64>| {
+        let sum = state.get_option().copied().unwrap_or(0) + value.unwrap_or(0);
+        if !state.is_timing_out() {
+            state.update(sum);
+        }
+        (key.clone(), sum)
+    })
+}
+
+#[test]
+fn s53_s62_one_element_a_record_and_snapshots_of_all_keys() {
+    let input = || -> Batches<Text> { batches![[], ["a"], ["a", "b"], ["a", "b", "c"], ["a", "b"], ["a"], []] };
+    check(
+        input(),
+        |s| (*ones(&s).map_with_state(summing())).clone().map(|(_, sum)| sum),
+        "2s 1\n3s 1 2\n4s 1 2 3\n5s 3 4\n6s 5",
+    );
+    check(
+        input(),
+        |s| ones(&s).map_with_state(summing()).state_snapshots(),
+        "2s (a,1)\n3s (a,2) (b,1)\n4s (a,3) (b,2) (c,1)\n5s (a,4) (b,3) (c,1)\n6s (a,5) (b,3) (c,1)\n7s (a,5) (b,3) (c,1)",
+    );
+    check(
+        input(),
+        |s| ones(&s).map_with_state(summing().num_partitions(3)).state_snapshots().count(),
+        "1s 0\n2s 1\n3s 2\n4s 3\n5s 3\n6s 3\n7s 3",
+    );
+}
+
+#[test]
+fn s52_a_key_that_comes_twice_sees_its_state_in_between() {
+    check(
+        batches![["a", "a", "a"], ["a", "b", "a"]],
+        |s| (*ones(&s).map_with_state(summing())).clone(),
+        "1s (a,1) (a,2) (a,3)\n2s (a,4) (a,5) (b,1)",
+    );
+}
+
+#[test]
+fn s57_an_initial_state_is_in_the_very_first_snapshot() {
+    let mut test = Check::new(2, 2).context();
+    let words: DStream<Text> = test.input(batches![[], ["a", "d"], []]);
+    let pairs = [("a", 5i64), ("b", 10), ("c", -20), ("d", 0)].map(|(k, v)| (Text::from(k), v)).to_vec();
+    let initial = test.ssc().context().parallelize(pairs, 3);
+    let mapped = ones(&words).map_with_state(summing().initial_state(&initial));
+    let (emitted, states) = (test.collect(&mapped), test.collect(&mapped.state_snapshots()));
+    test.run(3).unwrap();
+    assert_eq!(emitted.table().sorted().to_string(), "2s (a,6) (d,1)");
+    let want = "1s (a,5) (b,10) (c,-20) (d,0)\n2s (a,6) (b,10) (c,-20) (d,1)\n3s (a,6) (b,10) (c,-20) (d,1)";
+    assert_eq!(states.table().sorted().to_string(), want);
+}
+
+#[test]
+fn s54_s62_a_state_is_removed_and_set_again() {
+    let toggle = || {
+        StateSpec::function(|_: &Text, _: Option<i64>, state: &mut State<'_, i64>| {
+            if state.exists() {
+                state.remove()
+            } else {
+                state.update(1)
+            }
+            i64::from(state.exists())
+        })
+    };
+    check(
+        batches![[], ["a"], ["a", "b"], ["a", "b", "c"], ["a", "b", "c"], ["a", "b"], ["a"], []],
+        move |s| ones(&s).map_with_state(toggle()).state_snapshots().keys_only(),
+        "2s a\n3s b\n4s a c\n5s b\n6s a\n",
+    );
+}
+
+trait KeysOnly {
+    fn keys_only(&self) -> DStream<Text>;
+}
+
+impl KeysOnly for DStream<(Text, i64)> {
+    fn keys_only(&self) -> DStream<Text> {
+        self.map(|(key, _)| key)
+    }
+}
+
+#[test]
+fn s53_the_form_with_time_may_give_nothing() {
+    check(
+        batches![["a", "b"], ["a"], ["b", "b"]],
+        |s| {
+            let second =
+                StateSpec::function_with_time(|time: Time, key: &Text, _: Option<i64>, state: &mut State<'_, u32>| {
+                    let times = state.get_option().copied().unwrap_or(0) + 1;
+                    state.update(times);
+                    (times == 2).then(|| (key.clone(), time.as_millis()))
+                });
+            (*ones(&s).map_with_state(second)).clone()
+        },
+        "2s (a,2000)\n3s (b,3000)",
+    );
+}
+
+/// What a time-out of three seconds gives: outputs and what is kept.
+fn timing_out(compatible: bool) -> (String, String) {
+    let mut test = Check::new(2, 2).with_conf(secs(1), |conf| conf.streaming.spark_compatible = compatible);
+    let mut rows: Vec<Vec<&str>> = vec![vec!["a", "b", "c"], vec!["a", "b"], vec!["a"], vec![], vec![]];
+    rows.extend(std::iter::repeat_n(vec!["a"], 16));
+    let words: DStream<Text> = test.input(Batches::new(rows.into_iter().map(millstream_testkit::Row::of).collect()));
+    let spec = StateSpec::function(|key: &Text, value: Option<i64>, state: &mut State<'_, i64>| {
+        let sum = state.get_option().copied().unwrap_or(0) + value.unwrap_or(0);
+        if state.is_timing_out() {
+            return (key.clone(), -sum);
+        }
+        state.update(sum);
+        (key.clone(), sum)
+    });
+    let mapped = ones(&words).map_with_state(spec.timeout(secs(3)));
+    let late = test.collect(&mapped.filter(|(_, sum)| *sum < 0));
+    let states = test.collect(&mapped.state_snapshots());
+    test.run(21).unwrap();
+    let last = states.table().sorted().to_string().lines().last().unwrap_or_default().to_owned();
+    (late.table().sorted().to_string(), last)
+}
+
+#[test]
+fn s55_s62_a_key_that_is_not_used_times_out_once_and_on_time() {
+    // c was last used at 1 s: at 4 s that is not later than 3 s ago, at 5 s it is.
+    assert_eq!(timing_out(false), ("5s (c,-1)\n6s (b,-2)".to_owned(), "21s (a,19)".to_owned()));
+}
+
+#[test]
+fn s55_spark_notices_time_outs_when_it_saves_the_state() {
+    assert_eq!(timing_out(true), ("10s (b,-2) (c,-1)".to_owned(), "21s (a,19)".to_owned()));
+}
+
+#[test]
+fn s55_data_in_the_batch_in_which_a_key_would_time_out_keeps_it() {
+    check(
+        batches![["a"], [], [], [], ["a"], [], [], [], [], []],
+        |s| (*ones(&s).map_with_state(summing().timeout(secs(3)))).clone(),
+        "1s (a,1)\n5s (a,2)\n9s (a,2)",
+    );
+}
+
+#[test]
+fn s13_a_missing_batch_is_an_empty_one() {
+    check(
+        batches![MISSING, ["a"], MISSING, ["a"]],
+        |s| (*ones(&s).map_with_state(summing())).clone(),
+        "2s (a,1)\n4s (a,2)",
+    );
+    check(
+        batches![MISSING, ["a"], MISSING],
+        |s| ones(&s).map_with_state(summing()).state_snapshots(),
+        "2s (a,1)\n3s (a,1)",
+    );
+}
+
+#[test]
+fn s56_a_function_that_misuses_its_state_fails_the_batch_at_its_line() {
+    let mut test = StreamTest::new();
+    let words = test.input(six());
+    let wrong = StateSpec::function(|_: &Text, _: Option<i64>, state: &mut State<'_, i64>| *state.get());
+    let (mapped, line) = (ones(&words).map_with_state(wrong), line!());
+    let _collected = test.collect(&mapped);
+    let error = test.run(2).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::User);
+    assert!(error.to_string().contains("the state is not set"), "{error}");
+    assert_eq!(error.site().unwrap().line(), line, "{error}");
+}
+
+#[test]
+fn a_function_that_fails_leaves_the_state_as_it_was() {
+    let mut test = Check::new(1, 1).with_conf(secs(1), |conf| {
+        conf.streaming.on_failure = millstream_streaming::OnFailure::Continue;
+    });
+    let numbers = test.input(batches![[(1, 1)], [(1, 10), (1, 666)], [(1, 100)]]);
+    let spec = StateSpec::function(|_: &i32, value: Option<i32>, state: &mut State<'_, i32>| {
+        let value = value.unwrap_or(0);
+        assert!(value != 666, "the number of the beast");
+        let sum = state.get_option().copied().unwrap_or(0) + value;
+        state.update(sum);
+        sum
+    });
+    let sums = test.collect(&numbers.map_with_state(spec));
+    // The second batch fails; the third is made from the second, which fails again, as it cannot be left out.
+    let error = test.run(3).unwrap_err();
+    assert!(error.to_string().contains("the number of the beast"), "{error}");
+    assert_eq!(sums.table().to_string(), "1s 1");
+}
+
+#[test]
+fn s60_s61_states_are_saved_and_old_files_removed() {
+    let mut test = Check::new(2, 2).context();
+    let store = Arc::new(millstream_core::checkpoint::MemoryCheckpoints::new());
+    test.ssc().context().set_checkpoint_store(Arc::clone(&store) as _);
+    let rows = (0..60).map(|i| millstream_testkit::Row::of(vec![(i % 7, 1)])).collect();
+    let numbers: DStream<(i32, i32)> = test.input(Batches::new(rows));
+    let spec = StateSpec::function(|_: &i32, value: Option<i32>, state: &mut State<'_, i32>| {
+        let sum = state.get_option().copied().unwrap_or(0) + value.unwrap_or(0);
+        state.update(sum);
+        sum
+    });
+    let mapped = numbers.map_with_state(spec).checkpoint(secs(4));
+    let updated = numbers.update_state_by_key(|new, old: Option<i32>| Some(old.unwrap_or(0) + new.iter().sum::<i32>()));
+    let (sums, states) = (test.collect(&mapped), test.collect(&updated));
+    test.run(60).unwrap();
+    assert_eq!(sums.table().to_string().lines().last(), Some("60s 9"));
+    assert_eq!(
+        states.table().sorted().to_string().lines().last().unwrap(),
+        "60s (0,9) (1,9) (2,9) (3,9) (4,8) (5,8) (6,8)"
+    );
+    assert!((2..=12).contains(&store.names().len()), "{:?}", store.names());
+}
+
+#[test]
+fn s61_a_checkpoint_interval_that_does_not_fit_is_reported() {
+    let test = StreamTest::new();
+    let words = test.input(six());
+    let (mapped, line) = (ones(&words).map_with_state(summing()).checkpoint(millstream_core::millis(1500)), line!());
+    mapped.print();
+    let error = test.ssc().start().unwrap_err();
+    assert!(error.to_string().contains("checkpoint interval 1.5s is not a multiple"), "{error}");
+    assert_eq!(error.site().unwrap().line(), line);
+}
+
+#[test]
+fn s51_state_is_not_shared_between_batches() {
+    // The function changes what it is given; the batch before keeps what it had.
+    check_local(
+        batches![[(1, 1)], [(1, 2)], [(1, 3)]],
+        |s| {
+            let lists = s.update_state_by_key(|new: Vec<i32>, old: Option<Vec<i32>>| {
+                let mut list = old.unwrap_or_default();
+                list.extend(new);
+                Some(list)
+            });
+            lists.window(secs(3))
+        },
+        "1s (1,[1])\n2s (1,[1, 2]) (1,[1])\n3s (1,[1, 2, 3]) (1,[1, 2]) (1,[1])",
+    );
+}
