@@ -1,14 +1,15 @@
 //! Context: one engine, from which Rdds begin and on which jobs run.
 
+pub(crate) mod jobs;
+
 use std::any::Any;
-use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::backend::{Backend, JobEnds, JobHandle, LocalThreads};
+use self::jobs::{JobLocals, Jobs, Running};
+use crate::backend::{Backend, JobEnds, LocalThreads};
 use crate::checkpoint::{CheckpointStore, FolderCheckpoints};
 use crate::clock::{Clock, SystemClock, wall_time};
 use crate::conf::EngineConf;
@@ -90,11 +91,7 @@ struct Inner {
     stopped: AtomicBool,
     next_job: AtomicU64,
     marked: AtomicUsize,
-    running: Mutex<BTreeMap<u64, (Option<Arc<str>>, JobHandle)>>,
-}
-
-thread_local! {
-    static GROUP: RefCell<Option<Arc<str>>> = const { RefCell::new(None) };
+    running: Mutex<Jobs>,
 }
 
 /// Makes a [`Context`] with components of one's own.
@@ -165,7 +162,7 @@ impl ContextBuilder {
                 stopped: AtomicBool::new(false),
                 next_job: AtomicU64::new(0),
                 marked: AtomicUsize::new(0),
-                running: Mutex::new(BTreeMap::new()),
+                running: Mutex::default(),
                 conf: self.conf,
             }),
         })
@@ -337,49 +334,6 @@ impl Context {
         self.inner.stopped.load(Ordering::Acquire)
     }
 
-    /// Runs `body` with the jobs that it runs on this thread belonging to `group`, with which they can be cancelled.
-    ///
-    /// # Spark
-    ///
-    /// `SparkContext.setJobGroup`, CX17.
-    pub fn with_job_group<R>(&self, group: &str, body: impl FnOnce() -> R) -> R {
-        struct Restore(Option<Arc<str>>);
-        impl Drop for Restore {
-            fn drop(&mut self) {
-                GROUP.set(self.0.take());
-            }
-        }
-        let _restore = Restore(GROUP.replace(Some(Arc::from(group))));
-        body()
-    }
-
-    /// Asks the running jobs of `group` to end; they fail with the kind `Stopped`.
-    ///
-    /// # Spark
-    ///
-    /// `SparkContext.cancelJobGroup`, CX18.
-    pub fn cancel_job_group(&self, group: &str) {
-        self.cancel(|of| of == Some(group));
-    }
-
-    /// Asks all running jobs to end; they fail with the kind `Stopped`.
-    ///
-    /// # Spark
-    ///
-    /// `SparkContext.cancelAllJobs`, CX18.
-    pub fn cancel_all_jobs(&self) {
-        self.cancel(|_| true);
-    }
-
-    fn cancel(&self, which: impl Fn(Option<&str>) -> bool) {
-        let handles: Vec<JobHandle> = lock(&self.inner.running)
-            .values()
-            .filter(|(group, _)| which(group.as_deref()))
-            .map(|(_, handle)| handle.clone())
-            .collect();
-        handles.iter().for_each(JobHandle::cancel);
-    }
-
     pub(crate) fn plan_count<T: Data>(&self, rdd: &Rdd<T>) -> JobPlan {
         let wanted = (0..rdd.num_partitions()).collect();
         let action = Arc::new(CountAction::<T>::new());
@@ -448,8 +402,10 @@ impl Context {
         let count = partitions.len();
         let mut place: Vec<(usize, usize)> = partitions.iter().copied().enumerate().map(|(i, p)| (p, i)).collect();
         place.sort_unstable();
-        let group = GROUP.with_borrow(Clone::clone);
-        let job = plan_job(node, action, partitions, site, group.clone(), &*self.inner.env);
+        let locals = JobLocals::here();
+        locals.check(site)?;
+        let mut job = plan_job(node, action, partitions, site, locals.group.clone(), &*self.inner.env);
+        job.properties = Arc::clone(&locals.properties);
         let slots: Arc<Mutex<Vec<Option<Box<dyn Any + Send + Sync>>>>> =
             Arc::new(Mutex::new((0..count).map(|_| None).collect()));
         let end: Arc<Mutex<Option<Result<()>>>> = Arc::new(Mutex::new(None));
@@ -469,7 +425,11 @@ impl Context {
         };
         let number = self.inner.next_job.fetch_add(1, Ordering::Relaxed);
         let handle = self.inner.backend.run(job, &self.inner.env, ends);
-        lock(&self.inner.running).insert(number, (group, handle.clone()));
+        lock(&self.inner.running).insert(number, Running { locals: locals.clone(), site, handle: handle.clone() });
+        if locals.is_cancelled() {
+            // Before it stood among those that run.
+            handle.cancel();
+        }
         handle.wait();
         lock(&self.inner.running).remove(&number);
         match lock(&end).take() {

@@ -27,7 +27,9 @@
 //! process; everything that runs can be written down for another process of the same executable
 //! ([`plan::ship`]).
 
+mod accumulator;
 pub mod backend;
+mod broadcast;
 pub mod checkpoint;
 pub mod clock;
 pub mod codec;
@@ -35,24 +37,32 @@ pub mod conf;
 mod context;
 mod data;
 mod error;
+mod future_action;
 pub mod partitioner;
 pub mod plan;
 mod rdd;
 mod shuffle;
 mod stats;
 pub mod storage;
+mod task_updates;
 mod text;
 pub mod textform;
 pub mod threads;
 mod time;
 
+pub use self::accumulator::{Accumulate, Accumulator, CollectionAccumulator, DoubleAccumulator, LongAccumulator, Sum};
+pub use self::broadcast::Broadcast;
+pub use self::context::jobs::JobInfo;
 pub use self::context::{Context, ContextBuilder, Env};
 pub use self::data::{Data, ExchangeData, Key};
 pub use self::error::{CallSite, Error, ErrorKind, Result, panicked};
+pub use self::future_action::FutureAction;
 pub use self::partitioner::Partitioner;
 pub use self::plan::TaskContext;
 pub use self::plan::ship::{capture, capture_ref, capture2};
-pub use self::rdd::{Action, AnyRdd, Dependency, LocalIterator, Node, Number, PartitionIter, Pipe, Rdd, RddId, ShuffleId, overwriting};
+pub use self::rdd::{
+    Action, AnyRdd, Dependency, LocalIterator, Node, Number, PartitionIter, Pipe, Rdd, RddId, ShuffleId, overwriting,
+};
 #[doc(hidden)]
 pub use self::rdd::{Step, step_over};
 pub use self::shuffle::ShuffleStore;

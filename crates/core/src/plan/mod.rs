@@ -5,5 +5,7 @@ pub mod ship;
 mod stage;
 
 pub(crate) use self::dag::{Facts, plan_job};
-pub use self::stage::{JobPlan, ShuffleStage, StageId, StagePlan, StageProgram, TaskContext, TaskOutput, TaskResult};
+pub use self::stage::{
+    JobPlan, Properties, ShuffleStage, StageId, StagePlan, StageProgram, TaskContext, TaskOutput, TaskResult,
+};
 pub(crate) use self::stage::{set_site, site};

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +17,7 @@ use crate::rdd::actions::Action;
 use crate::rdd::lineage::{self, Node, ShuffleId, ShuffleWrite};
 use crate::rdd::pipeline::Pipeline;
 use crate::storage::Block;
+use crate::task_updates::TaskUpdates;
 
 /// Names a stage within a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -32,7 +34,12 @@ pub struct JobPlan {
     pub site: CallSite,
     /// The job group, with which it can be cancelled, if it has one.
     pub group: Option<Arc<str>>,
+    /// What the thread that asked says about its jobs, for their tasks to read.
+    pub properties: Properties,
 }
+
+/// What a thread says about its jobs, by name.
+pub type Properties = Arc<BTreeMap<String, String>>;
 
 /// One stage: the same program over a number of partitions.
 #[derive(Clone)]
@@ -196,6 +203,8 @@ struct Inner {
     attempt: u32,
     env: Arc<Env>,
     cancelled: Arc<AtomicBool>,
+    properties: Properties,
+    updates: TaskUpdates,
 }
 
 thread_local! {
@@ -222,8 +231,11 @@ impl TaskContext {
         attempt: u32,
         env: Arc<Env>,
         cancelled: Arc<AtomicBool>,
+        properties: Properties,
     ) -> TaskContext {
-        TaskContext { inner: Arc::new(Inner { stage, partition, partitions, attempt, env, cancelled }) }
+        let updates = TaskUpdates::default();
+        let inner = Inner { stage, partition, partitions, attempt, env, cancelled, properties, updates };
+        TaskContext { inner: Arc::new(inner) }
     }
 
     /// Returns the task that runs on this thread, if one does.
@@ -267,6 +279,20 @@ impl TaskContext {
     /// Says whether the job has been cancelled or has failed elsewhere, so that the task may end.
     pub fn is_cancelled(&self) -> bool {
         self.inner.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Returns what the thread that asked for the job has set.
+    ///
+    /// # Spark
+    ///
+    /// `TaskContext.getLocalProperty`, SV05.
+    pub fn local_property(&self, key: &str) -> Option<&str> {
+        self.inner.properties.get(key).map(String::as_str)
+    }
+
+    /// Returns what is to be known on the driver when the task has succeeded.
+    pub(crate) fn updates(&self) -> &TaskUpdates {
+        &self.inner.updates
     }
 
     pub(crate) fn env(&self) -> &Arc<Env> {

@@ -13,7 +13,7 @@ use super::job::{Attempt, JobState, Next};
 use crate::backend::{Backend, JobEnds, JobHandle, RunningJob};
 use crate::context::Env;
 use crate::error::{Result, panicked};
-use crate::plan::{JobPlan, StagePlan, TaskContext, TaskOutput, site};
+use crate::plan::{JobPlan, Properties, StagePlan, TaskContext, TaskOutput, site};
 use crate::threads::{self, OwnedThread, lock};
 
 /// Runs jobs on a fixed number of threads of this process.
@@ -43,6 +43,7 @@ struct Job {
     stages: Mutex<Vec<StagePlan>>,
     env: Arc<Env>,
     cancelled: Arc<AtomicBool>,
+    properties: Properties,
     on_result: Box<dyn Fn(usize, crate::plan::TaskResult) + Send + Sync>,
     state: Mutex<Progress>,
     /// Told when the job has ended, or has new tasks that its waiter may take.
@@ -110,6 +111,7 @@ impl Backend for LocalThreads {
             stages: Mutex::new(job.stages),
             env: Arc::clone(env),
             cancelled: Arc::new(AtomicBool::new(false)),
+            properties: job.properties,
             on_result: ends.on_result,
             state: Mutex::new(Progress {
                 job: JobState::new(&shape, self.attempts),
@@ -206,6 +208,7 @@ impl Job {
             attempt.attempt,
             Arc::clone(&self.env),
             Arc::clone(&self.cancelled),
+            Arc::clone(&self.properties),
         );
         let output = task.enter(|| {
             catch_unwind(AssertUnwindSafe(|| stage.program.run(&task))).unwrap_or_else(|payload| {
@@ -216,6 +219,8 @@ impl Job {
                 })
             })
         })?;
+        // Only now, and before anybody can know that the task has ended.
+        task.updates().commit()?;
         match (output, stage.shuffle) {
             (TaskOutput::Shuffle(blocks), Some(shuffle)) => {
                 self.env.shuffles.put(shuffle.id, stage.partitions, attempt.partition, blocks);
