@@ -59,7 +59,11 @@ fn as01_actions_in_the_background_give_what_actions_give() {
         let sum = context.long_accumulator("sum");
         let (one, two) = (sum.clone(), sum.clone());
         numbers.foreach_async(move |x| one.add(x)).get().unwrap();
-        numbers.foreach_partition_async(move |items| Ok(two.add(items.sum()))).get().unwrap();
+        let add = move |items: millstream_core::PartitionIter<i64>| {
+            two.add(items.sum());
+            Ok(())
+        };
+        numbers.foreach_partition_async(add).get().unwrap();
         assert_eq!(sum.value(), 999_000);
     });
 }
