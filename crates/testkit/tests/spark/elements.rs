@@ -1,11 +1,8 @@
 //! Operations on the elements of each batch.
 
-use millstream_core::{Error, ErrorKind, StorageLevel};
+use millstream_core::{Error, ErrorKind, StorageLevel, secs};
 
 use super::run::Programs;
-
-/// What is recorded, but needs what is still to come.
-pub(crate) const NOT_YET: &[&str] = &["checkpoint"];
 
 pub(crate) const PROGRAMS: Programs = &[
     ("input", |run| run.output(&run.numbers())),
@@ -88,6 +85,7 @@ pub(crate) const PROGRAMS: Programs = &[
         run.output(&kept.reduce(|a, b| a + b));
         run.output(&kept);
     }),
+    ("checkpoint", |run| run.output(&run.numbers().map(|x| x * 2).checkpoint(secs(2)).map(|x| x + 1))),
     ("two_outputs", |run| {
         let numbers = run.numbers();
         run.output(&numbers.filter(|x| x % 2 == 0));

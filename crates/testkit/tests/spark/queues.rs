@@ -1,11 +1,9 @@
 //! Streams that read a queue of Rdds.
 
+use millstream_core::secs;
 use millstream_streaming::WhenEmpty;
 
 use super::run::Programs;
-
-/// What is recorded, but needs what is still to come.
-pub(crate) const NOT_YET: &[&str] = &["window_of_a_queue"];
 
 pub(crate) const PROGRAMS: Programs = &[
     ("one_at_a_time", |run| run.output(&run.ssc().queue_stream(&run.queue()))),
@@ -20,6 +18,7 @@ pub(crate) const PROGRAMS: Programs = &[
     }),
     ("when_empty_is_an_rdd", |run| run.action(&run.ssc().queue_stream(&run.queue()), |rdd| Ok(vec![rdd.count()?]))),
     ("counts_when_empty", |run| run.output(&run.ssc().queue_stream(&run.queue()).count())),
+    ("window_of_a_queue", |run| run.output(&run.ssc().queue_stream(&run.queue()).window(secs(2)))),
     ("two_queues", |run| {
         let (one, other) = (run.ssc().queue_stream(&run.queue()), run.ssc().queue_stream(&run.queue()));
         run.output(&one.union(&other));

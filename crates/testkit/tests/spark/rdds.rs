@@ -4,9 +4,6 @@ use std::collections::BTreeMap;
 
 use super::run::{Programs, sorted};
 
-/// What is recorded, but needs what is still to come.
-pub(crate) const NOT_YET: &[&str] = &["accumulator", "broadcast"];
-
 pub(crate) const PROGRAMS: Programs = &[
     ("is_empty", |run| run.action(&run.numbers(), |rdd| Ok(vec![rdd.is_empty()?]))),
     ("is_empty_after_filter", |run| run.action(&run.numbers().filter(|x| *x > 5), |rdd| Ok(vec![rdd.is_empty()?]))),
@@ -117,6 +114,20 @@ pub(crate) const PROGRAMS: Programs = &[
         run.action(&run.numbers(), |rdd| {
             let kept = rdd.map(|x| x + 1).cache();
             Ok(vec![kept.count()?, kept.count()?])
+        });
+    }),
+    ("broadcast", |run| {
+        run.output(&run.numbers().transform(|rdd, _| {
+            let ten = rdd.context().broadcast(10i64);
+            rdd.map(move |x| x * *ten)
+        }));
+    }),
+    ("accumulator", |run| {
+        run.action(&run.numbers(), |rdd| {
+            let sum = rdd.context().long_accumulator("sum");
+            let add = sum.clone();
+            rdd.foreach(move |x| add.add(x))?;
+            Ok(vec![sum.value()])
         });
     }),
     ("empty_rdd", |run| {
