@@ -29,6 +29,7 @@
 
 mod accumulator;
 pub mod backend;
+mod bounded;
 mod broadcast;
 pub mod checkpoint;
 pub mod clock;
@@ -51,6 +52,7 @@ pub mod threads;
 mod time;
 
 pub use self::accumulator::{Accumulate, Accumulator, CollectionAccumulator, DoubleAccumulator, LongAccumulator, Sum};
+pub use self::bounded::BoundedDouble;
 pub use self::broadcast::Broadcast;
 pub use self::context::jobs::JobInfo;
 pub use self::context::{Context, ContextBuilder, Env};
@@ -61,7 +63,8 @@ pub use self::partitioner::Partitioner;
 pub use self::plan::TaskContext;
 pub use self::plan::ship::{capture, capture_ref, capture2};
 pub use self::rdd::{
-    Action, AnyRdd, Dependency, LocalIterator, Node, Number, PartitionIter, Pipe, Rdd, RddId, ShuffleId, overwriting,
+    Action, AnyRdd, Dependency, LocalIterator, Node, Number, PartialResult, PartitionIter, Pipe, Rdd, RddId, ShuffleId,
+    overwriting,
 };
 #[doc(hidden)]
 pub use self::rdd::{Step, step_over};

@@ -2,6 +2,7 @@
 
 pub(crate) mod actions;
 mod aggregated;
+mod approx;
 mod cartesian;
 mod cogroup;
 mod distinct_approx;
@@ -42,6 +43,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 pub use self::actions::Action;
+pub use self::approx::PartialResult;
 pub use self::lineage::{Dependency, Node, RddId, ShuffleId};
 pub use self::local_iter::LocalIterator;
 pub use self::numbers::Number;
