@@ -1,6 +1,6 @@
 //! Operations on the elements of each batch.
 
-use millstream_core::{Error, ErrorKind, StorageLevel, secs};
+use millstream_core::{Error, ErrorKind, StorageLevel, capture, secs};
 
 use super::run::Programs;
 
@@ -64,7 +64,7 @@ pub(crate) const PROGRAMS: Programs = &[
     ("count_by_value_of_pairs", |run| run.output(&run.pairs().count_by_value())),
     ("transform", |run| run.output(&run.numbers().transform(|rdd, _| rdd.map(|x| x + 1).filter(|x| *x > 2)))),
     ("transform_with_time", |run| {
-        run.output(&run.numbers().transform(|rdd, time| rdd.map(move |x| x + time.as_millis())));
+        run.output(&run.numbers().transform(|rdd, time| rdd.map(capture(time.as_millis(), |now: &i64, x| x + now))));
     }),
     ("transform_to_nothing", |run| run.output(&run.numbers().transform(|rdd, _| rdd.context().empty::<i64>()))),
     ("transform_to_constant", |run| {

@@ -13,7 +13,10 @@ fn sums(pairs: &Pairs, length: u64, slide: u64) -> Pairs {
 }
 
 /// The same, of those that `keep` keeps.
-fn sums_of(pairs: &Pairs, length: u64, slide: u64, keep: fn(&Text, &i64) -> bool) -> Pairs {
+fn sums_of<F>(pairs: &Pairs, length: u64, slide: u64, keep: F) -> Pairs
+where
+    F: Fn(&Text, &i64) -> bool + Send + Sync + 'static,
+{
     pairs.reduce_by_key_and_window_inv_filtered(|a, b| a + b, |a, b| a - b, keep, (secs(length), secs(slide)))
 }
 

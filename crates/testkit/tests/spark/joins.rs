@@ -1,6 +1,6 @@
 //! Operations on two streams or more, and on a stream with a static Rdd.
 
-use millstream_core::{Text, secs};
+use millstream_core::{Text, capture, secs};
 
 use super::run::{Programs, sorted};
 
@@ -45,7 +45,7 @@ pub(crate) const PROGRAMS: Programs = &[
     ("transform_with", |run| run.output(&run.numbers().transform_with(&run.numbers(), |a, b, _| b.union(&a)))),
     ("transform_with_time", |run| {
         run.output(&run.numbers().transform_with(&run.words(), |a, b, time| {
-            a.map(move |x| Text::from(format!("{x}@{}", time.as_millis()))).union(&b)
+            a.map(capture(time.as_millis(), |now: &i64, x| Text::from(format!("{x}@{now}")))).union(&b)
         }));
     }),
     ("transform_with_missing", |run| {

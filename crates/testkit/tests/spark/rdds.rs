@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use millstream_core::{Broadcast, LongAccumulator, capture};
+
 use super::run::{Programs, sorted};
 
 pub(crate) const PROGRAMS: Programs = &[
@@ -119,14 +121,13 @@ pub(crate) const PROGRAMS: Programs = &[
     ("broadcast", |run| {
         run.output(&run.numbers().transform(|rdd, _| {
             let ten = rdd.context().broadcast(10i64);
-            rdd.map(move |x| x * *ten)
+            rdd.map(capture(ten, |ten: &Broadcast<i64>, x| x * ten.value()))
         }));
     }),
     ("accumulator", |run| {
         run.action(&run.numbers(), |rdd| {
             let sum = rdd.context().long_accumulator("sum");
-            let add = sum.clone();
-            rdd.foreach(move |x| add.add(x))?;
+            rdd.foreach(capture(sum.clone(), |sum: &LongAccumulator, x| sum.add(x)))?;
             Ok(vec![sum.value()])
         });
     }),

@@ -200,7 +200,8 @@ pub(crate) fn sorted<T: Ord>(mut values: Vec<T>) -> Vec<T> {
     values
 }
 
-/// Runs the programs of a family and compares what they give with what Spark gave.
+/// Runs the programs of a family and compares what they give with what Spark gave: on as many partitions, as it is and
+/// with every stage written to bytes.
 #[track_caller]
 pub(crate) fn replay(family: &str, programs: Programs) {
     let path = folder().join(format!("{family}.json"));
@@ -218,17 +219,22 @@ pub(crate) fn replay(family: &str, programs: Programs) {
     let unasked: Vec<_> = bodies.difference(&asked).collect();
     assert!(unasked.is_empty(), "{family}: there is a body in Rust, but Spark was not asked for {unasked:?}");
 
+    let departures: BTreeSet<&str> =
+        DEPARTURES.iter().filter(|(of, ..)| *of == family).map(|(_, name, _)| *name).collect();
+    assert!(departures.is_subset(&asked), "{family}: departures of programs that are not: {departures:?}");
+
     let mut differences = String::new();
     for (name, body) in programs {
-        let found: String = PARTITIONS
-            .iter()
-            .filter_map(|partitions| {
-                let difference = compare(&recorded.programs[*name], *body, *partitions).err()?;
-                Some(format!("\n{family}: {name} on {partitions}: {difference}"))
-            })
-            .collect();
-        let departure = DEPARTURES.iter().any(|(of, program, _)| (*of, program) == (family, name));
-        match (departure, found.is_empty()) {
+        let mut found = String::new();
+        for partitions in PARTITIONS {
+            let how = Check::new(partitions, 2);
+            for how in [how, how.through_bytes()] {
+                if let Err(difference) = compare(&recorded.programs[*name], *body, partitions, how) {
+                    found.push_str(&format!("\n{family}: {name}, {how:?}: {difference}"));
+                }
+            }
+        }
+        match (departures.contains(name), found.is_empty()) {
             (false, _) => differences.push_str(&found),
             (true, false) => {}
             (true, true) => differences.push_str(&format!("\n{family}: {name} is as on Spark: no departure any more")),
@@ -257,9 +263,9 @@ fn snake(name: &str) -> String {
     snake
 }
 
-fn compare(program: &Program, body: fn(&Run<'_>), partitions: usize) -> std::result::Result<(), String> {
+fn compare(program: &Program, body: fn(&Run<'_>), partitions: usize, how: Check) -> std::result::Result<(), String> {
     let gave = program.gave(partitions);
-    let mut test = Check::new(partitions, 2).with_conf(secs(1), |conf| *conf = conf.clone().spark_compatible());
+    let mut test = how.with_conf(secs(1), |conf| *conf = conf.clone().spark_compatible());
     let run = Run {
         test: &test,
         partitions,

@@ -1,6 +1,6 @@
 //! Windows that are computed anew each time.
 
-use millstream_core::{Data, millis, secs};
+use millstream_core::{Data, capture, millis, secs};
 use millstream_streaming::DStream;
 
 use super::run::{Programs, sorted};
@@ -34,7 +34,10 @@ pub(crate) const PROGRAMS: Programs = &[
         run.action(&run.pairs().reduce_by_key(|a, b| a + b).window(secs(3)), |rdd| Ok(vec![rdd.num_partitions()]));
     }),
     ("transform_of_window", |run| {
-        run.output(&window(&run.numbers(), 2, 2).transform(|rdd, time| rdd.map(move |x| x + time.as_millis())));
+        run.output(
+            &window(&run.numbers(), 2, 2)
+                .transform(|rdd, time| rdd.map(capture(time.as_millis(), |now: &i64, x| x + now))),
+        );
     }),
     ("distinct_in_window", |run| run.output(&window(&run.numbers(), 2, 1).transform(|rdd, _| rdd.distinct()))),
     ("count_in_window", |run| run.output(&window(&run.numbers(), 2, 1).count())),
