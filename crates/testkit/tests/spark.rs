@@ -4,6 +4,10 @@
 //! given and gave is in `spark`, a file a family. Their bodies in Rust are in `tests/spark`, under the same names.
 //! Compared are the elements of each batch, with their order where Spark promises one; never which partition a hash
 //! chose.
+//!
+//! To add a program: a method of the family's class in Java, a body of the same name in Rust, and the recorder, which
+//! takes some minutes (`cargo xtask record-spark NAME` shows one program's answer at once). Whoever finds that Spark means
+//! something else changes millstream, or names the departure in `spark/run.rs`, where it is watched.
 
 mod spark {
     pub(crate) mod elements;

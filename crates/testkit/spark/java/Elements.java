@@ -186,7 +186,8 @@ class Elements {
   }
 
   static void transformToNothing(Run run) {
-    run.outputInOrder(run.numbers("1 2 | | 3").transform(rdd -> new JavaSparkContext(rdd.context()).<Integer>emptyRDD()));
+    run.outputInOrder(run.numbers("1 2 | | 3").transform(
+        rdd -> new JavaSparkContext(rdd.context()).<Integer>emptyRDD()));
   }
 
   static void transformToConstant(Run run) {

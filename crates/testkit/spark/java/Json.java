@@ -3,6 +3,7 @@ import java.util.*;
 import java.util.stream.*;
 import org.apache.spark.api.java.Optional;
 import scala.Product;
+import scala.jdk.javaapi.CollectionConverters;
 
 class Json {
   /** Writes a family: what each program, on each number of partitions, was given and gave. */
@@ -44,7 +45,7 @@ class Json {
   static String of(Object value) {
     if (value == null) return "null";
     if (value instanceof Optional) return of(((Optional<?>) value).orNull());
-    if (value instanceof Product) return array(scala.jdk.javaapi.CollectionConverters.asJava(((Product) value).productIterator()));
+    if (value instanceof Product) return array(CollectionConverters.asJava(((Product) value).productIterator()));
     if (value instanceof Iterable) return array(((Iterable<?>) value).iterator());
     if (value instanceof Number || value instanceof Boolean) return value.toString();
     if (value instanceof String) return text((String) value);

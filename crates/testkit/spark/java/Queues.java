@@ -10,7 +10,9 @@ class Queues {
   static Queue<JavaRDD<Integer>> queue(Run run, String rows) {
     List<List<Integer>> parsed = Run.parse(rows, Integer::valueOf);
     run.note(parsed);
-    return parsed.stream().map(row -> run.sc.parallelize(row, run.partitions)).collect(Collectors.toCollection(LinkedList::new));
+    return parsed.stream()
+        .map(row -> run.sc.parallelize(row, run.partitions))
+        .collect(Collectors.toCollection(LinkedList::new));
   }
 
   static void oneAtATime(Run run) {

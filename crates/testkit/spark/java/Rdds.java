@@ -142,8 +142,10 @@ class Rdds {
   }
 
   static void repartition(Run run) {
-    run.action(run.numbers(NUMBERS), rdd ->
-        of(rdd.repartition(2).getNumPartitions(), rdd.repartition(9).getNumPartitions(), (int) rdd.repartition(9).count()));
+    run.action(run.numbers(NUMBERS), rdd -> {
+      JavaRDD<Integer> two = rdd.repartition(2), nine = rdd.repartition(9);
+      return of(two.getNumPartitions(), nine.getNumPartitions(), (int) nine.count());
+    });
   }
 
   static void union(Run run) {

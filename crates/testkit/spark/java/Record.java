@@ -1,4 +1,4 @@
-// Records what Apache Spark Streaming says: runs small programs on it and writes what they were given and what they gave.
+// Records what Apache Spark Streaming says: runs small programs on it, writes what they were given and what they gave.
 //
 // usage: Record FOLDER [PROGRAM]
 //

@@ -23,7 +23,8 @@ class Rows<T> extends InputDStream<T> {
     int row = (int) (time.milliseconds() / Run.SECOND.milliseconds()) - 1;
     List<T> elements = row < rows.size() ? rows.get(row) : List.of();
     if (elements == null) return Option.empty();
-    return Option.apply(JavaSparkContext.fromSparkContext(context().sparkContext()).parallelize(elements, partitions).rdd());
+    JavaSparkContext sc = JavaSparkContext.fromSparkContext(context().sparkContext());
+    return Option.apply(sc.parallelize(elements, partitions).rdd());
   }
 
   @Override

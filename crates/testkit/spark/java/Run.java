@@ -36,7 +36,7 @@ class Run {
   /** For each batch that has ended, why outputs failed. */
   private final BlockingQueue<List<String>> done = new LinkedBlockingQueue<>();
   private int batches = 0;
-  private boolean mayFail = false;
+  private boolean mustFail = false;
   private Throwable why;
 
   Run(JavaSparkContext sc, int partitions, Path checkpoints) {
@@ -126,9 +126,9 @@ class Run {
     batches = n;
   }
 
-  /** The program is there to fail. */
+  /** The program is there to fail. One that fails without saying so is a mistake. */
   void fails() {
-    mayFail = true;
+    mustFail = true;
   }
 
   /** Keeps checkpoints, which states and inverse windows need. */
@@ -202,7 +202,9 @@ class Run {
       else recorded.fails = "batch";
     }
     ssc.stop(false, false);
-    if (mayFail != (recorded.fails != null)) throw new IllegalStateException(mayFail ? "it should fail" : "it fails", why);
+    if (mustFail != (recorded.fails != null)) {
+      throw new IllegalStateException(mustFail ? "it should fail" : "it fails", why);
+    }
     for (int i = 0; i < outputs.size(); i++) {
       List<List<String>> rows = new ArrayList<>();
       for (long batch = 1; batch <= completed; batch++) rows.add(outputs.get(i).get(batch * SECOND.milliseconds()));

@@ -2,7 +2,8 @@
 import static java.util.List.of;
 
 import java.io.Serializable;
-import java.util.*;
+import java.util.ArrayList;
+import java.util.List;
 import org.apache.spark.HashPartitioner;
 import org.apache.spark.api.java.Optional;
 import org.apache.spark.rdd.RDD;
@@ -10,8 +11,13 @@ import org.apache.spark.streaming.Time;
 import org.apache.spark.streaming.api.java.*;
 import org.apache.spark.streaming.dstream.DStream;
 import org.apache.spark.streaming.dstream.PairDStreamFunctions;
+import scala.Function1;
+import scala.Function4;
 import scala.Option;
 import scala.Tuple2;
+import scala.Tuple3;
+import scala.collection.Iterator;
+import scala.collection.immutable.Seq;
 import scala.jdk.javaapi.CollectionConverters;
 import scala.reflect.ClassTag;
 import scala.reflect.ClassTag$;
@@ -94,8 +100,10 @@ class UpdateState {
 
   static void zeroToNone(Run run) {
     run.checkpoints();
-    run.output(run.pairs("a=1 b=2 | a=-1 | a=5 b=-2 | | b=0 c=0 | c=1").<Integer>updateStateByKey(
-        (values, state) -> UpdateState.add(values, state).get() == 0 ? Optional.empty() : UpdateState.add(values, state)));
+    run.output(run.pairs("a=1 b=2 | a=-1 | a=5 b=-2 | | b=0 c=0 | c=1").<Integer>updateStateByKey((values, state) -> {
+      Optional<Integer> sum = UpdateState.add(values, state);
+      return sum.get() == 0 ? Optional.empty() : sum;
+    }));
   }
 
   static void stateOfAnotherType(Run run) {
@@ -187,7 +195,8 @@ class UpdateState {
 
   static void filteredState(Run run) {
     run.checkpoints();
-    run.output(run.pairs(LETTERS).updateStateByKey(UpdateState::add).filter(pair -> pair._2 > 1).mapValues(v -> v * 10));
+    JavaPairDStream<String, Integer> sums = run.pairs(LETTERS).updateStateByKey(UpdateState::add);
+    run.output(sums.filter(pair -> pair._2 > 1).mapValues(v -> v * 10));
   }
 
   static void aFailingUpdate(Run run) {
@@ -201,10 +210,13 @@ class UpdateState {
 
   // ---- forms that only Scala's interface has ----
 
-  interface Timed<S> extends scala.Function4<Time, String, scala.collection.immutable.Seq<Integer>, Option<S>, Option<S>>, Serializable {}
+  /** What the form with the batch's time takes and gives. */
+  interface Timed<S> extends Function4<Time, String, Seq<Integer>, Option<S>, Option<S>>, Serializable {}
 
   /** What the form over all keys of a partition takes and gives. */
-  interface Iterated extends scala.Function1<scala.collection.Iterator<scala.Tuple3<String, scala.collection.immutable.Seq<Integer>, Option<Integer>>>, scala.collection.Iterator<Tuple2<String, Integer>>>, Serializable {}
+  interface Iterated extends
+      Function1<Iterator<Tuple3<String, Seq<Integer>, Option<Integer>>>, Iterator<Tuple2<String, Integer>>>,
+      Serializable {}
 
   static <T> ClassTag<T> tag() {
     return ClassTag$.MODULE$.apply(Object.class);
@@ -230,7 +242,8 @@ class UpdateState {
   static void withTimeAndInitialState(Run run) {
     run.checkpoints();
     PairDStreamFunctions<String, Integer> pairs = functions(run.pairs("a=1 | - | b=1 | "));
-    Timed<Long> lastTime = (time, key, values, state) -> Option.apply(time.milliseconds() + (state.isDefined() ? 1L : 0L));
+    Timed<Long> lastTime =
+        (time, key, values, state) -> Option.apply(time.milliseconds() + (state.isDefined() ? 1L : 0L));
     RDD<Tuple2<String, Long>> initial = run.rdd("c=1").mapValues(v -> (long) v).rdd();
     run.output(stream(pairs.updateStateByKey(lastTime, new HashPartitioner(2), true, Option.apply(initial), tag())));
   }
@@ -255,8 +268,8 @@ class UpdateState {
   }
 
   /** Adds up, and lets go of a key at three. */
-  private static scala.collection.Iterator<Tuple2<String, Integer>> sumsWithoutThree(
-      scala.collection.Iterator<scala.Tuple3<String, scala.collection.immutable.Seq<Integer>, Option<Integer>>> all) {
+  private static Iterator<Tuple2<String, Integer>> sumsWithoutThree(
+      Iterator<Tuple3<String, Seq<Integer>, Option<Integer>>> all) {
     List<Tuple2<String, Integer>> states = new ArrayList<>();
     CollectionConverters.asJava(all).forEachRemaining(one -> {
       int sum = one._3().isDefined() ? one._3().get() : 0;
