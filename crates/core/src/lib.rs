@@ -67,7 +67,7 @@ pub use self::rdd::{
     overwriting,
 };
 #[doc(hidden)]
-pub use self::rdd::{Step, step_over};
+pub use self::rdd::{SaveAs, Saved, Step, step_over};
 pub use self::shuffle::ShuffleStore;
 pub use self::stats::StatCounter;
 pub use self::storage::StorageLevel;

@@ -1,12 +1,14 @@
 //! The graph is a vector: a stream can only name streams made before it, so a batch is one forward walk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use millstream_core::threads::lock;
-use millstream_core::{AnyRdd, CallSite, Context, Data, Error, ErrorKind, Rdd, Result, StorageLevel, Time, panicked};
+use millstream_core::{
+    AnyRdd, CallSite, Context, Data, Error, ErrorKind, Rdd, RddId, Result, StorageLevel, Time, panicked,
+};
 
 use crate::batch::job_set::Job;
 use crate::dstream::{AnyInput, AnyNode, DStream};
@@ -73,6 +75,8 @@ pub(crate) struct Slot {
     rdds: BTreeMap<Time, AnyRdd>,
     /// Rdds that are not, and whose files wait for newer ones to be written.
     stale: Vec<AnyRdd>,
+    /// The newest Rdd that was written when they were last looked through.
+    swept: Option<RddId>,
     /// For how long; nothing for a stream that no output needs (S-25).
     remember: Option<Duration>,
 }
@@ -100,7 +104,7 @@ pub(crate) struct Graph {
 
 impl Graph {
     pub(crate) fn add(&mut self, spec: StreamSpec, kind: StreamKind) -> StreamId {
-        self.slots.push(Slot { spec, kind, rdds: BTreeMap::new(), stale: Vec::new(), remember: None });
+        self.slots.push(Slot { spec, kind, rdds: BTreeMap::new(), stale: Vec::new(), swept: None, remember: None });
         StreamId(self.slots.len() - 1)
     }
 
@@ -214,11 +218,13 @@ impl Graph {
                 }
             }
             // Files are read by what was made since, until a newer Rdd has been written in its turn.
-            if !slot.stale.is_empty() && slot.rdds.values().any(AnyRdd::is_checkpointed) {
-                for rdd in slot.stale.drain(..) {
-                    if let Err(error) = rdd.remove_checkpoint() {
-                        tracing::warn!(%error, "an old checkpoint could not be removed");
-                    }
+            let newest = slot.rdds.values().rev().find(|rdd| rdd.is_checkpointed()).map(|rdd| rdd.node().id());
+            if !slot.stale.is_empty() && newest != slot.swept {
+                slot.swept = newest;
+                let needed: BTreeSet<String> =
+                    slot.rdds.values().filter_map(AnyRdd::saved).flat_map(|saved| saved.needs).collect();
+                if !needed.is_empty() {
+                    slot.stale.retain(|rdd| !let_go(rdd, &needed));
                 }
             }
         }
@@ -244,6 +250,19 @@ impl Graph {
         }
         text
     }
+}
+
+/// Removes what was saved of an Rdd, unless something saved later builds upon it. Returns whether that is done.
+fn let_go(rdd: &AnyRdd, needed: &BTreeSet<String>) -> bool {
+    let Some(saved) = rdd.saved() else { return true };
+    if needed.contains(&saved.folder) {
+        return false;
+    }
+    let removed = rdd.context().env().checkpoints().and_then(|store| store.remove_folder(&saved.folder));
+    if let Err(error) = removed {
+        tracing::warn!(%error, "an old checkpoint could not be removed");
+    }
+    true
 }
 
 /// Calls the program's code; a panic there is an error of the program, and not the end of the thread that calls.

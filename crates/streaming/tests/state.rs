@@ -343,6 +343,46 @@ fn s60_s61_states_are_saved_and_old_files_removed() {
 }
 
 #[test]
+fn s61_a_state_whose_kept_partitions_are_lost_is_read_from_its_checkpoint_and_made_again() {
+    let run = |lose: bool| {
+        let mut test = Check::new(2, 2).context();
+        let rows = (0..45).map(|i| millstream_testkit::Row::of(vec![(i % 7, 1), (i % 3, 10)])).collect();
+        let numbers: DStream<(i32, i32)> = test.input(Batches::new(rows));
+        let spec = StateSpec::function(|key: &i32, value: Option<i32>, state: &mut State<'_, i32>| {
+            let sum = state.get_option().copied().unwrap_or(0) + value.unwrap_or(0);
+            if !state.is_timing_out() {
+                state.update(sum);
+            }
+            (*key, sum)
+        });
+        let mapped = numbers.map_with_state(spec.timeout(secs(5))).checkpoint(secs(4));
+        let window = numbers.reduce_by_key_and_window_inv(|a, b| a + b, |a, b| a - b, secs(6));
+        let updated =
+            numbers.update_state_by_key(|new, old: Option<i32>| Some(old.unwrap_or(0) + new.iter().sum::<i32>()));
+        let tables = [
+            test.collect(&mapped),
+            test.collect(&mapped.state_snapshots()),
+            test.collect(&window),
+            test.collect(&updated),
+        ];
+        for batch in 0..45 {
+            test.run(1).unwrap();
+            if lose && batch % 5 == 3 {
+                let newest = test.ssc().context().parallelize(vec![0], 1).id().0;
+                for rdd in 0..newest {
+                    for partition in 0..2 {
+                        let id = millstream_core::storage::BlockId::Rdd { rdd: millstream_core::RddId(rdd), partition };
+                        test.ssc().context().env().blocks.remove(id).unwrap();
+                    }
+                }
+            }
+        }
+        tables.map(|table| table.table().sorted().to_string())
+    };
+    assert_eq!(run(true), run(false));
+}
+
+#[test]
 fn s61_a_checkpoint_interval_that_does_not_fit_is_reported() {
     let test = StreamTest::new();
     let words = test.input(six());

@@ -52,6 +52,7 @@ use self::persisted::Persisted;
 pub use self::piped::Pipe;
 pub use self::pipeline::PartitionIter;
 use self::shuffled::Moved;
+pub use self::saved::{SaveAs, Saved};
 pub use self::step::{Step, step_over};
 use crate::context::Context;
 use crate::data::{Data, ExchangeData};

@@ -16,11 +16,12 @@ use super::actions::Action;
 use super::lineage::{Compute, Dependency, Node, Opened, RddId};
 use super::persisted::Persisted;
 use super::pipeline::{PartitionReader, Pipeline};
+use super::reader::OwnedReader;
 use super::{AnyRdd, Rdd};
 use crate::checkpoint::CheckpointStore;
 use crate::codec::{self, TypeCodec};
 use crate::context::Context;
-use crate::data::ExchangeData;
+use crate::data::{Data, ExchangeData};
 use crate::error::{CallSite, Error, ErrorKind, Result};
 use crate::plan::TaskContext;
 use crate::plan::ship::PlanWriter;
@@ -34,19 +35,111 @@ pub(crate) enum Saving {
     Marked(Arc<dyn SavedForm>),
     /// A job is writing it.
     Now,
-    /// It is written; the files are in this folder of the store, if they are files.
-    Done(Option<String>),
+    /// It is written: there, unless the partitions are merely kept.
+    Done(Option<Saved>),
+}
+
+/// Where a saved Rdd is.
+#[derive(Clone, Debug)]
+pub struct Saved {
+    /// The folder of the store that its own files are in.
+    pub folder: String,
+    /// The folders whose files are read with them, its own among them.
+    pub needs: Vec<String>,
 }
 
 /// How the partitions of an Rdd are written to a checkpoint and read again.
 pub(crate) trait SavedForm: Send + Sync + 'static {
-    /// Makes the action that writes a partition into `folder`.
+    /// Makes the action that writes a partition into `folder`, and gives the other folders that it builds upon.
     fn write(&self, folder: &str) -> Arc<dyn Action>;
     /// Makes what reads the partitions from `folder`.
     fn read(&self, folder: &str) -> Box<dyn Compute>;
     /// Says whether nothing is written, and the kept partitions are all there is.
     fn is_local(&self) -> bool {
         false
+    }
+}
+
+/// A form of its own: for elements that know better than their codec how to be written, and what was written before.
+#[doc(hidden)]
+pub trait SaveAs: Send + Sync + 'static {
+    /// The elements.
+    type Item: Data;
+
+    /// Writes the elements of a partition into `folder`; returns the other folders that this builds upon.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the store fails with.
+    fn write(
+        store: &dyn CheckpointStore,
+        folder: &str,
+        partition: usize,
+        items: Vec<Self::Item>,
+    ) -> Result<Vec<String>>;
+
+    /// Reads the elements of a partition from `folder`, and what it builds upon.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the store fails with; or the kind is `Data`.
+    fn read(store: &dyn CheckpointStore, folder: &str, partition: usize) -> Result<Vec<Self::Item>>;
+}
+
+struct Own<P>(PhantomData<fn() -> P>);
+
+impl<P: SaveAs> SavedForm for Own<P> {
+    fn write(&self, folder: &str) -> Arc<dyn Action> {
+        Arc::new(WriteOwn::<P> { folder: folder.to_owned(), of: PhantomData })
+    }
+
+    fn read(&self, folder: &str) -> Box<dyn Compute> {
+        Box::new(ReadOwn::<P> { folder: folder.to_owned(), of: PhantomData })
+    }
+}
+
+struct WriteOwn<P> {
+    folder: String,
+    of: PhantomData<fn() -> P>,
+}
+
+impl<P: SaveAs> Action for WriteOwn<P> {
+    fn run(&self, pipeline: &mut Pipeline, task: &TaskContext) -> Result<Box<dyn Any + Send + Sync>> {
+        let store = task.env().checkpoints()?;
+        let items = pipeline.read_all::<P::Item>()?;
+        Ok(Box::new(P::write(&*store, &self.folder, task.partition(), items)?))
+    }
+
+    fn codec(&self) -> TypeCodec {
+        TypeCodec::of::<Vec<String>>()
+    }
+
+    fn ship(&self, w: &mut PlanWriter) -> Result<()> {
+        w.code(|r| {
+            let action: Arc<dyn Action> = Arc::new(WriteOwn::<P> { folder: r.value()?, of: PhantomData });
+            Ok(Box::new(action))
+        });
+        w.value(&self.folder)
+    }
+}
+
+struct ReadOwn<P> {
+    folder: String,
+    of: PhantomData<fn() -> P>,
+}
+
+impl<P: SaveAs> Compute for ReadOwn<P> {
+    fn open<'a>(&'a self, p: usize, _: &'a [Dependency], task: &TaskContext) -> Result<Opened<'a>> {
+        let items = P::read(&*task.env().checkpoints()?, &self.folder, p)?;
+        Ok(Opened::Source(Box::new(OwnedReader::new(items.into_iter()))))
+    }
+
+    fn ship(&self, w: &mut PlanWriter) -> Result<()> {
+        w.code(|r| {
+            let compute: Box<dyn Compute> = Box::new(ReadOwn::<P> { folder: r.value()?, of: PhantomData });
+            Ok(Box::new(compute))
+        });
+        w.value(&self.folder)
     }
 }
 
@@ -85,11 +178,11 @@ impl<T: ExchangeData> Action for WriteValues<T> {
             Ok(())
         })?;
         store.write(&part(&self.folder, task.partition()), &bytes)?;
-        Ok(Box::new(bytes.len() as u64))
+        Ok(Box::new(Vec::<String>::new()))
     }
 
     fn codec(&self) -> TypeCodec {
-        TypeCodec::of::<u64>()
+        TypeCodec::of::<Vec<String>>()
     }
 
     fn ship(&self, w: &mut PlanWriter) -> Result<()> {
@@ -172,12 +265,37 @@ impl Compute for Lost {
     }
 }
 
+/// Reads partitions, so that they are kept.
+struct Touch<T>(PhantomData<fn(T)>);
+
+impl<T: ExchangeData> Action for Touch<T> {
+    fn run(&self, pipeline: &mut Pipeline, _: &TaskContext) -> Result<Box<dyn Any + Send + Sync>> {
+        pipeline.for_each_chunk(|chunk: &mut Vec<T>| {
+            chunk.clear();
+            Ok(())
+        })?;
+        Ok(Box::new(Vec::<String>::new()))
+    }
+
+    fn codec(&self) -> TypeCodec {
+        TypeCodec::of::<Vec<String>>()
+    }
+
+    fn ship(&self, w: &mut PlanWriter) -> Result<()> {
+        w.code(|_| {
+            let action: Arc<dyn Action> = Arc::new(Touch::<T>(PhantomData));
+            Ok(Box::new(action))
+        });
+        Ok(())
+    }
+}
+
 /// Kept partitions, without files.
 struct Kept<T>(PhantomData<fn() -> T>);
 
 impl<T: ExchangeData> SavedForm for Kept<T> {
     fn write(&self, _: &str) -> Arc<dyn Action> {
-        Arc::new(super::actions::CountAction::<T>::new())
+        Arc::new(Touch::<T>(PhantomData))
     }
 
     fn read(&self, _: &str) -> Box<dyn Compute> {
@@ -245,6 +363,12 @@ impl<T: ExchangeData> Rdd<T> {
 }
 
 impl<T> Rdd<T> {
+    /// As [`checkpoint`](Rdd::checkpoint), in a form of its own.
+    #[doc(hidden)]
+    pub fn checkpoint_as<P: SaveAs<Item = T>>(&self) {
+        mark(self.node(), self.context(), Arc::new(Own::<P>(PhantomData)));
+    }
+
     /// Says whether the Rdd has been saved and its lineage cut. Spark's `isCheckpointed`, RD33.
     pub fn is_checkpointed(&self) -> bool {
         is_saved(self.node())
@@ -257,15 +381,12 @@ impl AnyRdd {
         is_saved(self.node())
     }
 
-    /// Removes what was saved of the Rdd: for whoever knows that nobody reads it again.
-    ///
-    /// # Errors
-    ///
-    /// The kind is `Unavailable`: the files cannot be removed.
-    pub fn remove_checkpoint(&self) -> Result<()> {
+    /// Returns where the Rdd has been saved, if it has been written somewhere.
+    #[doc(hidden)]
+    pub fn saved(&self) -> Option<Saved> {
         match &*self.node().saving() {
-            Saving::Done(Some(folder)) => self.context().env().checkpoints()?.remove_folder(folder),
-            _ => Ok(()),
+            Saving::Done(saved) => saved.clone(),
+            _ => None,
         }
     }
 }
@@ -297,8 +418,8 @@ pub(crate) fn save_marked(top: &Arc<Node>, context: &Context, site: CallSite) ->
         let written = save(&node, context, &*form, &folder, site);
         let mut saving = node.saving();
         match written {
-            Ok(files) => {
-                *saving = Saving::Done(files.then_some(folder));
+            Ok(saved) => {
+                *saving = Saving::Done(saved);
                 context.marked().fetch_sub(1, Ordering::AcqRel);
             }
             Err(error) => {
@@ -311,10 +432,16 @@ pub(crate) fn save_marked(top: &Arc<Node>, context: &Context, site: CallSite) ->
     Ok(())
 }
 
-fn save(node: &Arc<Node>, context: &Context, form: &dyn SavedForm, folder: &str, site: CallSite) -> Result<bool> {
+fn save(
+    node: &Arc<Node>,
+    context: &Context,
+    form: &dyn SavedForm,
+    folder: &str,
+    site: CallSite,
+) -> Result<Option<Saved>> {
     let all: Vec<usize> = (0..node.num_partitions()).collect();
-    let written: Vec<u64> = context.run_job(node, form.write(folder), all, site)?;
-    tracing::debug!(rdd = %node.id(), bytes = written.iter().sum::<u64>(), "an Rdd has been saved");
+    let others: Vec<Vec<String>> = context.run_job(node, form.write(folder), all, site)?;
+    tracing::debug!(rdd = %node.id(), "an Rdd has been saved");
     let local = form.is_local();
     if local {
         let kept = |partition| context.env().blocks.contains(BlockId::Rdd { rdd: node.id(), partition });
@@ -324,7 +451,9 @@ fn save(node: &Arc<Node>, context: &Context, form: &dyn SavedForm, folder: &str,
         }
     }
     node.cut(form.read(folder));
-    Ok(!local)
+    let needs: std::collections::BTreeSet<String> =
+        others.into_iter().flatten().chain(std::iter::once(folder.to_owned())).collect();
+    Ok((!local).then(|| Saved { folder: folder.to_owned(), needs: needs.into_iter().collect() }))
 }
 
 /// Finds the marked nodes of a lineage, parents first. What is saved already has none behind it.

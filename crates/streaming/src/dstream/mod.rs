@@ -22,6 +22,7 @@ pub(crate) use self::node::{AnyInput, AnyNode, Input, NodeFn};
 pub use self::output::{Outcome, OutputBatch};
 pub(crate) use self::pair::Placing;
 use crate::graph::{Batch, GraphShared, KeepRdd, StreamId, StreamKind, StreamSpec};
+use crate::state::save::{HasTable, Saved};
 
 /// A stream: for each batch one [`Rdd`].
 ///
@@ -121,7 +122,7 @@ pub(crate) fn derive_as<U: Data>(
 }
 
 /// Marks an Rdd of a stream to be saved.
-fn mark<T: ExchangeData>() -> KeepRdd {
+pub(crate) fn mark<T: ExchangeData>() -> KeepRdd {
     Arc::new(|rdd| {
         if let Some(rdd) = rdd.typed::<T>() {
             rdd.checkpoint();
@@ -129,8 +130,17 @@ fn mark<T: ExchangeData>() -> KeepRdd {
     })
 }
 
+/// Marks an Rdd of a state's tables to be saved in their form.
+pub(crate) fn mark_table<T: HasTable>() -> KeepRdd {
+    Arc::new(|rdd| {
+        if let Some(rdd) = rdd.typed::<T>() {
+            rdd.checkpoint_as::<Saved<T>>();
+        }
+    })
+}
+
 /// Has the Rdds of a stream saved every `interval`; keeps a mistake if that does not fit.
-pub(crate) fn save_every<T: ExchangeData>(graph: &GraphShared, id: StreamId, interval: Duration, site: CallSite) {
+pub(crate) fn save_every(graph: &GraphShared, id: StreamId, interval: Duration, mark: KeepRdd, site: CallSite) {
     let slide = graph.ask(|graph| graph.slots.get(id.0).map(|slot| slot.spec.slide)).flatten();
     let slide = slide.unwrap_or(graph.interval());
     if interval.is_zero() || !interval.as_nanos().is_multiple_of(slide.as_nanos().max(1)) {
@@ -141,7 +151,7 @@ pub(crate) fn save_every<T: ExchangeData>(graph: &GraphShared, id: StreamId, int
     graph.change(site, |graph| {
         if let Some(slot) = graph.slots.get_mut(id.0) {
             slot.spec.saving.every = Some(interval);
-            slot.spec.saving.mark = Some(mark::<T>());
+            slot.spec.saving.mark = Some(mark);
         }
     });
 }
@@ -343,6 +353,16 @@ impl<T: Data> DStream<T> {
         self.keep_as(StorageLevel::MEMORY_ONLY, cached::<T>(), CallSite::here("cache"))
     }
 
+    /// Has the stream saved as often as streams are that are made from their own past, unless the program says how often.
+    pub(crate) fn saved_by_itself(&self, mark: KeepRdd, site: CallSite) {
+        let id = self.id;
+        self.graph.change(site, |graph| {
+            if let Some(slot) = graph.slots.get_mut(id.0) {
+                slot.spec.saving.mark = Some(mark);
+            }
+        });
+    }
+
     /// Keeps each batch's partitions in memory, unless the program has said how they are kept.
     pub(crate) fn keep_live(&self, site: CallSite) {
         let kept =
@@ -452,18 +472,8 @@ impl<T: ExchangeData> DStream<T> {
     /// `DStream.checkpoint`, DS07. After the start it is an error (S-72).
     #[track_caller]
     pub fn checkpoint(&self, interval: Duration) -> DStream<T> {
-        save_every::<T>(&self.graph, self.id, interval, CallSite::here("checkpoint"));
+        save_every(&self.graph, self.id, interval, mark::<T>(), CallSite::here("checkpoint"));
         self.clone()
-    }
-
-    /// Has the stream saved as often as streams are that are made from their own past, unless the program says how often.
-    pub(crate) fn saved_by_itself(&self, site: CallSite) {
-        let id = self.id;
-        self.graph.change(site, |graph| {
-            if let Some(slot) = graph.slots.get_mut(id.0) {
-                slot.spec.saving.mark = Some(mark::<T>());
-            }
-        });
     }
 }
 

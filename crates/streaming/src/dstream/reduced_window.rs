@@ -9,7 +9,7 @@ use millstream_core::{
 };
 
 use super::pair::Placing;
-use super::{DStream, derive_as};
+use super::{DStream, derive_as, mark_table};
 use crate::graph::StreamSpec;
 use crate::state::step::nothing;
 use crate::state::table::{Change, Changes, StateTable};
@@ -162,7 +162,7 @@ impl<K: Key, V: ExchangeData> DStream<(K, V)> {
             Ok(Some(step_over(&previous, &changes, step, None, site)))
         });
         tables.keep_live(site);
-        tables.saved_by_itself(site);
+        tables.saved_by_itself(mark_table::<StateTable<K, V>>(), site);
         tables.lift(site, |rdd, _| rdd.flat_map(StateTable::entries))
     }
 }

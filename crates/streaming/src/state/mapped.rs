@@ -9,21 +9,16 @@ use std::time::Duration;
 use millstream_core::partitioner::key_hash;
 use millstream_core::plan::ship::{PlanReader, PlanWriter};
 use millstream_core::{CallSite, ExchangeData, Key, PartitionIter, Result, Step, Time, capture, step_over};
-use serde::{Deserialize, Serialize};
 
+use super::save::HasTable;
 use super::step::{nothing, placed};
 use super::table::{Change, Changes, Reading, StateTable};
 use super::{Outcome, State, StateFn, StateSpec};
 use crate::DStream;
-use crate::dstream::{Placing, derive_as, save_every};
+use crate::dstream::{Placing, derive_as, mark_table, save_every};
 use crate::graph::{StreamId, StreamSpec};
 
 /// A partition behind a batch: the state, and what the function gave.
-#[derive(Serialize, Deserialize)]
-#[serde(bound(
-    serialize = "K: Key, S: ExchangeData, E: ExchangeData",
-    deserialize = "K: Key, S: ExchangeData, E: ExchangeData"
-))]
 struct Mapped<K, S, E> {
     table: StateTable<K, S>,
     emitted: Arc<Vec<E>>,
@@ -32,6 +27,24 @@ struct Mapped<K, S, E> {
 impl<K, S, E> Clone for Mapped<K, S, E> {
     fn clone(&self) -> Self {
         Mapped { table: self.table.clone(), emitted: Arc::clone(&self.emitted) }
+    }
+}
+
+impl<K: Key, S: ExchangeData, E: ExchangeData> HasTable for Mapped<K, S, E> {
+    type Key = K;
+    type State = S;
+    type Rest = Vec<E>;
+
+    fn table(&self) -> &StateTable<K, S> {
+        &self.table
+    }
+
+    fn rest(&self) -> Vec<E> {
+        self.emitted.to_vec()
+    }
+
+    fn of(table: StateTable<K, S>, emitted: Vec<E>) -> Self {
+        Mapped { table, emitted: Arc::new(emitted) }
     }
 }
 
@@ -87,7 +100,8 @@ impl<K: Key, S: ExchangeData, E: ExchangeData> MappedState<K, S, E> {
     /// `MapWithStateDStream.checkpoint`, MW15: it concerns the state, not the mapped stream (S-60).
     #[track_caller]
     pub fn checkpoint(&self, interval: Duration) -> Self {
-        save_every::<Mapped<K, S, E>>(self.emitted.graph(), self.internal, interval, CallSite::here("checkpoint"));
+        let site = CallSite::here("checkpoint");
+        save_every(self.emitted.graph(), self.internal, interval, mark_table::<Mapped<K, S, E>>(), site);
         self.clone()
     }
 }
@@ -164,7 +178,7 @@ impl<K: Key, V: ExchangeData> DStream<(K, V)> {
             Ok(Some(step_over(&previous, &data, step, None, site)))
         });
         internal.keep_live(site);
-        internal.saved_by_itself(site);
+        internal.saved_by_itself(mark_table::<Mapped<K, S, E>>(), site);
         let emitted = internal.lift(site, |rdd, _| rdd.flat_map(|part| Emitted { all: part.emitted, at: 0 }));
         let states = internal.lift(site, |rdd, _| rdd.flat_map(|part| part.table.entries()));
         MappedState { emitted, states, internal: internal.id() }

@@ -4,6 +4,7 @@
 //! persisted, and every few batches it is saved and its lineage cut there.
 
 pub(crate) mod mapped;
+pub(crate) mod save;
 pub(crate) mod step;
 pub(crate) mod table;
 pub(crate) mod update;

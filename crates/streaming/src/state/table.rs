@@ -25,7 +25,7 @@ use hashbrown::HashTable;
 use millstream_core::partitioner::key_hash;
 use millstream_core::threads::lock;
 use millstream_core::{Data, Key, Time};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 /// How many shards a table has.
 const SHARDS: usize = 256;
@@ -61,6 +61,37 @@ struct Base<K, S> {
     holders: BTreeMap<u64, usize>,
     /// The hashes of what was updated or touched, by time: where to look for what times out.
     touched: VecDeque<(Time, Vec<u64>)>,
+    /// What has been written of the table.
+    saves: Saves,
+}
+
+/// What has been written of a table: each time all that changed, and some shards as a whole, in turn. So a save costs little,
+/// and a table can be read from the last of them.
+#[derive(Default)]
+struct Saves {
+    /// The version that was last written, which is held.
+    version: Option<u64>,
+    /// The folders that the last save builds upon and itself, oldest first, and which shards each has as a whole.
+    notes: VecDeque<(String, Vec<u16>)>,
+    /// The next shard whose turn it is.
+    turn: usize,
+}
+
+/// How many shards are written as a whole with each save.
+const IN_TURN: usize = 2;
+
+/// What is to be written of a table.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Part<K, S> {
+    /// The folders that it builds upon, oldest first.
+    pub(crate) upon: Vec<String>,
+    /// How many shards the table has.
+    shards: u32,
+    /// The shards that are written as a whole, and their entries.
+    whole: Vec<u16>,
+    entries: Vec<(K, S, i64)>,
+    /// What became of keys of other shards since the last save.
+    changes: Vec<(K, Option<(S, i64)>)>,
 }
 
 /// The shard of a hash: by bits that neither the table's places nor the partitions use much.
@@ -203,7 +234,98 @@ impl<K: Key, S: Data> StateTable<K, S> {
     }
 }
 
+impl<K: Key, S: Data> StateTable<K, S> {
+    /// Returns what must be written of this version into `folder`. Call [`saved`](StateTable::saved) when that is done.
+    pub(crate) fn to_save(&self) -> Part<K, S> {
+        let base = lock(&self.base);
+        let all = || (0..SHARDS as u16).collect::<Vec<u16>>();
+        let since = base.saves.version.filter(|since| *since <= self.version);
+        let changed = since.map(|since| base.undone(since, None).1).unwrap_or_default();
+        // A small table is written as a whole: that is as cheap, and there is less to read.
+        let whole = match since {
+            Some(_) if base.len > 4 * changed.len() + SHARDS => {
+                (0..IN_TURN).map(|i| ((base.saves.turn + i) % SHARDS) as u16).collect()
+            }
+            _ => all(),
+        };
+        let in_whole = |hash: u64| whole.contains(&(shard_of(hash) as u16));
+        let entries = whole.iter().flat_map(|shard| base.shard_at(usize::from(*shard), self.version));
+        let entries = entries.map(|(key, state, at)| (key, state, at.as_millis())).collect();
+        let changes = changed
+            .into_iter()
+            .filter(|one| whole.len() < SHARDS && !in_whole(one.hash))
+            .map(|one| (one.key.clone(), base.at_version(one.hash, &one.key, self.version)))
+            .collect();
+        let upon = if whole.len() < SHARDS {
+            base.saves.notes.iter().map(|(folder, _)| folder.clone()).collect()
+        } else {
+            Vec::new()
+        };
+        Part { upon, shards: SHARDS as u32, whole, entries, changes }
+    }
+
+    /// Notes that `part` has been written into `folder`; returns the folders that it builds upon.
+    pub(crate) fn saved(&self, part: &Part<K, S>, folder: &str) -> Vec<String> {
+        let mut base = lock(&self.base);
+        let last = base.saves.version.replace(self.version);
+        base.hold(self.version);
+        let dropped = last.map(|last| base.let_go(last)).unwrap_or_default();
+        base.saves.notes.push_back((folder.to_owned(), part.whole.clone()));
+        base.saves.turn = (base.saves.turn + IN_TURN) % SHARDS;
+        // Folders before the first one from which on every shard has been written as a whole are not read any more.
+        let mut seen = [false; SHARDS];
+        let mut first = base.saves.notes.len();
+        while first > 0 && seen.contains(&false) {
+            first -= 1;
+            base.saves.notes[first].1.iter().for_each(|shard| seen[usize::from(*shard)] = true);
+        }
+        let old: Vec<_> = base.saves.notes.drain(..first).collect();
+        let upon = base.saves.notes.iter().map(|(folder, _)| folder.clone()).collect();
+        drop(base);
+        drop((old, dropped));
+        upon
+    }
+
+    /// Puts a table together from what was written, oldest first; each names the folder that it was read from.
+    pub(crate) fn from_parts(parts: Vec<Part<K, S>>) -> Option<StateTable<K, S>> {
+        let mut shards: Vec<HashMap<K, (S, Time)>> = (0..SHARDS).map(|_| HashMap::default()).collect();
+        for part in parts {
+            if part.shards as usize != SHARDS {
+                return None;
+            }
+            for shard in &part.whole {
+                shards.get_mut(usize::from(*shard))?.clear();
+            }
+            for (key, state, at) in part.entries {
+                shards[shard_of(key_hash(&key))].insert(key, (state, Time::from_millis(at)));
+            }
+            for (key, after) in part.changes {
+                let shard = &mut shards[shard_of(key_hash(&key))];
+                match after {
+                    Some((state, at)) => drop(shard.insert(key, (state, Time::from_millis(at)))),
+                    None => drop(shard.remove(&key)),
+                }
+            }
+        }
+        let entries = shards.into_iter().flatten().map(|(key, (state, at))| (key, state, at));
+        Some(StateTable::with_times(entries))
+    }
+}
+
+/// A map whose order is the same everywhere, as that of the table that is made of it must be.
+type HashMap<K, V> = hashbrown::HashMap<K, V, std::hash::BuildHasherDefault<std::hash::DefaultHasher>>;
+
 impl<K: Key, S: Data> Base<K, S> {
+    /// What a key had at a version.
+    fn at_version(&self, hash: u64, key: &K, version: u64) -> Option<(S, i64)> {
+        for (_, undo) in self.undo.iter().skip_while(|(to, _)| *to < version) {
+            if let Some(one) = undo.iter().find(|one| one.hash == hash && one.key == *key) {
+                return one.before.as_ref().map(|(state, at)| (state.clone(), at.as_millis()));
+            }
+        }
+        self.find(hash, key).map(|entry| (entry.state.clone(), entry.at.as_millis()))
+    }
+
     fn empty() -> Base<K, S> {
         Base {
             shards: (0..SHARDS).map(|_| HashTable::new()).collect(),
@@ -212,6 +334,7 @@ impl<K: Key, S: Data> Base<K, S> {
             undo: VecDeque::new(),
             holders: BTreeMap::new(),
             touched: VecDeque::new(),
+            saves: Saves::default(),
         }
     }
 
@@ -369,21 +492,6 @@ impl<K, S> fmt::Debug for StateTable<K, S> {
     }
 }
 
-/// As its entries with their times.
-impl<K: Key, S: Data + Serialize> Serialize for StateTable<K, S> {
-    fn serialize<W: Serializer>(&self, serializer: W) -> Result<W::Ok, W::Error> {
-        let all: Vec<(K, S, i64)> = self.clone().timed_entries().map(|(k, s, at)| (k, s, at.as_millis())).collect();
-        all.serialize(serializer)
-    }
-}
-
-impl<'de, K: Key, S: Data + Deserialize<'de>> Deserialize<'de> for StateTable<K, S> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<StateTable<K, S>, D::Error> {
-        let all = Vec::<(K, S, i64)>::deserialize(deserializer)?;
-        Ok(StateTable::with_times(all.into_iter().map(|(k, s, at)| (k, s, Time::from_millis(at)))))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -474,15 +582,64 @@ mod tests {
         assert_eq!(unused(&two, 3), [1, 2, 3]);
     }
 
+    /// Writes a version as a save does, and reads it again.
+    fn saved_and_read(table: &Table, files: &mut BTreeMap<String, Vec<u8>>, folder: &str) -> (Table, usize) {
+        let part = table.to_save();
+        files.insert(folder.to_owned(), millstream_core::codec::encode(&part).unwrap());
+        let upon = table.saved(&part, folder);
+        assert_eq!(upon.last().unwrap(), folder);
+        let read = |name: &String| millstream_core::codec::decode(&files[name]).unwrap();
+        let parts: Vec<Part<u64, u64>> = part.upon.iter().chain([&folder.to_owned()]).map(read).collect();
+        (Table::from_parts(parts).unwrap(), part.entries.len() + part.changes.len())
+    }
+
     #[test]
     fn a_table_is_written_with_its_times_and_read_again() {
         let zero = Table::of([(1, 10), (2, 20)].into_iter(), at(5));
         let one = next(&zero, 7, &[(2, Some(21))]);
-        let bytes = millstream_core::codec::encode(&one).unwrap();
-        let back: Table = millstream_core::codec::decode(&bytes).unwrap();
+        let (back, _) = saved_and_read(&one, &mut BTreeMap::new(), "f");
         assert_eq!(content(&back), content(&one));
         let times: BTreeMap<u64, i64> = back.timed_entries().map(|(k, _, at)| (k, at.as_millis())).collect();
         assert_eq!(times, [(1, 5), (2, 7)].into());
+    }
+
+    #[test]
+    fn a_save_costs_what_changed_and_a_turn_and_is_complete() {
+        let mut table = Table::of((0..3000).map(|key| (key, 0)), at(0));
+        let (mut files, mut upon) = (BTreeMap::new(), 0);
+        for save in 1..=300i64 {
+            // Removed, new and updated; and a version in between that is not saved.
+            let key = save as u64 * 17;
+            table = next(&table, save, &[(key, None), (key + 1, Some(7))]);
+            table = next(&table, save, &[(1_000_000 + key, Some(key)), (3, Some(key))]);
+            let part = table.to_save();
+            let size = part.entries.len() + part.changes.len();
+            assert!(save == 1 || size < 100, "{size}");
+            if save % 60 == 0 {
+                let (back, _) = saved_and_read(&table, &mut files, &format!("{save}"));
+                assert_eq!(content(&back), content(&table));
+            } else {
+                files.insert(format!("{save}"), millstream_core::codec::encode(&part).unwrap());
+                table.saved(&part, &format!("{save}"));
+            }
+            upon = lock(&table.base).saves.notes.len();
+        }
+        assert_eq!(upon, SHARDS / IN_TURN, "what is not read any more is let go");
+    }
+
+    #[test]
+    fn an_older_version_may_be_saved_when_a_newer_one_is_there() {
+        let one = next(&Table::of((0..9000).map(|key| (key, 0)), at(0)), 1, &[(1, Some(1))]);
+        let mut files = BTreeMap::new();
+        let (back, _) = saved_and_read(&one, &mut files, "1");
+        assert_eq!(content(&back), content(&one));
+        let two = next(&one, 2, &[(1, Some(2)), (2, None)]);
+        let three = next(&two, 3, &[(1, Some(3)), (2, Some(5))]);
+        let (back, size) = saved_and_read(&two, &mut files, "2");
+        assert_eq!(content(&back), content(&two));
+        assert!(size < 100, "{size}");
+        let (back, _) = saved_and_read(&three, &mut files, "3");
+        assert_eq!(content(&back), content(&three));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use millstream_core::{CallSite, Data, ExchangeData, Key, PartitionIter, Result, 
 use super::UpdateSpec;
 use super::step::{nothing, placed};
 use crate::DStream;
-use crate::dstream::{Placing, derive_as};
+use crate::dstream::{Placing, derive_as, mark};
 use crate::graph::StreamSpec;
 
 /// A key, the values that came for it, and the state it had.
@@ -183,7 +183,7 @@ impl<K: Key, V: ExchangeData> DStream<(K, V)> {
             Ok(Some(step_over(&states, &data, step, kept, site)))
         });
         state.keep_live(site);
-        state.saved_by_itself(site);
+        state.saved_by_itself(mark::<(K, S)>(), site);
         state
     }
 }
