@@ -1,5 +1,6 @@
 //! Settings of the engine: plain data with documented defaults, and the master that says where it runs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -101,6 +102,39 @@ impl FromStr for Master {
     }
 }
 
+/// How threads are shared between jobs that run at once.
+///
+/// # Spark
+///
+/// `SparkContext.getSchedulingMode`, CX20.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scheduling {
+    /// Tasks run in the order in which they come.
+    #[default]
+    Fifo,
+    /// Pools take turns, by their shares.
+    Fair,
+}
+
+/// The share of one pool.
+///
+/// # Spark
+///
+/// A pool of the fair scheduler's allocation file, CX20.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolShare {
+    /// How many threads the pool gets for each one that a pool of weight 1 gets.
+    pub weight: usize,
+    /// How many threads the pool gets before others get more than theirs.
+    pub min_share: usize,
+}
+
+impl Default for PoolShare {
+    fn default() -> PoolShare {
+        PoolShare { weight: 1, min_share: 0 }
+    }
+}
+
 /// Settings of the engine.
 ///
 /// # Example
@@ -133,6 +167,13 @@ pub struct EngineConf {
     /// How many times more partitions `take` reads when the first were not enough; 4 by default. Spark's
     /// `spark.rdd.limit.scaleUpFactor`.
     pub take_scale_up: usize,
+    /// How the threads are shared between jobs that run at once; first in, first out by default. Spark's
+    /// `spark.scheduler.mode`.
+    pub scheduling: Scheduling,
+    /// The shares of pools by name, where [`scheduling`](Self::scheduling) is fair. A job's pool is its local property
+    /// `spark.scheduler.pool`; one that is not named here, and `default`, have the weight 1 and no least share. Spark's
+    /// `spark.scheduler.allocation.file`.
+    pub pools: BTreeMap<String, PoolShare>,
 }
 
 impl EngineConf {
@@ -149,6 +190,8 @@ impl EngineConf {
             storage_memory: 1 << 30,
             local_dir: None,
             take_scale_up: 4,
+            scheduling: Scheduling::Fifo,
+            pools: BTreeMap::new(),
         })
     }
 
@@ -169,6 +212,16 @@ impl EngineConf {
             "spark.default.parallelism" => self.default_parallelism = Some(number(key, value, 1)?),
             "spark.local.dir" => self.local_dir = Some(PathBuf::from(value)),
             "spark.rdd.limit.scaleUpFactor" => self.take_scale_up = number(key, value, 2)?,
+            "spark.scheduler.mode" => {
+                self.scheduling = match value.trim().to_ascii_uppercase().as_str() {
+                    "FIFO" => Scheduling::Fifo,
+                    "FAIR" => Scheduling::Fair,
+                    _ => {
+                        let text = format!("setting {key} must be FIFO or FAIR: `{value}`");
+                        return Err(Error::new(ErrorKind::Config, text));
+                    }
+                };
+            }
             "spark.task.maxFailures" => {
                 self.master.attempts = u32::try_from(number(key, value, 1)?).unwrap_or(u32::MAX);
             }
@@ -227,5 +280,8 @@ mod tests {
         assert_eq!(conf.parallelism(), 7);
         assert!(conf.set("spark.default.parallelism", "0").is_err());
         assert!(!conf.set("spark.streaming.blockInterval", "1").unwrap());
+        assert!(conf.set("spark.scheduler.mode", "FAIR").unwrap());
+        assert_eq!(conf.scheduling, Scheduling::Fair);
+        assert!(conf.set("spark.scheduler.mode", "UNFAIR").is_err());
     }
 }

@@ -12,7 +12,7 @@ use self::jobs::{JobLocals, Jobs, Running};
 use crate::backend::{Backend, JobEnds, LocalThreads};
 use crate::checkpoint::{CheckpointStore, FolderCheckpoints};
 use crate::clock::{Clock, SystemClock, wall_time};
-use crate::conf::EngineConf;
+use crate::conf::{EngineConf, Scheduling};
 use crate::data::{Data, ExchangeData};
 use crate::error::{CallSite, Error, ErrorKind, Result};
 use crate::plan::{Facts, JobPlan, TaskContext, TaskResult, plan_job};
@@ -151,7 +151,13 @@ impl ContextBuilder {
         let env = Arc::new(Env { blocks, shuffles: ShuffleStore::default(), saved: Checkpoints::default() });
         let backend = match self.backend {
             Some(backend) => backend,
-            None => Arc::new(LocalThreads::new(self.conf.master.threads(), self.conf.master.attempts())?),
+            None => {
+                let (threads, attempts) = (self.conf.master.threads(), self.conf.master.attempts());
+                Arc::new(match self.conf.scheduling {
+                    Scheduling::Fifo => LocalThreads::new(threads, attempts)?,
+                    Scheduling::Fair => LocalThreads::fair(threads, attempts, self.conf.pools.clone())?,
+                })
+            }
         };
         Ok(Context {
             inner: Arc::new(Inner {

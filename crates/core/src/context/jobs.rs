@@ -14,6 +14,9 @@ use crate::threads::lock;
 /// The local property that is a job's description.
 const DESCRIPTION: &str = "spark.job.description";
 
+/// The local property that is a job's pool.
+pub(crate) const POOL: &str = "spark.scheduler.pool";
+
 /// What a thread says about its jobs.
 #[derive(Clone, Default)]
 pub(crate) struct JobLocals {
@@ -134,7 +137,9 @@ impl Context {
 
     /// Sets a property of the jobs that this thread runs from now on, or takes it back.
     ///
-    /// Tasks read it with [`TaskContext::local_property`](crate::TaskContext::local_property).
+    /// Tasks read it with [`TaskContext::local_property`](crate::TaskContext::local_property). The property
+    /// `spark.scheduler.pool` names the pool of the jobs, where threads are
+    /// [shared fairly](crate::conf::EngineConf::pools).
     ///
     /// # Example
     ///

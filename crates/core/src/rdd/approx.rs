@@ -207,7 +207,7 @@ impl<T: Number> Rdd<T> {
     pub fn mean_approx(&self, timeout: Duration, confidence: f64) -> Result<PartialResult<BoundedDouble>> {
         let site = CallSite::here("mean_approx");
         self.approx(site, timeout, confidence, stats::<T>, move |parts, share| {
-            mean_bounds(&merged(parts), share, confidence)
+            mean_bounds(&merged(&parts), share, confidence)
         })
     }
 
@@ -224,7 +224,7 @@ impl<T: Number> Rdd<T> {
     pub fn sum_approx(&self, timeout: Duration, confidence: f64) -> Result<PartialResult<BoundedDouble>> {
         let site = CallSite::here("sum_approx");
         self.approx(site, timeout, confidence, stats::<T>, move |parts, share| {
-            sum_bounds(&merged(parts), share, confidence)
+            sum_bounds(&merged(&parts), share, confidence)
         })
     }
 }
@@ -233,7 +233,7 @@ fn stats<T: Number>(items: PartitionIter<T>) -> StatCounter {
     items.map(Number::to_f64).collect()
 }
 
-fn merged(parts: Vec<StatCounter>) -> StatCounter {
+fn merged(parts: &[StatCounter]) -> StatCounter {
     parts.iter().fold(StatCounter::new(), |mut all, part| {
         all.merge(part);
         all

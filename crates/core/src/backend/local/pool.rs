@@ -3,15 +3,18 @@
 //! At most as many tasks run at once as the master has threads. A thread that waits for its own job takes tasks of
 //! that job like a worker does, so a tiny job usually ends before a worker has woken up.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::job::{Attempt, JobState, Next};
+use super::lanes::Lanes;
 use crate::backend::{Backend, JobEnds, JobHandle, RunningJob};
+use crate::conf::PoolShare;
 use crate::context::Env;
+use crate::context::jobs::POOL;
 use crate::error::{Result, panicked};
 use crate::plan::{JobPlan, Properties, StagePlan, TaskContext, TaskOutput, site};
 use crate::threads::{self, OwnedThread, lock};
@@ -30,9 +33,8 @@ struct Pool {
     work: Condvar,
 }
 
-#[derive(Default)]
 struct Queue {
-    tasks: VecDeque<(Arc<Job>, Attempt)>,
+    tasks: Lanes<(Arc<Job>, Attempt)>,
     running: usize,
     idle: usize,
     closed: bool,
@@ -44,6 +46,7 @@ struct Job {
     env: Arc<Env>,
     cancelled: Arc<AtomicBool>,
     properties: Properties,
+    lane: Arc<str>,
     on_result: Box<dyn Fn(usize, crate::plan::TaskResult) + Send + Sync>,
     state: Mutex<Progress>,
     /// Told when the job has ended, or has new tasks that its waiter may take.
@@ -66,7 +69,21 @@ impl LocalThreads {
     ///
     /// The kind is `Unavailable`: the system gives no more threads.
     pub fn new(threads: usize, attempts: u32) -> Result<LocalThreads> {
-        let pool = Arc::new(Pool { slots: threads.max(1), queue: Mutex::new(Queue::default()), work: Condvar::new() });
+        LocalThreads::begin(threads, attempts, None)
+    }
+
+    /// As [`new`](Self::new), with the threads shared fairly between pools.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Unavailable`: the system gives no more threads.
+    pub fn fair(threads: usize, attempts: u32, shares: BTreeMap<String, PoolShare>) -> Result<LocalThreads> {
+        LocalThreads::begin(threads, attempts, Some(shares))
+    }
+
+    fn begin(threads: usize, attempts: u32, shares: Option<BTreeMap<String, PoolShare>>) -> Result<LocalThreads> {
+        let queue = Queue { tasks: Lanes::new(shares), running: 0, idle: 0, closed: false };
+        let pool = Arc::new(Pool { slots: threads.max(1), queue: Mutex::new(queue), work: Condvar::new() });
         let mut backend = LocalThreads { pool: Arc::clone(&pool), attempts: attempts.max(1), _workers: Vec::new() };
         for n in 0..pool.slots {
             let pool = Arc::clone(&pool);
@@ -111,6 +128,7 @@ impl Backend for LocalThreads {
             stages: Mutex::new(job.stages),
             env: Arc::clone(env),
             cancelled: Arc::new(AtomicBool::new(false)),
+            lane: lock(&self.pool.queue).tasks.lane_of(job.properties.get(POOL).map(String::as_str)),
             properties: job.properties,
             on_result: ends.on_result,
             state: Mutex::new(Progress {
@@ -134,15 +152,17 @@ impl Pool {
         let mut queue = lock(&self.queue);
         loop {
             if queue.running < self.slots
-                && let Some((job, attempt)) = queue.tasks.pop_front()
+                && let Some((job, attempt)) = queue.tasks.take()
             {
                 queue.running += 1;
                 drop(queue);
                 job.run_one(attempt);
+                let lane = Arc::clone(&job.lane);
                 // A job's last reference may hold a long lineage: it is let go without the lock.
                 drop(job);
                 queue = lock(&self.queue);
                 queue.running -= 1;
+                queue.tasks.ended(&lane);
                 continue;
             }
             if queue.closed {
@@ -161,7 +181,9 @@ impl Job {
         if !next.run.is_empty() {
             let count = next.run.len();
             let mut queue = lock(&self.pool.queue);
-            queue.tasks.extend(next.run.into_iter().map(|attempt| (Arc::clone(self), attempt)));
+            for attempt in next.run {
+                queue.tasks.push(&self.lane, (Arc::clone(self), attempt));
+            }
             let idle = queue.idle;
             drop(queue);
             // Somebody who ends a task, or waits for this job, takes one task; workers are woken for the others.
@@ -237,17 +259,16 @@ impl Job {
     /// Takes a task of this job, if a thread may run one more.
     fn take_task(self: &Arc<Self>) -> Option<Attempt> {
         let mut queue = lock(&self.pool.queue);
-        if queue.running >= self.pool.slots {
-            return None;
-        }
-        let at = queue.tasks.iter().position(|(job, _)| Arc::ptr_eq(job, self))?;
+        let free = self.pool.slots.saturating_sub(queue.running);
+        let at = queue.tasks.find(&self.lane, free, |(job, _)| Arc::ptr_eq(job, self))?;
         queue.running += 1;
-        queue.tasks.remove(at).map(|(_, attempt)| attempt)
+        queue.tasks.take_at(&self.lane, at).map(|(_, attempt)| attempt)
     }
 
     fn gave_back_slot(&self) {
         let mut queue = lock(&self.pool.queue);
         queue.running -= 1;
+        queue.tasks.ended(&self.lane);
         let waiting = !queue.tasks.is_empty() && queue.idle > 0;
         drop(queue);
         if waiting {
@@ -296,6 +317,7 @@ impl RunningJob for Arc<Job> {
 impl Job {
     fn has_task(self: &Arc<Self>) -> bool {
         let queue = lock(&self.pool.queue);
-        queue.running < self.pool.slots && queue.tasks.iter().any(|(job, _)| Arc::ptr_eq(job, self))
+        let free = self.pool.slots.saturating_sub(queue.running);
+        queue.tasks.find(&self.lane, free, |(job, _)| Arc::ptr_eq(job, self)).is_some()
     }
 }
