@@ -71,8 +71,13 @@ pub fn decode_from<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8])> {
 pub struct TypeCodec {
     encode: fn(&dyn Any) -> Result<Bytes>,
     decode: fn(&[u8]) -> Result<Box<dyn Any + Send + Sync>>,
+    /// For a vector: its elements written one behind the other, in pieces.
+    pieces: Option<Pieces>,
     name: fn() -> &'static str,
 }
+
+/// Gives the number of elements in each piece of about the given length, and its bytes.
+type Pieces = fn(&dyn Any, usize, &mut dyn FnMut(usize, &[u8]) -> Result<()>) -> Result<()>;
 
 impl TypeCodec {
     /// Returns the codec of `T`.
@@ -84,7 +89,50 @@ impl TypeCodec {
                 Ok(Bytes::from(encode(value)?))
             },
             decode: |bytes| Ok(Box::new(decode::<T>(bytes)?)),
+            pieces: None,
             name: std::any::type_name::<T>,
+        }
+    }
+
+    /// Returns the codec of `Vec<T>`, which can also write elements in pieces.
+    pub fn of_many<T: ExchangeData>() -> TypeCodec {
+        let pieces: Pieces = |values, length, each| {
+            let values: &Vec<T> =
+                values.downcast_ref().ok_or_else(|| crate::bug!("a codec met values of another type"))?;
+            let (mut bytes, mut items) = (Vec::new(), 0);
+            for value in values {
+                bytes = encode_onto(value, bytes)?;
+                items += 1;
+                if bytes.len() >= length {
+                    each(items, &bytes)?;
+                    bytes.clear();
+                    items = 0;
+                }
+            }
+            if items > 0 { each(items, &bytes) } else { Ok(()) }
+        };
+        TypeCodec { pieces: Some(pieces), ..TypeCodec::of::<Vec<T>>() }
+    }
+
+    /// Writes the elements of a vector, one behind the other, and gives each piece of about `length` bytes to `each`.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`], and what `each` fails with.
+    pub(crate) fn encode_pieces(
+        &self,
+        values: &dyn Any,
+        length: usize,
+        each: &mut dyn FnMut(usize, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        match self.pieces {
+            Some(pieces) => pieces(values, length, each),
+            None => {
+                // What is in front of the elements is how many there are.
+                let bytes = self.encode(values)?;
+                let (items, rest) = decode_from::<usize>(&bytes)?;
+                each(items, rest)
+            }
         }
     }
 

@@ -158,11 +158,20 @@ pub struct EngineConf {
     /// Partitions where an operation is given none; by default the number of threads. Spark's
     /// `spark.default.parallelism`.
     pub default_parallelism: Option<usize>,
-    /// Bytes that persisted partitions may take in memory before the least recently used are dropped or moved to
-    /// disk. The default is 1 GiB.
-    pub storage_memory: usize,
-    /// Where blocks on disk are kept; by default a fresh folder below the system's temporary one, removed at the
-    /// end. Spark's `spark.local.dir`.
+    /// Bytes that tables, sorts, shuffle outputs, kept partitions and received blocks may take in memory, all together;
+    /// what is more goes to disk, or is dropped and computed again. By default the part
+    /// [`memory_fraction`](Self::memory_fraction) of what the machine, or the container, has. Sizes are estimates: the
+    /// process takes some more, and what closures of the program hold comes on top. Spark's `spark.driver.memory`,
+    /// which runs the tasks of a local master.
+    pub memory: Option<u64>,
+    /// The part of the machine's memory that is taken where [`memory`](Self::memory) is not set; 0.5 by default.
+    /// Spark's `spark.memory.fraction`.
+    pub memory_fraction: f64,
+    /// The part of the budget that kept partitions and received blocks hold on to when tasks need memory; 0.5 by
+    /// default. Spark's `spark.memory.storageFraction`.
+    pub storage_fraction: f64,
+    /// Where blocks on disk, and whatever memory has no room for, are kept; by default fresh folders below the system's
+    /// temporary one, removed at the end. Spark's `spark.local.dir`.
     pub local_dir: Option<PathBuf>,
     /// How many times more partitions `take` reads when the first were not enough; 4 by default. Spark's
     /// `spark.rdd.limit.scaleUpFactor`.
@@ -187,7 +196,9 @@ impl EngineConf {
             master: master.parse()?,
             app_name: app_name.into(),
             default_parallelism: None,
-            storage_memory: 1 << 30,
+            memory: None,
+            memory_fraction: 0.5,
+            storage_fraction: 0.5,
             local_dir: None,
             take_scale_up: 4,
             scheduling: Scheduling::Fifo,
@@ -198,6 +209,11 @@ impl EngineConf {
     /// Returns the number of partitions where an operation is given none, CX16.
     pub fn parallelism(&self) -> usize {
         self.default_parallelism.unwrap_or(self.master.threads()).max(1)
+    }
+
+    /// Returns how many bytes the engine may hold in memory.
+    pub fn memory_budget(&self) -> u64 {
+        self.memory.unwrap_or_else(|| (crate::memory::machine() as f64 * self.memory_fraction) as u64)
     }
 
     /// Sets one setting by Spark's key. Returns whether the key is one of the engine's.
@@ -211,6 +227,9 @@ impl EngineConf {
             "spark.app.name" => value.clone_into(&mut self.app_name),
             "spark.default.parallelism" => self.default_parallelism = Some(number(key, value, 1)?),
             "spark.local.dir" => self.local_dir = Some(PathBuf::from(value)),
+            "spark.driver.memory" => self.memory = Some(size(key, value)?),
+            "spark.memory.fraction" => self.memory_fraction = fraction(key, value)?,
+            "spark.memory.storageFraction" => self.storage_fraction = fraction(key, value)?,
             "spark.rdd.limit.scaleUpFactor" => self.take_scale_up = number(key, value, 2)?,
             "spark.scheduler.mode" => {
                 self.scheduling = match value.trim().to_ascii_uppercase().as_str() {
@@ -246,9 +265,57 @@ pub fn number(key: &str, value: &str, least: usize) -> Result<usize> {
     }
 }
 
+/// Reads a size as Spark writes it: `512m`, `4g`, or plain bytes.
+fn size(key: &str, value: &str) -> Result<u64> {
+    let wrong = || {
+        let text = format!("setting {key} must be a size above zero, as 512m, 4g or bytes: `{value}`");
+        Error::new(ErrorKind::Config, text)
+    };
+    let text = value.trim().to_ascii_lowercase();
+    let text = text.strip_suffix('b').unwrap_or(&text);
+    let (digits, shift) = match text.char_indices().last() {
+        Some((at, 'k')) => (&text[..at], 10),
+        Some((at, 'm')) => (&text[..at], 20),
+        Some((at, 'g')) => (&text[..at], 30),
+        Some((at, 't')) => (&text[..at], 40),
+        _ => (text, 0),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << shift).filter(|bytes| *bytes > 0).ok_or_else(wrong)
+}
+
+/// Reads a number between 0 and 1, for the setting `key`.
+fn fraction(key: &str, value: &str) -> Result<f64> {
+    match value.trim().parse::<f64>() {
+        Ok(number) if (0.0..=1.0).contains(&number) => Ok(number),
+        _ => {
+            let text = format!("setting {key} must be a number between 0 and 1: `{value}`");
+            Err(Error::new(ErrorKind::Config, text))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_is_a_size_or_a_part_of_the_machines() {
+        let mut conf = EngineConf::new("local", "t").unwrap();
+        assert!(conf.memory_budget() > 0);
+        for (text, bytes) in [("65536", 65536), ("64k", 64 << 10), ("256MB", 256 << 20), (" 2g ", 2 << 30)] {
+            assert!(conf.set("spark.driver.memory", text).unwrap());
+            assert_eq!(conf.memory_budget(), bytes, "{text}");
+        }
+        for (key, value) in
+            [("spark.driver.memory", "much"), ("spark.driver.memory", "0g"), ("spark.memory.fraction", "1.5")]
+        {
+            let error = conf.set(key, value).unwrap_err();
+            assert!(error.kind() == ErrorKind::Config && error.to_string().contains(key), "{error}");
+        }
+        conf.set("spark.memory.storageFraction", "0.25").unwrap();
+        assert_eq!(conf.storage_fraction, 0.25);
+    }
 
     #[test]
     fn r78_masters_say_threads_and_attempts() {

@@ -15,11 +15,13 @@ use crate::clock::{Clock, SystemClock, wall_time};
 use crate::conf::{EngineConf, Scheduling};
 use crate::data::{Data, ExchangeData};
 use crate::error::{CallSite, Error, ErrorKind, Result};
+use crate::memory::MemoryBudget;
 use crate::plan::{Facts, JobPlan, TaskContext, TaskResult, plan_job};
 use crate::rdd::actions::{Action, CountAction};
 use crate::rdd::saved::{Checkpoints, save_marked};
 use crate::rdd::{Node, Rdd, RddId, ShuffleId, sources, union};
 use crate::shuffle::ShuffleStore;
+use crate::spill::SpillDir;
 use crate::storage::{BlockId, BlockStore, DiskStore, MemoryStore, TieredStore};
 use crate::text::Text;
 use crate::threads::lock;
@@ -31,11 +33,28 @@ pub struct Env {
     pub blocks: Arc<dyn BlockStore>,
     /// What map tasks wrote for reduce tasks.
     pub shuffles: ShuffleStore,
+    /// How much memory all of them may hold together, and tasks with them.
+    pub memory: Arc<MemoryBudget>,
+    /// Where tasks write what they have no memory for.
+    pub spill: Arc<SpillDir>,
     /// Where checkpoints are, once that has been said.
     pub(crate) saved: Checkpoints,
 }
 
 impl Env {
+    /// Has stores give up about `bytes` of memory, as far as they may: shuffle outputs first, which nothing must be
+    /// computed again for.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Unavailable`: what had to go to disk could not.
+    pub fn make_room(&self, bytes: u64) -> Result<()> {
+        match self.shuffles.make_room(bytes)? {
+            given if given < bytes => self.blocks.make_room(bytes - given),
+            _ => Ok(()),
+        }
+    }
+
     /// Returns where checkpoints are.
     ///
     /// # Errors
@@ -143,12 +162,16 @@ impl ContextBuilder {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let app_id =
             self.app_id.unwrap_or_else(|| format!("local-{}-{}-{number}", wall_time().as_millis(), std::process::id()));
+        let base = self.conf.local_dir.clone().unwrap_or_else(std::env::temp_dir);
+        let folder = |what: &str| base.join(format!("millstream-{what}-{}-{number}", std::process::id()));
+        let memory = Arc::new(MemoryBudget::new(self.conf.memory_budget(), self.conf.storage_fraction));
         let blocks = self.blocks.unwrap_or_else(|| {
-            let base = self.conf.local_dir.clone().unwrap_or_else(std::env::temp_dir);
-            let disk = DiskStore::new(base.join(format!("millstream-blocks-{}-{number}", std::process::id())));
-            Arc::new(TieredStore::new(MemoryStore::new(self.conf.storage_memory), disk))
+            let disk = DiskStore::new(folder("blocks"));
+            Arc::new(TieredStore::new(MemoryStore::under(Arc::clone(&memory)), disk))
         });
-        let env = Arc::new(Env { blocks, shuffles: ShuffleStore::default(), saved: Checkpoints::default() });
+        let spill = SpillDir::new(folder("spill"));
+        let shuffles = ShuffleStore::new(Arc::clone(&memory), Arc::clone(&spill));
+        let env = Arc::new(Env { blocks, shuffles, memory, spill, saved: Checkpoints::default() });
         let backend = match self.backend {
             Some(backend) => backend,
             None => {
@@ -326,13 +349,21 @@ impl Context {
         Rdd::failed(error, self)
     }
 
-    /// Refuses further jobs. Running ones end.
+    /// Refuses further jobs. Running ones end; then the outputs of shuffles are let go, and their files are removed.
     ///
     /// # Spark
     ///
     /// `SparkContext.stop`, CX20.
     pub fn stop(&self) {
         self.inner.stopped.store(true, Ordering::Release);
+        self.let_go();
+    }
+
+    /// Lets go of what only further jobs could want, when there will be none.
+    fn let_go(&self) {
+        if self.is_stopped() && lock(&self.inner.running).is_empty() {
+            self.inner.env.shuffles.forget_all();
+        }
     }
 
     /// Says whether the context has been stopped. Spark's `isStopped`, CX20.
@@ -438,6 +469,7 @@ impl Context {
         }
         handle.wait();
         lock(&self.inner.running).remove(&number);
+        self.let_go();
         match lock(&end).take() {
             Some(Ok(())) => {}
             Some(Err(error)) => return Err(error.at(site)),

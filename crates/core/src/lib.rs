@@ -38,11 +38,13 @@ pub mod conf;
 mod context;
 mod data;
 mod error;
+pub mod memory;
 mod future_action;
 pub mod partitioner;
 pub mod plan;
 mod rdd;
 mod shuffle;
+mod spill;
 mod stats;
 pub mod storage;
 mod task_updates;
@@ -69,6 +71,7 @@ pub use self::rdd::{
 #[doc(hidden)]
 pub use self::rdd::{SaveAs, Saved, Step, step_over};
 pub use self::shuffle::ShuffleStore;
+pub use self::spill::{FileBlock, SpillDir};
 pub use self::stats::StatCounter;
 pub use self::storage::StorageLevel;
 pub use self::text::{Lines, Separator, Split, SplitWhitespace, Text, TextBlock};

@@ -4,13 +4,14 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::Rdd;
+use super::blocks::ShuffleReader;
 use super::lineage::{Compute, Dependency, Node, NodeParts, Opened, ShuffleDep, ShuffleRead};
-use super::pipeline::{PartitionReader, Pipeline};
-use super::reader::OwnedReader;
-use super::shuffled::{CombineTable, pair_write};
+use super::pipeline::{CHUNK, PartitionReader, Pipeline};
+use super::shuffled::{Aggregator, pair_write};
+use super::spilled::{SpillTable, TableReader};
 use crate::data::{ExchangeData, Key};
 use crate::error::{CallSite, Result};
-use crate::partitioner::{Partitioner, key_hash};
+use crate::partitioner::Partitioner;
 use crate::plan::TaskContext;
 use crate::plan::ship::{Closure, PlanReader, PlanWriter};
 
@@ -22,23 +23,72 @@ enum Side {
 }
 
 impl Side {
-    /// Gives each pair of the side to `each`, in order.
-    fn read<K: Key, V: ExchangeData>(&self, p: usize, task: &TaskContext, mut each: impl FnMut(K, V)) -> Result<()> {
+    /// Gives the pairs of the side to `each`, a chunk at a time, in order.
+    fn read<K: Key, V: ExchangeData>(
+        &self,
+        p: usize,
+        task: &TaskContext,
+        each: impl FnMut(&mut Vec<(K, V)>) -> Result<()>,
+    ) -> Result<()> {
         match self {
-            Side::InPlace(node) => Pipeline::open(node, p, task)?.for_each_chunk(|chunk: &mut Vec<(K, V)>| {
-                chunk.drain(..).for_each(|(key, value)| each(key, value));
-                Ok(())
-            }),
-            Side::Shuffled(shuffle) => {
-                for block in shuffle.fetch(p, task)? {
-                    task.check()?;
-                    for (key, value) in block.values::<(K, V)>()?.iter() {
-                        each(key.clone(), value.clone());
-                    }
-                }
-                Ok(())
-            }
+            Side::InPlace(node) => Pipeline::open(node, p, task)?.for_each_chunk(each),
+            Side::Shuffled(shuffle) => ShuffleReader::new(*shuffle, p, task).for_each_chunk(each),
         }
+    }
+}
+
+/// A value of one side or the other.
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+enum Either<V, W> {
+    Left(V),
+    Right(W),
+}
+
+/// Collects the values of both sides, in the order in which they come.
+struct Both<V, W>(PhantomData<fn() -> (V, W)>);
+
+impl<V: ExchangeData, W: ExchangeData> Aggregator for Both<V, W> {
+    type Value = Either<V, W>;
+    type Combined = (Vec<V>, Vec<W>);
+    const IN_PLACE: bool = true;
+    const GROWS: bool = true;
+
+    fn create(&self, value: Either<V, W>) -> (Vec<V>, Vec<W>) {
+        match value {
+            Either::Left(value) => (vec![value], Vec::new()),
+            Either::Right(value) => (Vec::new(), vec![value]),
+        }
+    }
+
+    fn add(&self, mut lists: (Vec<V>, Vec<W>), value: Either<V, W>) -> (Vec<V>, Vec<W>) {
+        self.add_to(&mut lists, value);
+        lists
+    }
+
+    fn merge(&self, mut a: (Vec<V>, Vec<W>), b: (Vec<V>, Vec<W>)) -> (Vec<V>, Vec<W>) {
+        self.merge_into(&mut a, b);
+        a
+    }
+
+    #[inline]
+    fn add_to(&self, lists: &mut (Vec<V>, Vec<W>), value: Either<V, W>) {
+        match value {
+            Either::Left(value) => lists.0.push(value),
+            Either::Right(value) => lists.1.push(value),
+        }
+    }
+
+    fn merge_into(&self, a: &mut (Vec<V>, Vec<W>), b: (Vec<V>, Vec<W>)) {
+        a.0.extend(b.0);
+        a.1.extend(b.1);
+    }
+
+    fn ship(&self, _: &mut PlanWriter) -> Result<()> {
+        Ok(())
+    }
+
+    fn unship(_: &mut PlanReader<'_>) -> Result<Self> {
+        Ok(Both(PhantomData))
     }
 }
 
@@ -76,7 +126,7 @@ type Row<K, V, W> = (K, (Vec<V>, Vec<W>));
 
 struct CoGroupReader<K, V, W> {
     sides: Option<[Side; 2]>,
-    rows: Option<OwnedReader<Box<dyn Iterator<Item = Row<K, V, W>> + Send>>>,
+    rows: Option<TableReader<K, (Vec<V>, Vec<W>)>>,
     partition: usize,
     task: TaskContext,
 }
@@ -86,18 +136,18 @@ impl<K: Key, V: ExchangeData, W: ExchangeData> PartitionReader for CoGroupReader
 
     fn read_chunk(&mut self, out: &mut Vec<Row<K, V, W>>) -> Result<bool> {
         if let Some([left, right]) = self.sides.take() {
-            let mut table: CombineTable<K, (Vec<V>, Vec<W>)> = CombineTable::with_capacity(0);
-            left.read::<K, V>(self.partition, &self.task, |key, value| {
-                let hash = key_hash(&key);
-                let add = |lists: &mut (Vec<V>, Vec<W>), value| lists.0.push(value);
-                table.upsert(hash, key, value, Some(add), |lists, _| lists, |value| (vec![value], Vec::new()));
+            let both = Both(PhantomData);
+            let mut table = SpillTable::new(&both, self.task.env(), 0);
+            let mut values: Vec<(K, Either<V, W>)> = Vec::with_capacity(CHUNK);
+            left.read::<K, V>(self.partition, &self.task, |chunk| {
+                values.extend(chunk.drain(..).map(|(key, value)| (key, Either::Left(value))));
+                table.add_chunk(&mut values)
             })?;
-            right.read::<K, W>(self.partition, &self.task, |key, value| {
-                let hash = key_hash(&key);
-                let add = |lists: &mut (Vec<V>, Vec<W>), value| lists.1.push(value);
-                table.upsert(hash, key, value, Some(add), |lists, _| lists, |value| (Vec::new(), vec![value]));
+            right.read::<K, W>(self.partition, &self.task, |chunk| {
+                values.extend(chunk.drain(..).map(|(key, value)| (key, Either::Right(value))));
+                table.add_chunk(&mut values)
             })?;
-            self.rows = Some(OwnedReader::new(Box::new(table.into_entries())));
+            self.rows = Some(table.finish()?);
         }
         match &mut self.rows {
             Some(rows) => rows.read_chunk(out),

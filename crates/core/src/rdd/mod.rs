@@ -3,6 +3,7 @@
 pub(crate) mod actions;
 mod aggregated;
 mod approx;
+mod blocks;
 mod cartesian;
 mod cogroup;
 mod distinct_approx;
@@ -31,6 +32,7 @@ mod sets;
 mod shuffled;
 mod sorted;
 pub(crate) mod sources;
+mod spilled;
 mod step;
 mod take_sample;
 mod tree;
@@ -256,16 +258,17 @@ struct RoundRobin<T> {
 
 impl<T: ExchangeData> lineage::ShuffleWrite for RoundRobin<T> {
     fn write(&self, pipeline: &mut pipeline::Pipeline, task: &crate::plan::TaskContext) -> Result<Vec<Block>> {
-        let mut buckets: Vec<Vec<T>> = (0..self.n).map(|_| Vec::new()).collect();
+        let mut buckets = spilled::SpillBuckets::new(self.n, task.env());
         let mut next = crate::partitioner::place_hash(crate::partitioner::key_hash(&task.partition()), self.n);
         pipeline.for_each_chunk(|chunk: &mut Vec<T>| {
+            buckets.expect(chunk)?;
             for item in chunk.drain(..) {
-                buckets[next].push(item);
+                buckets.push(next, item);
                 next = if next + 1 == self.n { 0 } else { next + 1 };
             }
             Ok(())
         })?;
-        Ok(buckets.into_iter().map(Block::exchange).collect())
+        buckets.finish()
     }
 
     fn ship(&self, w: &mut crate::plan::ship::PlanWriter) -> Result<()> {

@@ -3,12 +3,15 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use super::blocks::BlockReader;
 use super::lineage::RddId;
 use super::pipeline::{Pipeline, Source};
 use super::reader::SharedReader;
+use super::spilled::SpillBuckets;
 use crate::context::Env;
 use crate::data::{Data, ExchangeData};
 use crate::error::Result;
+use crate::plan::TaskContext;
 use crate::plan::ship::{PlanReader, PlanWriter};
 use crate::storage::{Block, BlockId, StorageLevel};
 
@@ -48,12 +51,21 @@ impl<T: Data> Keeper for LiveKeeper<T> {
 }
 
 impl<T: ExchangeData> Keeper for ExchangeKeeper<T> {
+    /// A partition that does not fit in memory is written to disk while it is read. Where its level has no disk, it
+    /// serves this task from there and is not kept.
     fn fill(&self, pipeline: &mut Pipeline) -> Result<Block> {
-        pipeline.read_all::<T>().map(Block::exchange)
+        let Some(task) = TaskContext::current() else { return pipeline.read_all::<T>().map(Block::exchange) };
+        let mut rows = SpillBuckets::new(1, task.env());
+        pipeline.for_each_chunk(|chunk: &mut Vec<T>| {
+            rows.expect(chunk)?;
+            chunk.drain(..).for_each(|row| rows.push(0, row));
+            Ok(())
+        })?;
+        rows.finish()?.pop().ok_or_else(|| crate::bug!("a partition was filled and gave no block"))
     }
 
     fn open(&self, block: &Block) -> Result<Box<dyn Source>> {
-        Ok(Box::new(SharedReader::new(block.values::<T>()?)))
+        Ok(Box::new(BlockReader::<T>::open(block)?))
     }
 
     fn ship(&self, w: &mut PlanWriter) -> Result<()> {

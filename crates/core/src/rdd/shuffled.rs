@@ -10,14 +10,16 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 
 use super::Rdd;
+use super::blocks::ShuffleReader;
 use super::lineage::{Compute, Dependency, Node, NodeParts, Opened, ShuffleDep, ShuffleRead, ShuffleWrite};
-use super::pipeline::{PartitionReader, Pipeline};
-use super::reader::OwnedReader;
+use super::pipeline::{CHUNK, PartitionReader, Pipeline};
+use super::spilled::{SpillBuckets, SpillTable};
 use crate::data::{Data, ExchangeData, Key};
 use crate::error::{CallSite, Result};
 use crate::partitioner::{Partitioner, Placement, key_hash};
 use crate::plan::TaskContext;
 use crate::plan::ship::{Closure, PlanReader, PlanWriter};
+use crate::spill::size::size_of_value;
 use crate::storage::Block;
 use crate::text::Text;
 
@@ -27,6 +29,8 @@ pub(crate) trait Aggregator: Send + Sync + Sized + 'static {
     type Combined: ExchangeData;
     /// Whether `add` and `merge` change the combined value in place; otherwise they give a new one.
     const IN_PLACE: bool;
+    /// Whether a combined value takes about as much memory as all values that went into it.
+    const GROWS: bool = false;
 
     fn create(&self, value: Self::Value) -> Self::Combined;
     fn add(&self, combined: Self::Combined, value: Self::Value) -> Self::Combined;
@@ -37,15 +41,23 @@ pub(crate) trait Aggregator: Send + Sync + Sized + 'static {
     fn unship(r: &mut PlanReader<'_>) -> Result<Self>;
 }
 
-/// A table of keys and what their values have been combined to.
+/// A table of keys and what their values have been combined to. It gives them back in the order in which keys were
+/// first seen.
 pub(crate) struct CombineTable<K, C> {
-    table: HashTable<(K, C)>,
+    /// Each entry with its place in that order.
+    table: HashTable<(K, C, u32)>,
 }
 
 /// Lets go of a received block that a key is a small part of, before the key is kept.
 pub(crate) fn detach_key<K: 'static>(key: &mut K) {
     if let Some(text) = (key as &mut dyn Any).downcast_mut::<Text>() {
         text.detach();
+    }
+}
+
+impl<K, C> Default for CombineTable<K, C> {
+    fn default() -> Self {
+        CombineTable { table: HashTable::new() }
     }
 }
 
@@ -69,7 +81,7 @@ impl<K: Key, C: Data> CombineTable<K, C> {
             return self.replace_or_insert(hash, key, value, replace, make);
         }
         match self.table.find_mut(hash, |entry| entry.0 == key) {
-            Some((_, old)) => match in_place {
+            Some((_, old, _)) => match in_place {
                 Some(change) => change(old, value),
                 // Without anything to drop, a clone is a copy.
                 None => *old = replace(old.clone(), value),
@@ -90,61 +102,96 @@ impl<K: Key, C: Data> CombineTable<K, C> {
     ) {
         match self.table.find_entry(hash, |entry| entry.0 == key) {
             Ok(entry) => {
-                let ((key, old), place) = entry.remove();
-                place.insert((key, replace(old, value)));
+                let ((key, old, seen), place) = entry.remove();
+                place.insert((key, replace(old, value), seen));
             }
             Err(_) => self.insert(hash, key, make(value)),
         }
     }
 
+    /// Puts a key into the table that is not there.
     #[cold]
     #[inline(never)]
-    fn insert(&mut self, hash: u64, mut key: K, combined: C) {
+    pub(crate) fn insert(&mut self, hash: u64, mut key: K, combined: C) {
         detach_key(&mut key);
-        self.table.insert_unique(hash, (key, combined), |entry| key_hash(&entry.0));
+        let seen = self.table.len() as u32;
+        self.table.insert_unique(hash, (key, combined, seen), |entry| key_hash(&entry.0));
+    }
+
+    /// Says whether the key is in the table.
+    pub(crate) fn has(&self, hash: u64, key: &K) -> bool {
+        self.table.find(hash, |entry| entry.0 == *key).is_some()
     }
 
     pub(crate) fn len(&self) -> usize {
         self.table.len()
     }
 
-    pub(crate) fn into_entries(self) -> impl Iterator<Item = (K, C)> + Send + 'static {
-        self.table.into_iter()
+    /// Returns the entries in the order in which their keys were first seen.
+    pub(crate) fn into_entries(self) -> Entries<K, C> {
+        let mut entries: Vec<(K, C, u32)> = self.table.into_iter().collect();
+        // Each is where it belongs after one swap at most.
+        for at in 0..entries.len() {
+            while entries[at].2 as usize != at {
+                let place = entries[at].2 as usize;
+                entries.swap(at, place);
+            }
+        }
+        Entries(entries.into_iter())
+    }
+}
+
+/// The entries of a table, in order.
+pub(crate) struct Entries<K, C>(std::vec::IntoIter<(K, C, u32)>);
+
+impl<K, C> Iterator for Entries<K, C> {
+    type Item = (K, C);
+
+    #[inline]
+    fn next(&mut self) -> Option<(K, C)> {
+        self.0.next().map(|(key, combined, _)| (key, combined))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl<K, C> ExactSizeIterator for Entries<K, C> {}
+
+impl<K: Key, C: ExchangeData> CombineTable<K, C> {
+    /// Returns about how many bytes the table takes, by a look at some entries.
+    pub(crate) fn size(&self) -> u64 {
+        let slots = (self.table.capacity() * 8 / 7 * (size_of::<(K, C, u32)>() + 1)) as u64;
+        let (looks, owned) = self.table.iter().take(64).fold((0, 0), |(looks, owned), (key, combined, _)| {
+            let bytes = size_of_value(key) + size_of_value(combined);
+            (looks + 1, owned + bytes.saturating_sub(size_of::<(K, C)>() as u64))
+        });
+        slots + owned * self.table.len() as u64 / looks.max(1)
+    }
+}
+
+impl<K: Key, C: Data> CombineTable<K, (u64, C)> {
+    /// Adds a value to a key that, if it is new, was first seen as number `seen`.
+    pub(crate) fn add_seen<A: Aggregator<Combined = C>>(
+        &mut self,
+        aggregator: &A,
+        hash: u64,
+        key: K,
+        value: A::Value,
+        seen: u64,
+    ) {
+        let in_place = A::IN_PLACE.then_some(|entry: &mut (u64, C), v| aggregator.add_to(&mut entry.1, v));
+        let replace = |(seen, c), v| (seen, aggregator.add(c, v));
+        self.upsert(hash, key, value, in_place, replace, |v| (seen, aggregator.create(v)));
     }
 }
 
 impl<K: Key, C: Data> CombineTable<K, C> {
     #[inline]
-    fn add<A: Aggregator<Combined = C>>(&mut self, aggregator: &A, hash: u64, key: K, value: A::Value) {
+    pub(crate) fn add<A: Aggregator<Combined = C>>(&mut self, aggregator: &A, hash: u64, key: K, value: A::Value) {
         let in_place = A::IN_PLACE.then_some(|c: &mut C, v| aggregator.add_to(c, v));
         self.upsert(hash, key, value, in_place, |c, v| aggregator.add(c, v), |v| aggregator.create(v));
-    }
-
-    #[inline]
-    fn merge<A: Aggregator<Combined = C>>(&mut self, aggregator: &A, hash: u64, key: K, combined: C) {
-        let in_place = A::IN_PLACE.then_some(|a: &mut C, b| aggregator.merge_into(a, b));
-        self.upsert(hash, key, combined, in_place, |a, b| aggregator.merge(a, b), |c| c);
-    }
-}
-
-/// Puts pairs into one vector a partition.
-pub(crate) struct Buckets<K, V> {
-    buckets: Vec<Vec<(K, V)>>,
-}
-
-impl<K: Key, V: ExchangeData> Buckets<K, V> {
-    pub(crate) fn new(partitions: usize) -> Buckets<K, V> {
-        Buckets { buckets: (0..partitions).map(|_| Vec::new()).collect() }
-    }
-
-    pub(crate) fn push(&mut self, placement: &Placement<K>, hash: u64, pair: (K, V)) -> Result<()> {
-        let place = placement.place(&pair.0, hash)?;
-        self.buckets[place].push(pair);
-        Ok(())
-    }
-
-    pub(crate) fn into_blocks(self) -> Vec<Block> {
-        self.buckets.into_iter().map(Block::exchange).collect()
     }
 }
 
@@ -156,30 +203,27 @@ struct CombineWrite<K, A> {
 }
 
 impl<K: Key, A: Aggregator> ShuffleWrite for CombineWrite<K, A> {
-    fn write(&self, pipeline: &mut Pipeline, _: &TaskContext) -> Result<Vec<Block>> {
+    fn write(&self, pipeline: &mut Pipeline, task: &TaskContext) -> Result<Vec<Block>> {
         if !self.map_side {
-            return write_pairs::<K, A::Value>(&self.placement, pipeline);
+            return write_pairs::<K, A::Value>(&self.placement, pipeline, task);
         }
-        let mut table: CombineTable<K, A::Combined> = CombineTable::with_capacity(0);
-        let mut hashes: Vec<u64> = Vec::new();
-        pipeline.for_each_chunk(|chunk: &mut Vec<(K, A::Value)>| {
-            // All hashes first: the table's memory is then asked for many keys at a time.
-            hashes.clear();
-            hashes.extend(chunk.iter().map(|(key, _)| key_hash(key)));
-            for ((key, value), hash) in chunk.drain(..).zip(&hashes) {
-                table.add(&self.aggregator, *hash, key, value);
+        let mut table = SpillTable::new(&self.aggregator, task.env(), 0);
+        pipeline.for_each_chunk(|chunk: &mut Vec<(K, A::Value)>| table.add_chunk(chunk))?;
+        let mut entries = table.finish()?;
+        let mut buckets = SpillBuckets::new(self.placement.partitions(), task.env());
+        if let (1, true, Some(n)) = (self.placement.partitions(), self.placement.is_hash(), entries.len()) {
+            buckets.reserve(0, n);
+        }
+        let mut chunk = Vec::with_capacity(CHUNK);
+        while entries.read_chunk(&mut chunk)? {
+            task.check()?;
+            buckets.expect(&chunk)?;
+            for pair in chunk.drain(..) {
+                let place = self.placement.place(&pair.0, key_hash(&pair.0))?;
+                buckets.push(place, pair);
             }
-            Ok(())
-        })?;
-        let mut buckets = Buckets::new(self.placement.partitions());
-        if self.placement.partitions() == 1 && self.placement.is_hash() {
-            buckets.buckets[0].reserve_exact(table.len());
         }
-        for pair in table.into_entries() {
-            let hash = key_hash(&pair.0);
-            buckets.push(&self.placement, hash, pair)?;
-        }
-        Ok(buckets.into_blocks())
+        buckets.finish()
     }
 
     fn ship(&self, w: &mut PlanWriter) -> Result<()> {
@@ -201,16 +245,18 @@ impl<K: Key, A: Aggregator> ShuffleWrite for CombineWrite<K, A> {
 pub(crate) fn write_pairs<K: Key, V: ExchangeData>(
     placement: &Placement<K>,
     pipeline: &mut Pipeline,
+    task: &TaskContext,
 ) -> Result<Vec<Block>> {
-    let mut buckets = Buckets::new(placement.partitions());
+    let mut buckets = SpillBuckets::new(placement.partitions(), task.env());
     pipeline.for_each_chunk(|chunk: &mut Vec<(K, V)>| {
+        buckets.expect(chunk)?;
         for pair in chunk.drain(..) {
             let hash = if placement.is_hash() { key_hash(&pair.0) } else { 0 };
-            buckets.push(placement, hash, pair)?;
+            buckets.push(placement.place(&pair.0, hash)?, pair);
         }
         Ok(())
     })?;
-    Ok(buckets.into_blocks())
+    buckets.finish()
 }
 
 /// The read side: merges what all writers left for a partition.
@@ -223,24 +269,21 @@ struct Combined<K, A> {
 
 impl<K: Key, A: Aggregator> Compute for Combined<K, A> {
     fn open<'a>(&'a self, p: usize, _: &'a [Dependency], task: &TaskContext) -> Result<Opened<'a>> {
-        let blocks = self.shuffle.fetch(p, task)?;
-        let aggregator = &*self.aggregator;
-        let longest = blocks.iter().filter_map(Block::items).max().unwrap_or(0);
-        let mut table: CombineTable<K, A::Combined> =
-            CombineTable::with_capacity(if self.map_side { longest } else { 0 });
-        for block in blocks {
-            task.check()?;
-            if self.map_side {
-                for (key, combined) in block.values::<(K, A::Combined)>()?.iter() {
-                    table.merge(aggregator, key_hash(key), key.clone(), combined.clone());
-                }
-            } else {
-                for (key, value) in block.values::<(K, A::Value)>()?.iter() {
-                    table.add(aggregator, key_hash(key), key.clone(), value.clone());
-                }
-            }
+        if self.map_side {
+            let merging = Merging(Arc::clone(&self.aggregator));
+            let longest = self.shuffle.fetch(p, task)?.iter().filter_map(Block::items).max().unwrap_or(0);
+            let entry = size_of::<(K, A::Combined, u32)>() as u64;
+            // What is in memory once is combined in memory; a table for what is on disk may be too large.
+            let most = (task.env().memory.limit() / 16 / entry) as usize;
+            let capacity = if longest <= most { longest } else { 0 };
+            let mut table: SpillTable<'_, K, _> = SpillTable::new(&merging, task.env(), capacity);
+            ShuffleReader::new(self.shuffle, p, task).for_each_chunk(|chunk| table.add_chunk(chunk))?;
+            Ok(Opened::Source(Box::new(table.finish()?)))
+        } else {
+            let mut table: SpillTable<'_, K, _> = SpillTable::new(&*self.aggregator, task.env(), 0);
+            ShuffleReader::new(self.shuffle, p, task).for_each_chunk(|chunk| table.add_chunk(chunk))?;
+            Ok(Opened::Source(Box::new(table.finish()?)))
         }
-        Ok(Opened::Source(Box::new(OwnedReader::new(table.into_entries()))))
     }
 
     fn ship(&self, w: &mut PlanWriter) -> Result<()> {
@@ -354,17 +397,12 @@ struct CombineHere<K, A> {
 }
 
 impl<K: Key, A: Aggregator> Compute for CombineHere<K, A> {
-    fn open<'a>(&'a self, p: usize, parents: &'a [Dependency], _: &TaskContext) -> Result<Opened<'a>> {
-        let aggregator = Arc::clone(&self.aggregator);
+    fn open<'a>(&'a self, p: usize, parents: &'a [Dependency], task: &TaskContext) -> Result<Opened<'a>> {
+        let (aggregator, env) = (Arc::clone(&self.aggregator), Arc::clone(task.env()));
         let wrap = move |mut pipeline: Pipeline| -> Result<Box<dyn super::pipeline::Source>> {
-            let mut table: CombineTable<K, A::Combined> = CombineTable::with_capacity(0);
-            pipeline.for_each_chunk(|chunk: &mut Vec<(K, A::Value)>| {
-                for (key, value) in chunk.drain(..) {
-                    table.add(&*aggregator, key_hash(&key), key, value);
-                }
-                Ok(())
-            })?;
-            Ok(Box::new(OwnedReader::new(table.into_entries())))
+            let mut table = SpillTable::new(&*aggregator, &env, 0);
+            pipeline.for_each_chunk(|chunk: &mut Vec<(K, A::Value)>| table.add_chunk(chunk))?;
+            Ok(Box::new(table.finish()?))
         };
         Ok(Opened::Wrap { node: super::lineage::narrow(parents, 0)?, partition: p, wrap: Box::new(wrap) })
     }
@@ -396,8 +434,8 @@ pub(crate) fn pair_write<K: Key, V: ExchangeData>(placement: Placement<K>) -> Ar
 }
 
 impl<K: Key, V: ExchangeData> ShuffleWrite for PairWrite<K, V> {
-    fn write(&self, pipeline: &mut Pipeline, _: &TaskContext) -> Result<Vec<Block>> {
-        write_pairs::<K, V>(&self.placement, pipeline)
+    fn write(&self, pipeline: &mut Pipeline, task: &TaskContext) -> Result<Vec<Block>> {
+        write_pairs::<K, V>(&self.placement, pipeline, task)
     }
 
     fn ship(&self, w: &mut PlanWriter) -> Result<()> {
@@ -418,8 +456,7 @@ pub(crate) struct Moved<T> {
 
 impl<T: ExchangeData> Compute for Moved<T> {
     fn open<'a>(&'a self, p: usize, _: &'a [Dependency], task: &TaskContext) -> Result<Opened<'a>> {
-        let blocks = self.shuffle.fetch(p, task)?;
-        Ok(Opened::Source(Box::new(BlocksReader::<T>::new(blocks))))
+        Ok(Opened::Source(Box::new(ShuffleReader::<T>::new(self.shuffle, p, task))))
     }
 
     fn ship(&self, w: &mut PlanWriter) -> Result<()> {
@@ -428,37 +465,6 @@ impl<T: ExchangeData> Compute for Moved<T> {
             Ok(Box::new(compute))
         });
         w.value(&self.shuffle)
-    }
-}
-
-/// Reads blocks, one behind the other.
-pub(crate) struct BlocksReader<T> {
-    blocks: std::vec::IntoIter<Block>,
-    current: Option<super::reader::SharedReader<T>>,
-}
-
-impl<T: Data> BlocksReader<T> {
-    pub(crate) fn new(blocks: Vec<Block>) -> BlocksReader<T> {
-        BlocksReader { blocks: blocks.into_iter(), current: None }
-    }
-}
-
-impl<T: Data> PartitionReader for BlocksReader<T> {
-    type Item = T;
-
-    fn read_chunk(&mut self, out: &mut Vec<T>) -> Result<bool> {
-        loop {
-            if let Some(reader) = &mut self.current {
-                if reader.read_chunk(out)? {
-                    return Ok(true);
-                }
-                self.current = None;
-            }
-            match self.blocks.next() {
-                None => return Ok(false),
-                Some(block) => self.current = Some(super::reader::SharedReader::new(block.values::<T>()?)),
-            }
-        }
     }
 }
 
@@ -505,6 +511,47 @@ impl<V: ExchangeData, F: Fn(V, V) -> V + Send + Sync + 'static> Aggregator for R
     }
 }
 
+/// Combines what an aggregator has combined already.
+struct Merging<A>(Arc<A>);
+
+impl<A: Aggregator> Aggregator for Merging<A> {
+    type Value = A::Combined;
+    type Combined = A::Combined;
+    const IN_PLACE: bool = A::IN_PLACE;
+    const GROWS: bool = A::GROWS;
+
+    #[inline]
+    fn create(&self, value: A::Combined) -> A::Combined {
+        value
+    }
+
+    #[inline]
+    fn add(&self, combined: A::Combined, value: A::Combined) -> A::Combined {
+        self.0.merge(combined, value)
+    }
+
+    fn merge(&self, a: A::Combined, b: A::Combined) -> A::Combined {
+        self.0.merge(a, b)
+    }
+
+    #[inline]
+    fn add_to(&self, combined: &mut A::Combined, value: A::Combined) {
+        self.0.merge_into(combined, value);
+    }
+
+    fn merge_into(&self, a: &mut A::Combined, b: A::Combined) {
+        self.0.merge_into(a, b);
+    }
+
+    fn ship(&self, _: &mut PlanWriter) -> Result<()> {
+        Err(crate::bug!("a merging aggregator is made where it is used"))
+    }
+
+    fn unship(_: &mut PlanReader<'_>) -> Result<Self> {
+        Err(crate::bug!("a merging aggregator does not travel"))
+    }
+}
+
 /// Collects values in a vector, in the order in which they come.
 pub(crate) struct Group<V>(pub(crate) PhantomData<fn() -> V>);
 
@@ -518,6 +565,7 @@ impl<V: ExchangeData> Aggregator for Group<V> {
     type Value = V;
     type Combined = Vec<V>;
     const IN_PLACE: bool = true;
+    const GROWS: bool = true;
 
     fn create(&self, value: V) -> Vec<V> {
         vec![value]

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use super::Rdd;
 use super::actions::Action;
+use super::blocks::ShuffleReader;
 use super::lineage::{Compute, Dependency, Node, NodeParts, Opened, ShuffleDep, ShuffleRead, ShuffleWrite};
 use super::pipeline::Pipeline;
-use super::reader::OwnedReader;
+use super::spilled::{Sorter, SpillBuckets};
 use crate::codec::TypeCodec;
 use crate::data::ExchangeData;
 use crate::error::{CallSite, Error, ErrorKind, Result};
@@ -304,17 +305,18 @@ struct SortWrite<T, K, F> {
 impl<T: ExchangeData, K: ExchangeData + Ord, F: Fn(&T) -> K + Send + Sync + 'static> ShuffleWrite
     for SortWrite<T, K, F>
 {
-    fn write(&self, pipeline: &mut Pipeline, _: &TaskContext) -> Result<Vec<Block>> {
-        let mut buckets: Vec<Vec<T>> = (0..=self.bounds.len()).map(|_| Vec::new()).collect();
+    fn write(&self, pipeline: &mut Pipeline, task: &TaskContext) -> Result<Vec<Block>> {
+        let mut buckets = SpillBuckets::new(self.bounds.len() + 1, task.env());
         pipeline.for_each_chunk(|chunk: &mut Vec<T>| {
+            buckets.expect(chunk)?;
             for item in chunk.drain(..) {
                 let key = (self.key)(&item);
                 let place = self.bounds.partition_point(|bound| *bound < key);
-                buckets[place].push(item);
+                buckets.push(place, item);
             }
             Ok(())
         })?;
-        Ok(buckets.into_iter().map(Block::exchange).collect())
+        buckets.finish()
     }
 
     fn ship(&self, w: &mut PlanWriter) -> Result<()> {
@@ -336,13 +338,11 @@ struct SortRead<T, K, F> {
 
 impl<T: ExchangeData, K: ExchangeData + Ord, F: Fn(&T) -> K + Send + Sync + 'static> Compute for SortRead<T, K, F> {
     fn open<'a>(&'a self, p: usize, _: &'a [Dependency], task: &TaskContext) -> Result<Opened<'a>> {
-        let mut all: Vec<T> = Vec::new();
-        for block in self.shuffle.fetch(p, task)? {
-            all.extend_from_slice(&block.values::<T>()?);
-        }
+        let key = self.key.clone();
+        let mut sorter = Sorter::new(task.env(), move |row: &T| key(row));
+        ShuffleReader::new(self.shuffle, p, task).for_each_chunk(|chunk| sorter.add_chunk(chunk))?;
         task.check()?;
-        all.sort_by_cached_key(&*self.key);
-        Ok(Opened::Source(Box::new(OwnedReader::new(all.into_iter()))))
+        Ok(Opened::Source(Box::new(sorter.finish()?)))
     }
 
     fn ship(&self, w: &mut PlanWriter) -> Result<()> {

@@ -2,77 +2,67 @@
 
 use std::fs;
 use std::io::ErrorKind as IoKind;
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use hashbrown::HashMap;
 
 use super::{Block, BlockId, BlockStore, StorageLevel, StoreUsage};
-use crate::codec::TypeCodec;
 use crate::error::{Error, ErrorKind, Result};
+use crate::spill::{FileBlock, SpillDir};
 use crate::threads::lock;
+
+/// How long the pieces are in which a block is written and read.
+const PIECE: usize = 256 << 10;
 
 /// Keeps blocks as files in one folder.
 #[derive(Debug)]
 pub struct DiskStore {
-    folder: PathBuf,
-    index: Mutex<HashMap<BlockId, Entry, std::hash::BuildHasherDefault<std::hash::DefaultHasher>>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    bytes: u64,
-    items: Option<usize>,
-    codec: TypeCodec,
+    index: Mutex<HashMap<BlockId, FileBlock, std::hash::BuildHasherDefault<std::hash::DefaultHasher>>>,
+    dir: Arc<SpillDir>,
 }
 
 impl DiskStore {
     /// Makes a store in `folder`, which is made when the first block is kept.
-    pub fn new(folder: impl Into<PathBuf>) -> DiskStore {
-        DiskStore { folder: folder.into(), index: Mutex::default() }
+    pub fn new(folder: impl Into<std::path::PathBuf>) -> DiskStore {
+        DiskStore { index: Mutex::default(), dir: SpillDir::new(folder) }
     }
 
     /// Returns the folder.
     pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    fn path(&self, id: BlockId) -> PathBuf {
-        self.folder.join(id.to_string())
-    }
-
-    fn failed(&self, doing: &str, id: BlockId, error: std::io::Error) -> Error {
-        Error::io(ErrorKind::Unavailable, format!("block {id} could not be {doing} {}", self.path(id).display()), error)
+        self.dir.folder()
     }
 }
 
 impl BlockStore for DiskStore {
     fn put(&self, id: BlockId, block: Block, level: StorageLevel) -> Result<()> {
-        let Some(Block::Bytes { bytes, items, codec }) = block.written()? else {
-            return Err(Error::new(
-                ErrorKind::Config,
-                format!("block {id} cannot be kept as {level}: its elements cannot be written as bytes"),
-            ));
+        let file = match block {
+            Block::File(file) => file,
+            _ => {
+                let mut writer = self.dir.create(&id.to_string())?;
+                let Some((run, codec)) = block.write_to(&mut writer, PIECE)? else {
+                    return Err(Error::new(
+                        ErrorKind::Config,
+                        format!("block {id} cannot be kept as {level}: its elements cannot be written as bytes"),
+                    ));
+                };
+                FileBlock::new(&writer.finish(), run, codec)
+            }
         };
-        let write = || {
-            fs::create_dir_all(&self.folder)?;
-            fs::write(self.path(id), &bytes)
-        };
-        if let Err(error) = write() {
-            let _ = fs::remove_file(self.path(id));
-            return Err(self.failed("written to", id, error));
-        }
-        lock(&self.index).insert(id, Entry { bytes: bytes.len() as u64, items, codec });
+        let old = lock(&self.index).insert(id, file);
+        drop(old);
         Ok(())
     }
 
     fn get(&self, id: BlockId) -> Result<Option<Block>> {
-        let Some(entry) = lock(&self.index).get(&id).copied() else { return Ok(None) };
-        match fs::read(self.path(id)) {
-            Ok(bytes) => Ok(Some(Block::Bytes { bytes: Bytes::from(bytes), items: entry.items, codec: entry.codec })),
+        let Some(file) = lock(&self.index).get(&id).cloned() else { return Ok(None) };
+        match fs::metadata(file.path()) {
+            Ok(_) => Ok(Some(Block::File(file))),
             Err(error) if error.kind() == IoKind::NotFound => Ok(None),
-            Err(error) => Err(self.failed("read from", id, error)),
+            Err(error) => {
+                let doing = format!("block {id} could not be read from {}", file.path().display());
+                Err(Error::io(ErrorKind::Unavailable, doing, error))
+            }
         }
     }
 
@@ -81,28 +71,13 @@ impl BlockStore for DiskStore {
     }
 
     fn remove(&self, id: BlockId) -> Result<()> {
-        if lock(&self.index).remove(&id).is_none() {
-            return Ok(());
-        }
-        match fs::remove_file(self.path(id)) {
-            Err(error) if error.kind() != IoKind::NotFound => Err(self.failed("removed from", id, error)),
-            _ => Ok(()),
-        }
+        let gone = lock(&self.index).remove(&id);
+        drop(gone);
+        Ok(())
     }
 
     fn usage(&self) -> StoreUsage {
         let index = lock(&self.index);
-        StoreUsage { blocks: index.len(), memory: 0, disk: index.values().map(|e| e.bytes).sum() }
-    }
-}
-
-impl Drop for DiskStore {
-    fn drop(&mut self) {
-        let ids: Vec<_> = lock(&self.index).keys().copied().collect();
-        for id in ids {
-            let _ = fs::remove_file(self.path(id));
-        }
-        // Only if nobody else put something there.
-        let _ = fs::remove_dir(&self.folder);
+        StoreUsage { blocks: index.len(), memory: 0, disk: index.values().map(FileBlock::disk).sum() }
     }
 }

@@ -1,18 +1,19 @@
 //! Blocks in memory, under a budget: the least recently used make room.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use hashbrown::HashMap;
 
 use super::{Block, BlockId, BlockStore, StorageLevel, StoreUsage};
 use crate::error::Result;
+use crate::memory::{Holder, MemoryBudget};
 use crate::threads::lock;
 
 /// Keeps blocks in memory up to a budget.
 #[derive(Debug)]
 pub struct MemoryStore {
-    budget: usize,
+    budget: Arc<MemoryBudget>,
     state: Mutex<State>,
 }
 
@@ -50,39 +51,88 @@ impl State {
 }
 
 impl MemoryStore {
-    /// Makes a store that keeps at most about `budget` bytes.
-    pub fn new(budget: usize) -> MemoryStore {
+    /// Makes a store that keeps at most about `bytes`.
+    pub fn new(bytes: usize) -> MemoryStore {
+        MemoryStore::under(Arc::new(MemoryBudget::new(bytes as u64, 1.0)))
+    }
+
+    /// Makes a store under a budget that it shares with tasks and shuffles.
+    pub fn under(budget: Arc<MemoryBudget>) -> MemoryStore {
         MemoryStore { budget, state: Mutex::new(State::default()) }
     }
 
-    /// Keeps a block and returns what had to make room: older blocks, or this one if it is larger than all.
+    /// Keeps a block and returns what had to make room: older blocks, or this one if there is no room for it.
     ///
     /// Blocks of receivers go only where their level has a disk to go to: nothing could compute them again.
     pub fn offer(&self, id: BlockId, block: Block, level: StorageLevel) -> Vec<(BlockId, Block, StorageLevel)> {
         let mut state = lock(&self.state);
-        state.take(id);
-        let size = block.size();
+        let old = self.take(&mut state, id);
+        let size = block.size() as u64;
         let mut out = Vec::new();
-        if size > self.budget && matches!(id, BlockId::Rdd { .. }) {
+        while !self.budget.fits_block(size) && size <= self.budget.limit() {
+            let Some(victim) = self.take_oldest(&mut state) else { break };
+            out.push(victim);
+        }
+        if !self.budget.fits_block(size) && matches!(id, BlockId::Rdd { .. }) {
             out.push((id, block, level));
-            return out;
+        } else {
+            self.insert(&mut state, id, block, level);
         }
-        while state.used + size > self.budget {
-            let may_go = |id: &BlockId| {
-                matches!(id, BlockId::Rdd { .. }) || state.blocks.get(id).is_some_and(|kept| kept.level.use_disk())
-            };
-            let victim = state.by_use.values().copied().find(may_go);
-            let Some(victim) = victim else { break };
-            if let Some((block, level)) = state.take(victim) {
-                out.push((victim, block, level));
-            }
+        drop(state);
+        drop(old);
+        out
+    }
+
+    /// Keeps a block whether there is room for it or not.
+    pub(super) fn keep(&self, id: BlockId, block: Block, level: StorageLevel) {
+        let mut state = lock(&self.state);
+        let old = self.take(&mut state, id);
+        self.insert(&mut state, id, block, level);
+        drop(state);
+        drop(old);
+    }
+
+    /// Takes out blocks of about `bytes`, but leaves those that the budget lets blocks keep.
+    pub(super) fn take_out(&self, bytes: u64) -> Vec<(BlockId, Block, StorageLevel)> {
+        let mut state = lock(&self.state);
+        let (mut out, mut gone) = (Vec::new(), 0);
+        while gone < bytes && self.budget.held(Holder::Blocks) > self.budget.kept() {
+            let Some(victim) = self.take_oldest(&mut state) else { break };
+            gone += victim.1.size() as u64;
+            out.push(victim);
         }
+        out
+    }
+
+    fn insert(&self, state: &mut State, id: BlockId, block: Block, level: StorageLevel) {
         state.tick += 1;
         let last_use = state.tick;
         state.by_use.insert(last_use, id);
-        state.used += size;
+        state.used += block.size();
+        self.budget.add(Holder::Blocks, block.size() as u64);
         state.blocks.insert(id, Kept { block, level, last_use });
-        out
+    }
+
+    fn take(&self, state: &mut State, id: BlockId) -> Option<(Block, StorageLevel)> {
+        let (block, level) = state.take(id)?;
+        self.budget.sub(Holder::Blocks, block.size() as u64);
+        Some((block, level))
+    }
+
+    /// Takes out the block that has not been used for longest, of those that may go.
+    fn take_oldest(&self, state: &mut State) -> Option<(BlockId, Block, StorageLevel)> {
+        let may_go = |id: &BlockId| {
+            matches!(id, BlockId::Rdd { .. }) || state.blocks.get(id).is_some_and(|kept| kept.level.use_disk())
+        };
+        let id = state.by_use.values().copied().find(may_go)?;
+        let (block, level) = self.take(state, id)?;
+        Some((id, block, level))
+    }
+}
+
+impl Drop for MemoryStore {
+    fn drop(&mut self) {
+        self.budget.sub(Holder::Blocks, lock(&self.state).used as u64);
     }
 }
 
@@ -104,7 +154,7 @@ impl BlockStore for MemoryStore {
 
     fn remove(&self, id: BlockId) -> Result<()> {
         // The values are dropped after the lock is let go: they may be large.
-        let gone = lock(&self.state).take(id);
+        let gone = self.take(&mut lock(&self.state), id);
         drop(gone);
         Ok(())
     }

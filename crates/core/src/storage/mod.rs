@@ -19,6 +19,8 @@ use crate::codec::TypeCodec;
 use crate::data::{Data, ExchangeData};
 use crate::error::Result;
 use crate::rdd::RddId;
+use crate::spill::size::size_of_values;
+use crate::spill::{FileBlock, Run, RunWriter, SpillWriter};
 
 /// Names a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -71,6 +73,8 @@ pub enum Block {
         /// How to read it.
         codec: TypeCodec,
     },
+    /// Elements on disk, read as they are asked for.
+    File(FileBlock),
 }
 
 impl Block {
@@ -82,8 +86,8 @@ impl Block {
 
     /// Makes a live block of elements that may travel.
     pub fn exchange<T: ExchangeData>(values: Vec<T>) -> Block {
-        let (items, bytes) = (values.len(), values.len() * size_of::<T>());
-        Block::Live { values: Arc::new(values), items, bytes, codec: Some(TypeCodec::of::<Vec<T>>()) }
+        let (items, bytes) = (values.len(), size_of_values(&values) as usize);
+        Block::Live { values: Arc::new(values), items, bytes, codec: Some(TypeCodec::of_many::<T>()) }
     }
 
     /// Returns how many elements the block has, if that is known without reading it.
@@ -91,14 +95,16 @@ impl Block {
         match self {
             Block::Live { items, .. } => Some(*items),
             Block::Bytes { items, .. } => *items,
+            Block::File(file) => Some(file.items()),
         }
     }
 
-    /// Returns about how many bytes the block takes.
+    /// Returns about how many bytes the block takes in memory.
     pub fn size(&self) -> usize {
         match self {
             Block::Live { bytes, .. } => *bytes,
             Block::Bytes { bytes, .. } => bytes.len(),
+            Block::File(_) => 0,
         }
     }
 
@@ -114,6 +120,9 @@ impl Block {
             Block::Bytes { bytes, codec, .. } => {
                 codec.decode(bytes)?.downcast::<Vec<T>>().map(Arc::from).map_err(|_| wrong())
             }
+            Block::File(file) => {
+                file.codec().decode(&file.bytes()?)?.downcast::<Vec<T>>().map(Arc::from).map_err(|_| wrong())
+            }
         }
     }
 
@@ -121,7 +130,7 @@ impl Block {
     ///
     /// # Errors
     ///
-    /// The kind is `User`: an element refuses to be written.
+    /// The kind is `User`: an element refuses to be written. It is `Unavailable`: the block's file cannot be read.
     pub fn written(&self) -> Result<Option<Block>> {
         match self {
             Block::Live { codec: None, .. } => Ok(None),
@@ -129,13 +138,41 @@ impl Block {
                 Ok(Some(Block::Bytes { bytes: codec.encode(&**values)?, items: Some(*items), codec: *codec }))
             }
             Block::Bytes { .. } => Ok(Some(self.clone())),
+            Block::File(file) => {
+                let (bytes, items) = (Bytes::from(file.bytes()?), Some(file.items()));
+                Ok(Some(Block::Bytes { bytes, items, codec: file.codec() }))
+            }
         }
+    }
+
+    /// Writes the elements to a file in pieces of about `length` bytes. Returns how they are read again, or nothing if
+    /// they cannot travel.
+    pub(crate) fn write_to(&self, writer: &mut SpillWriter, length: usize) -> Result<Option<(Run, TypeCodec)>> {
+        let mut run = RunWriter::default();
+        let codec = match self {
+            Block::Live { codec: None, .. } => return Ok(None),
+            Block::Live { values, codec: Some(codec), .. } => {
+                codec.encode_pieces(&**values, length, &mut |items, bytes| run.encoded(items, bytes, writer))?;
+                codec
+            }
+            Block::Bytes { bytes, codec, .. } => {
+                let (items, rest) = crate::codec::decode_from::<usize>(bytes)?;
+                run.encoded(items, rest, writer)?;
+                codec
+            }
+            Block::File(_) => return Err(crate::bug!("a block on disk is to be written to disk again")),
+        };
+        Ok(Some((run.finish(writer)?, *codec)))
     }
 }
 
 impl fmt::Debug for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let form = if matches!(self, Block::Live { .. }) { "Live" } else { "Bytes" };
+        let form = match self {
+            Block::Live { .. } => "Live",
+            Block::Bytes { .. } => "Bytes",
+            Block::File(_) => "File",
+        };
         write!(f, "Block::{form}({:?} items, {} bytes)", self.items(), self.size())
     }
 }
@@ -166,6 +203,15 @@ pub trait BlockStore: Send + Sync + fmt::Debug + 'static {
     ///
     /// The kind is `Unavailable`: its file cannot be removed.
     fn remove(&self, id: BlockId) -> Result<()>;
+
+    /// Gives up about `bytes` of memory, if it may: tasks and shuffles need it.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Unavailable`: what had to go to disk could not.
+    fn make_room(&self, _bytes: u64) -> Result<()> {
+        Ok(())
+    }
 
     /// Returns how many blocks are here, and about how many bytes they take in memory and on disk.
     fn usage(&self) -> StoreUsage;

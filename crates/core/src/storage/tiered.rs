@@ -17,12 +17,26 @@ impl TieredStore {
     }
 
     fn offer(&self, id: BlockId, block: Block, level: StorageLevel) -> Result<()> {
-        for (id, block, level) in self.memory.offer(id, block, level) {
-            if level.use_disk() {
-                self.disk.put(id, block, level)?;
+        self.move_out(self.memory.offer(id, block, level))
+    }
+
+    /// Moves blocks to disk, where their level says so. What the disk does not take, and nothing could compute again,
+    /// stays in memory.
+    fn move_out(&self, blocks: Vec<(BlockId, Block, StorageLevel)>) -> Result<()> {
+        let mut failed = Ok(());
+        for (id, block, level) in blocks {
+            if !level.use_disk() {
+                continue;
+            }
+            let kept = if matches!(id, BlockId::Received { .. }) { Some(block.clone()) } else { None };
+            if let Err(error) = self.disk.put(id, block, level) {
+                if let Some(block) = kept {
+                    self.memory.keep(id, block, level);
+                }
+                failed = failed.and(Err(error));
             }
         }
-        Ok(())
+        failed
     }
 }
 
@@ -30,6 +44,10 @@ impl BlockStore for TieredStore {
     fn put(&self, id: BlockId, block: Block, level: StorageLevel) -> Result<()> {
         if level.is_none() {
             return Err(Error::new(ErrorKind::Config, format!("block {id} cannot be kept with level NONE")));
+        }
+        if let Block::File(_) = block {
+            // It did not fit in memory when it was made.
+            return if level.use_disk() { self.disk.put(id, block, level) } else { Ok(()) };
         }
         if !level.use_memory() {
             return self.disk.put(id, block, level);
@@ -60,6 +78,10 @@ impl BlockStore for TieredStore {
     fn remove(&self, id: BlockId) -> Result<()> {
         self.memory.remove(id)?;
         self.disk.remove(id)
+    }
+
+    fn make_room(&self, bytes: u64) -> Result<()> {
+        self.move_out(self.memory.take_out(bytes))
     }
 
     fn usage(&self) -> StoreUsage {

@@ -245,8 +245,7 @@ impl Job {
         task.updates().commit()?;
         match (output, stage.shuffle) {
             (TaskOutput::Shuffle(blocks), Some(shuffle)) => {
-                self.env.shuffles.put(shuffle.id, stage.partitions, attempt.partition, blocks);
-                Ok(())
+                self.env.shuffles.put(shuffle.id, stage.partitions, attempt.partition, blocks)
             }
             (TaskOutput::Result(result), None) => {
                 (self.on_result)(attempt.partition, result);
