@@ -6,8 +6,8 @@
 //! chose.
 //!
 //! To add a program: a method of the family's class in Java, a body of the same name in Rust, and the recorder, which
-//! takes some minutes (`cargo xtask record-spark NAME` shows one program's answer at once). Whoever finds that Spark means
-//! something else changes millstream, or names the departure in `spark/run.rs`, where it is watched.
+//! takes some minutes (`cargo xtask record-spark NAME` shows one program's answer at once). Whoever finds that Spark
+//! means something else changes millstream, or names the departure in `spark/run.rs`, where it is watched.
 
 mod spark {
     pub(crate) mod elements;

@@ -9,6 +9,7 @@
 import java.lang.reflect.*;
 import java.nio.file.*;
 import java.util.*;
+import java.util.stream.Stream;
 import org.apache.spark.SparkConf;
 import org.apache.spark.api.java.JavaSparkContext;
 
@@ -57,6 +58,9 @@ public class Record {
       String text = Json.file(version, family.getValue());
       if (only == null) Files.writeString(folder.resolve(family.getKey() + ".json"), text);
       else if (!family.getValue().isEmpty()) System.out.print(text);
+    }
+    try (Stream<Path> paths = Files.walk(scratch)) {
+      paths.sorted(Comparator.reverseOrder()).forEach(path -> path.toFile().delete());
     }
     System.exit(0);
   }
