@@ -30,8 +30,8 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
 
 // ---- what is asked for ----
 
-const WORKLOADS: [&str; 5] = ["grep", "wordcount", "topk", "group", "empty"];
-const USAGE: &str = "usage: cargo xtask vs-spark grep|wordcount|topk|group|empty [FILE] [--threads 2] [--batches 8] \
+const WORKLOADS: [&str; 8] = ["grep", "wordcount", "topk", "group", "window", "state", "join", "empty"];
+const USAGE: &str = "usage: cargo xtask vs-spark grep|wordcount|topk|group|window|state|join|empty [FILE] [--threads 2] [--batches 8] \
                      [--interval MS]";
 
 /// What a person asked for.
@@ -69,7 +69,11 @@ impl Asked {
         let workload = workload.ok_or_else(|| wrong("which workload?"))?;
         // A tiny batch needs many of its kind before the virtual machine is warm, and they cost nothing.
         let tiny = workload == "empty";
-        let batches = batches.unwrap_or(if tiny { 60 } else { 8 });
+        let batches = batches.unwrap_or(match workload.as_str() {
+            "empty" => 60,
+            "window" => 24,
+            _ => 8,
+        });
         if batches < 3 {
             return Err(wrong("--batches is at least 3: the first two are a warm-up"));
         }

@@ -11,8 +11,11 @@ import java.util.*;
 import java.util.concurrent.*;
 import org.apache.spark.SparkConf;
 import org.apache.spark.api.java.*;
+import org.apache.spark.api.java.Optional;
 import org.apache.spark.storage.StorageLevel;
 import org.apache.spark.streaming.Duration;
+import org.apache.spark.streaming.State;
+import org.apache.spark.streaming.StateSpec;
 import org.apache.spark.streaming.api.java.*;
 import org.apache.spark.streaming.scheduler.*;
 import scala.Tuple2;
@@ -72,6 +75,32 @@ public class SparkBench {
             })
             .foreachRDD(rdd -> take(rdd.count(), () -> hashOf(rdd.collect())));
         break;
+      case "window": // the words of ten batches, made from the window before
+        ssc.checkpoint(checkpoints());
+        input.flatMap(line -> Arrays.asList(line.split(" ", -1)).iterator())
+            .mapToPair(word -> new Tuple2<>(word, 1))
+            .reduceByKeyAndWindow(Integer::sum, (a, b) -> a - b, new Duration(interval * 10), new Duration(interval))
+            .foreachRDD(rdd -> take(rdd.count(), () -> hashOf(rdd.collect())));
+        break;
+      case "state": // the words of all batches so far
+        ssc.checkpoint(checkpoints());
+        wordCount(input)
+            .mapWithState(StateSpec.function((String word, Optional<Integer> count, State<Integer> state) -> {
+              int sum = count.orElse(0) + (state.exists() ? state.get() : 0);
+              state.update(sum);
+              return sum;
+            }))
+            .foreachRDD(rdd -> take(rdd.count(), () -> hashOf(Arrays.asList(new Tuple2<>("sum", rdd.reduce(Integer::sum))))));
+        break;
+      case "join": { // lines of even length with lines of odd length, by how they begin
+        JavaPairDStream<String, Integer> even = input.filter(line -> line.length() % 2 == 0).mapToPair(SparkBench::byBegin);
+        JavaPairDStream<String, Integer> odd = input.filter(line -> line.length() % 2 == 1).mapToPair(SparkBench::byBegin);
+        even.join(odd)
+            .mapValues(both -> both._1() + both._2())
+            .reduceByKey(Math::max)
+            .foreachRDD(rdd -> take(rdd.count(), () -> hashOf(rdd.collect())));
+        break;
+      }
       default:
         throw new IllegalArgumentException("there is no workload " + workload);
     }
@@ -83,7 +112,9 @@ public class SparkBench {
     if (!watch.completed.await(20, TimeUnit.MINUTES)) throw new TimeoutException("the batches take too long");
     ssc.stop(true, false);
 
-    List<Long> times = new ArrayList<>(watch.times.subList(WARM_UP, batches));
+    // A window is measured when it is full, and half as long again.
+    int from = workload.equals("window") ? batches / 2 : WARM_UP;
+    List<Long> times = new ArrayList<>(watch.times.subList(from, batches));
     Collections.sort(times);
     double median = times.get(times.size() / 2);
     System.out.printf(Locale.ROOT,
@@ -92,6 +123,14 @@ public class SparkBench {
         workload, records, median, times.get(0), times.get(times.size() - 1), records / Math.max(median, 1) * 1000,
         sink, hash, startup, version);
     System.exit(0);
+  }
+
+  static Tuple2<String, Integer> byBegin(String line) {
+    return new Tuple2<>(line.substring(0, Math.min(16, line.length())), line.length());
+  }
+
+  static String checkpoints() throws java.io.IOException {
+    return java.nio.file.Files.createTempDirectory("spark-bench").toString();
   }
 
   static JavaPairDStream<String, Integer> wordCount(JavaDStream<String> lines) {

@@ -20,6 +20,10 @@ pub(crate) fn run(
     interval: Duration,
 ) -> Result<Report> {
     let ssc = StreamingContext::new(&format!("local[{}]", texts.len()), "bench", interval)?;
+    let folder = std::env::temp_dir().join(format!("millstream-bench-{}", std::process::id()));
+    if matches!(workload, "window" | "state") {
+        ssc.checkpoint(&folder)?;
+    }
     let lines = ssc.context().parallelize_partitions(texts);
     let queue: RddQueue<Text> = (0..batches).map(|_| lines.clone()).collect();
     let input = ssc.queue_stream(&queue);
@@ -30,11 +34,16 @@ pub(crate) fn run(
         "wordcount" | "empty" => count_keys(&word_count(&input), &results),
         "topk" => top_k(&word_count(&input), &results),
         "group" => count_keys(&group(&input), &results),
+        "window" => count_keys(&window(&input, interval), &results),
+        "state" => state(&input, &results),
+        "join" => count_keys(&join(&input), &results),
         other => return Err(format!("there is no workload {other}").into()),
     }
 
     let completed = completed_batches(&ssc, batches)?;
-    let counted = completed.iter().skip(WARM_UP);
+    let _ = std::fs::remove_dir_all(folder);
+    // A window is measured when it is full, and half as long again.
+    let counted = completed.iter().skip(if workload == "window" { batches / 2 } else { WARM_UP });
     Ok(Report {
         engine: "millstream",
         workload: workload.to_owned(),
@@ -56,6 +65,35 @@ fn group(lines: &DStream<Text>) -> DStream<(Text, u64)> {
         .map(|line| (line.split(' ').next().unwrap_or_default(), line))
         .group_by_key()
         .map_values(|lines| lines.iter().map(|line| line.len() as u64).sum::<u64>())
+}
+
+/// The words of ten batches, made from the window before.
+fn window(lines: &DStream<Text>, interval: Duration) -> DStream<(Text, u64)> {
+    lines
+        .flat_map(|line| line.split(' '))
+        .map(|word| (word, 1u64))
+        .reduce_by_key_and_window_inv(|a, b| a + b, |a, b| a - b, (interval * 10, interval))
+}
+
+/// The words of all batches so far; what is hashed is the sum of what the function gave.
+fn state(lines: &DStream<Text>, results: &Arc<Results>) {
+    let sum = StateSpec::function(|_: &Text, count: Option<u64>, state: &mut State<'_, u64>| {
+        let sum = count.unwrap_or(0) + state.get_option().copied().unwrap_or(0);
+        state.update(sum);
+        sum
+    });
+    let results = Arc::clone(results);
+    word_count(lines).map_with_state(sum).foreach_rdd(move |rdd, _time| {
+        results.take(rdd.count()?, || Ok(vec![(Text::from("sum"), rdd.reduce(|a, b| a + b)?)]))
+    });
+}
+
+/// Lines of even length joined with lines of odd length, by how they begin.
+fn join(lines: &DStream<Text>) -> DStream<(Text, u64)> {
+    let by_begin = |line: Text| (line.slice(..line.len().min(16)), line.len() as u64);
+    let even = lines.filter(|line| line.len() % 2 == 0).map(by_begin);
+    let odd = lines.filter(|line| line.len() % 2 == 1).map(by_begin);
+    even.join(&odd).map_values(|(a, b)| a + b).reduce_by_key(|a, b| a.max(b))
 }
 
 /// What the outputs found.

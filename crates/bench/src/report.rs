@@ -61,6 +61,11 @@ impl Report {
     }
 }
 
+/// Returns a quantile of some times, in milliseconds.
+pub(crate) fn quantile_ms(times: &[Duration], q: f64) -> f64 {
+    quantile(&millis_sorted(times), q)
+}
+
 /// Returns reports as a table for people, with each engine's speed as a multiple of the first one's.
 pub(crate) fn table(reports: &[Report]) -> String {
     let Some(first) = reports.first() else { return String::new() };

@@ -1,0 +1,81 @@
+//! A large state that changes a little: a thousand updates a batch, into ten thousand keys and into ten million.
+
+use std::time::Duration;
+
+use millstream::core::partitioner::Partitioner;
+use millstream::prelude::*;
+
+use crate::engine::completed_batches;
+use crate::report::quantile_ms;
+
+/// How many updates a batch brings.
+const UPDATES: u64 = 1000;
+
+/// Runs both sizes, with and without a time-out, and prints a line of JSON for each.
+pub(crate) fn run(threads: usize, batches: usize, keys: u64, saved: bool) -> Result<()> {
+    for keys in [10_000, keys] {
+        for timeout in [None, Some(mins(10))] {
+            one(threads, batches, keys, timeout, saved)?;
+        }
+    }
+    Ok(())
+}
+
+fn one(threads: usize, batches: usize, keys: u64, timeout: Option<Duration>, saved: bool) -> Result<()> {
+    let ssc = StreamingContext::new(&format!("local[{threads}]"), "bench", millis(10))?;
+    let folder = std::env::temp_dir().join(format!("millstream-bigstate-{}", std::process::id()));
+    if saved {
+        ssc.checkpoint(&folder)?;
+    } else {
+        ssc.context().set_checkpoint_store(std::sync::Arc::new(millstream::core::checkpoint::MemoryCheckpoints::new()));
+    }
+    let before = resident();
+    let queue: RddQueue<(u64, u64)> = (0..batches as u64)
+        .map(|batch| ssc.context().parallelize((0..UPDATES).map(|i| (mixed(batch * UPDATES + i) % keys, i)).collect(), threads))
+        .collect();
+    let parts = ssc.context().parallelize((0..threads as u64).collect(), threads);
+    let initial = parts
+        .flat_map(capture((keys, threads as u64), |(keys, parts): &(u64, u64), part: u64| {
+            let (keys, parts) = (*keys, *parts);
+            (part..keys).step_by(parts as usize).map(|key| (key, 0u64))
+        }))
+        .partition_by(Partitioner::hash(threads));
+    let sum = StateSpec::function(|_: &u64, value: Option<u64>, state: &mut State<'_, u64>| {
+        let sum = state.get_option().copied().unwrap_or(0) + value.unwrap_or(0);
+        if !state.is_timing_out() {
+            state.update(sum);
+        }
+        sum
+    });
+    let mut spec = sum.initial_state(&initial).partitioner(Partitioner::hash(threads));
+    if let Some(timeout) = timeout {
+        spec = spec.timeout(timeout);
+    }
+    ssc.queue_stream(&queue).map_with_state(spec).foreach_rdd(|rdd, _time| rdd.count().map(drop));
+    let completed = completed_batches(&ssc, batches)?;
+    let times: Vec<Duration> =
+        completed.iter().skip(2).filter_map(|b| Some(b.stamps.ended? - b.stamps.started?)).collect();
+    println!(
+        "{{\"engine\":\"millstream\",\"workload\":\"bigstate\",\"keys\":{keys},\"timeout\":{},\"batches\":{},\"ms_median\":{:.3},\
+         \"ms_p99\":{:.3},\"ms_max\":{:.3},\"mb_resident\":{:.0}}}",
+        timeout.is_some(),
+        times.len(),
+        quantile_ms(&times, 0.5),
+        quantile_ms(&times, 0.99),
+        quantile_ms(&times, 1.0),
+        (resident() - before) / 1e6,
+    );
+    let _ = std::fs::remove_dir_all(folder);
+    Ok(())
+}
+
+fn mixed(i: u64) -> u64 {
+    let x = (i ^ (i >> 7)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    x ^ (x >> 29)
+}
+
+/// The memory that the process takes, in bytes; 0 where that is not known.
+fn resident() -> f64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    pages.split(' ').nth(1).and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0) * 4096.0
+}
