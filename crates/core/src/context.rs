@@ -1,6 +1,7 @@
 //! Context: one engine, from which Rdds begin and on which jobs run.
 
 pub(crate) mod jobs;
+pub(crate) mod persistent;
 
 use std::any::Any;
 use std::fmt;
@@ -9,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use self::jobs::{JobLocals, Jobs, Running};
+use self::persistent::Persistent;
 use crate::backend::{Backend, JobEnds, LocalThreads};
 use crate::checkpoint::{CheckpointStore, FolderCheckpoints};
 use crate::clock::{Clock, SystemClock, wall_time};
@@ -111,6 +113,7 @@ struct Inner {
     next_job: AtomicU64,
     marked: AtomicUsize,
     running: Mutex<Jobs>,
+    persistent: Mutex<Persistent>,
 }
 
 /// Makes a [`Context`] with components of one's own.
@@ -192,6 +195,7 @@ impl ContextBuilder {
                 next_job: AtomicU64::new(0),
                 marked: AtomicUsize::new(0),
                 running: Mutex::default(),
+                persistent: Mutex::default(),
                 conf: self.conf,
             }),
         })

@@ -57,6 +57,7 @@ pub use self::accumulator::{Accumulate, Accumulator, CollectionAccumulator, Doub
 pub use self::bounded::BoundedDouble;
 pub use self::broadcast::Broadcast;
 pub use self::context::jobs::JobInfo;
+pub use self::context::persistent::RddStorageInfo;
 pub use self::context::{Context, ContextBuilder, Env};
 pub use self::data::{Data, ExchangeData, Key};
 pub use self::error::{CallSite, Error, ErrorKind, Result, panicked};

@@ -166,6 +166,7 @@ impl<T: Data> Rdd<T> {
         }
         if !persisted.level().is_none() {
             self.node.set_persisted(Some(Arc::new(persisted)));
+            self.context.note_persisted(&self.node);
         }
         self.clone()
     }
@@ -291,6 +292,10 @@ impl AnyRdd {
     /// Forgets the element type.
     pub fn new<T>(rdd: &Rdd<T>) -> AnyRdd {
         AnyRdd { node: Arc::clone(&rdd.node), context: rdd.context.clone() }
+    }
+
+    pub(crate) fn of_node(node: Arc<Node>, context: &Context) -> AnyRdd {
+        AnyRdd { node, context: context.clone() }
     }
 
     /// Returns the Rdd, if its elements are of type `T`.
