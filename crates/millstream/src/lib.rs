@@ -71,3 +71,20 @@ pub mod prelude {
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// The guide's programs run.
+#[cfg(doctest)]
+mod book {
+    #[doc = include_str!("../../../docs/book/1-first-program.md")]
+    struct FirstProgram;
+    #[doc = include_str!("../../../docs/book/2-streams-and-batches.md")]
+    struct StreamsAndBatches;
+    #[doc = include_str!("../../../docs/book/3-windows.md")]
+    struct Windows;
+    #[doc = include_str!("../../../docs/book/4-state.md")]
+    struct States;
+    #[doc = include_str!("../../../docs/book/5-batch-side.md")]
+    struct BatchSide;
+    #[doc = include_str!("../../../docs/book/6-testing.md")]
+    struct Testing;
+}
