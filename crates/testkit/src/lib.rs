@@ -23,6 +23,7 @@ mod backend;
 mod batches;
 mod check;
 mod literal;
+pub mod model;
 mod table;
 
 /// Short forms for examples in documentation.
