@@ -100,10 +100,15 @@ fn rd35_the_partitioner_is_kept_exactly_where_keys_stay() {
         ("map_partitions_with_index", placed.map_partitions_with_index(|_, xs| xs), false),
         ("repartition", placed.repartition(3), false),
         ("coalesce", placed.coalesce(2), false),
-        ("sort_by_key", placed.sort_by_key(), false),
+        ("sort_by", placed.sort_by(|p| p.0), false),
+        ("sample", placed.sample(false, 0.5, 1), true),
+        ("fold_by_key", placed.fold_by_key(0, |a, b| a + b), true),
+        ("subtract_by_key", placed.subtract_by_key(&placed), true),
     ] {
         assert_eq!(kept(&rdd), (keeps, keeps), "{name}: a partitioner, and no shuffle for what it placed");
     }
+    let sorted = placed.sort_by_key();
+    assert!(sorted.partitioner().is_some_and(|p| *p != Partitioner::hash(3)), "sorting places keys by range");
 }
 
 #[test]
