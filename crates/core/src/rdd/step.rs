@@ -55,7 +55,8 @@ pub fn step_over<S: Step>(
 ) -> Rdd<S::Out> {
     let partitions = left.num_partitions();
     if partitions != right.num_partitions() {
-        let error = crate::bug!("a step has {partitions} partitions on its left and {} on its right", right.num_partitions());
+        let error =
+            crate::bug!("a step has {partitions} partitions on its left and {} on its right", right.num_partitions());
         return Rdd::failed(error.at(site), left.context());
     }
     Rdd::from_node(
