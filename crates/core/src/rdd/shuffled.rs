@@ -13,7 +13,7 @@ use super::Rdd;
 use super::blocks::ShuffleReader;
 use super::lineage::{Compute, Dependency, Node, NodeParts, Opened, ShuffleDep, ShuffleRead, ShuffleWrite};
 use super::pipeline::{CHUNK, PartitionReader, Pipeline};
-use super::spilled::{SpillBuckets, SpillTable};
+use super::spilled::{SpillBuckets, SpillTable, TableReader};
 use crate::data::{Data, ExchangeData, Key};
 use crate::error::{CallSite, Result};
 use crate::partitioner::{Partitioner, Placement, key_hash};
@@ -159,6 +159,14 @@ impl<K, C> Iterator for Entries<K, C> {
 
 impl<K, C> ExactSizeIterator for Entries<K, C> {}
 
+impl<K: Key, C: ExchangeData> Entries<K, C> {
+    /// Returns about how many bytes an entry takes.
+    fn size_of_one(&self) -> u64 {
+        let entries = self.0.as_slice();
+        entries.get(entries.len() / 2).map_or(0, |(key, combined, _)| size_of_value(key) + size_of_value(combined))
+    }
+}
+
 impl<K: Key, C: ExchangeData> CombineTable<K, C> {
     /// Returns about how many bytes the table takes, by a look at some entries.
     pub(crate) fn size(&self) -> u64 {
@@ -214,7 +222,18 @@ impl<K: Key, A: Aggregator> ShuffleWrite for CombineWrite<K, A> {
         if let (1, true, Some(n)) = (self.placement.partitions(), self.placement.is_hash(), entries.len()) {
             buckets.reserve(0, n);
         }
-        let mut chunk = Vec::with_capacity(CHUNK);
+        if let TableReader::Memory { entries, .. } = &mut entries {
+            let bytes = entries.size_of_one() * CHUNK as u64;
+            for (n, pair) in entries.enumerate() {
+                if n % CHUNK == 0 {
+                    task.check()?;
+                    buckets.expect_bytes(bytes)?;
+                }
+                let place = self.placement.place(&pair.0, key_hash(&pair.0))?;
+                buckets.push(place, pair);
+            }
+        }
+        let mut chunk = Vec::new();
         while entries.read_chunk(&mut chunk)? {
             task.check()?;
             buckets.expect(&chunk)?;

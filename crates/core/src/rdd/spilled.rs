@@ -50,9 +50,13 @@ impl<T: ExchangeData> SpillBuckets<T> {
 
     /// Notes that a chunk is going to be added.
     pub(crate) fn expect(&mut self, chunk: &[T]) -> Result<()> {
+        self.expect_bytes(size_of_chunk(chunk))
+    }
+
+    /// Notes that rows of about so many bytes are going to be added.
+    pub(crate) fn expect_bytes(&mut self, bytes: u64) -> Result<()> {
         // Vectors grow by more than what is put in.
-        let bytes = size_of_chunk(chunk) * 3 / 2;
-        if self.meter.add(bytes) { self.settle() } else { Ok(()) }
+        if self.meter.add(bytes * 3 / 2) { self.settle() } else { Ok(()) }
     }
 
     #[cold]
