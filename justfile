@@ -43,6 +43,10 @@ bench WORKLOAD FILE *ARGS:
 vs-spark WORKLOAD *ARGS:
     cargo xtask vs-spark {{WORKLOAD}} {{ARGS}}
 
+# Asks real Spark 4.1 what its operations mean, for crates/testkit/tests/spark.rs (docs/benchmarks.md says how to get Spark).
+record-spark *ARGS:
+    cargo xtask record-spark {{ARGS}}
+
 # Micro-benchmarks of the hot paths.
 micro *ARGS:
     cargo bench -p millstream-bench --bench hot_paths -- {{ARGS}}

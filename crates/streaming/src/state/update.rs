@@ -164,13 +164,11 @@ impl<K: Key, V: ExchangeData> DStream<(K, V)> {
             let partitioner = placing.on(batch.context());
             let previous = match (batch.previous::<(K, S)>(), &initial) {
                 (Some((_, rdd)), _) => Some((rdd, false)),
+                // Without data so far there is no state, and no Rdd (S-46): an initial one is there with the first data.
+                (None, _) if batch.rdd(&parent).is_none() => return Ok(None),
                 (None, Some(states)) => Some((states.clone(), true)),
                 (None, None) => None,
             };
-            if previous.is_none() && batch.rdd(&parent).is_none() {
-                // Neither data nor state: no Rdd (S-46).
-                return Ok(None);
-            }
             let data = placed(batch, &parent, &partitioner, site);
             let (states, is_initial) = match previous {
                 Some((states, is_initial)) => {

@@ -40,7 +40,6 @@ const DEPARTURES: &[(&str, &str, &str)] = &[
     ),
     ("inverse_windows", "with_gaps_filtered", "the same"),
     ("rdds", "tree_aggregate_with_a_zero_that_is_none", "the zero counts once a partition and once; on Spark oftener"),
-    ("update_state", "with_initial_state_before_missing", "it is there at once; on Spark with the first Rdd"),
 ];
 
 // ---- what Spark said ----
