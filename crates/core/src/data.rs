@@ -8,6 +8,11 @@ use serde::de::DeserializeOwned;
 /// What may be an element of an Rdd: anything that is owned, can be cloned and shared between threads.
 ///
 /// It is implemented for every such type.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be an element: it must be `Clone + Send + Sync + 'static`",
+    label = "cannot be cloned, or shared between threads, or is borrowed",
+    note = "for shared values use `Arc` instead of `Rc`, for owned text `String` or `Text` instead of `&str`"
+)]
 pub trait Data: Clone + Send + Sync + 'static {}
 impl<T: Clone + Send + Sync + 'static> Data for T {}
 
@@ -16,6 +21,12 @@ impl<T: Clone + Send + Sync + 'static> Data for T {}
 /// It is asked for wherever a value may travel: shuffles, receivers, checkpoints, results of actions,
 /// `parallelize`, queues, and every storage level but memory alone. Numbers, strings, tuples and collections
 /// have it; a struct needs `#[derive(Serialize, Deserialize)]`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot travel between processes: it must be an element that serde can write and read",
+    label = "serde cannot write and read it",
+    note = "what crosses a shuffle, is collected or is kept as state may travel",
+    note = "a struct needs `#[derive(Clone, serde::Serialize, serde::Deserialize)]`"
+)]
 pub trait ExchangeData: Data + Serialize + DeserializeOwned {}
 impl<T: Data + Serialize + DeserializeOwned> ExchangeData for T {}
 
@@ -23,5 +34,11 @@ impl<T: Data + Serialize + DeserializeOwned> ExchangeData for T {}
 ///
 /// `Eq` and `Hash` must agree, as for a [`std::collections::HashMap`]. A key's place is decided by
 /// [`key_hash`](crate::partitioner::key_hash), which is fixed for ever.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a key: it must be `Eq + Hash`, and serde must write and read it",
+    label = "cannot be compared, hashed, or written and read",
+    note = "a struct needs `#[derive(Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]`",
+    note = "floats have neither `Eq` nor `Hash`: take a rounded number, or `to_bits()`"
+)]
 pub trait Key: ExchangeData + Eq + Hash {}
 impl<K: ExchangeData + Eq + Hash> Key for K {}
