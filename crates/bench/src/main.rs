@@ -16,6 +16,7 @@ mod engine;
 mod hand;
 mod latency;
 mod report;
+mod spill;
 mod timer;
 
 use std::path::PathBuf;
@@ -31,8 +32,8 @@ use crate::report::{Report, WARM_UP};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ENGINES: [&str; 2] = ["hand", "millstream"];
-const WORKLOADS: [&str; 11] = [
-    "grep", "wordcount", "topk", "group", "window", "state", "join", "empty", "latency", "startup", "bigstate",
+const WORKLOADS: [&str; 12] = [
+    "grep", "wordcount", "topk", "group", "window", "state", "join", "empty", "latency", "startup", "spill", "bigstate",
 ];
 
 fn main() -> ExitCode {
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
     };
     let run = match args.workload.as_str() {
         "latency" => latency::run(millis(args.interval.unwrap_or(5)), secs(args.seconds), args.json),
-        
+        "spill" => spill::run(args.threads, args.memory << 20),
         "startup" => latency::startup(begin, args.json),
         "bigstate" => bigstate::run(args.threads, args.batches, args.keys, args.saved),
         _ => compare(&args),
