@@ -19,7 +19,7 @@ pub enum ErrorKind {
     Graph,
     /// A setting or an argument cannot work. Change it; nothing has run.
     Config,
-    /// A closure of the program returned an error or panicked. Retrying will not help.
+    /// A closure of the program returned an error or panicked. It is tried again only where the master asks for attempts.
     User,
     /// Something outside did not answer, or refused. It may be retried.
     Unavailable,

@@ -33,6 +33,8 @@ pub(crate) struct StreamSpec {
     pub(crate) saving: Saving,
     /// The stream that keeps Rdds in the place of this one: a window has nothing of its own to keep (S-30).
     pub(crate) kept_by: Option<StreamId>,
+    /// The stream that is saved in the place of this one, and how: the state that this one is read from.
+    pub(crate) saved_by: Option<(StreamId, KeepRdd)>,
     pub(crate) uid: Option<String>,
 }
 
@@ -47,6 +49,7 @@ impl StreamSpec {
             keep: None,
             saving: Saving::default(),
             kept_by: None,
+            saved_by: None,
             uid: None,
         }
     }

@@ -145,7 +145,7 @@ fn s53_s62_one_element_a_record_and_snapshots_of_all_keys() {
     let input = || -> Batches<Text> { batches![[], ["a"], ["a", "b"], ["a", "b", "c"], ["a", "b"], ["a"], []] };
     check(
         input(),
-        |s| (*ones(&s).map_with_state(summing())).clone().map(|(_, sum)| sum),
+        |s| ones(&s).map_with_state(summing()).stream().map(|(_, sum)| sum),
         "2s 1\n3s 1 2\n4s 1 2 3\n5s 3 4\n6s 5",
     );
     check(
@@ -164,7 +164,7 @@ fn s53_s62_one_element_a_record_and_snapshots_of_all_keys() {
 fn s52_a_key_that_comes_twice_sees_its_state_in_between() {
     check(
         batches![["a", "a", "a"], ["a", "b", "a"]],
-        |s| (*ones(&s).map_with_state(summing())).clone(),
+        |s| ones(&s).map_with_state(summing()).stream(),
         "1s (a,1) (a,2) (a,3)\n2s (a,4) (a,5) (b,1)",
     );
 }
@@ -223,7 +223,7 @@ fn s53_the_form_with_time_may_give_nothing() {
                     state.update(times);
                     (times == 2).then(|| (key.clone(), time.as_millis()))
                 });
-            (*ones(&s).map_with_state(second)).clone()
+            ones(&s).map_with_state(second).stream()
         },
         "2s (a,2000)\n3s (b,3000)",
     );
@@ -266,7 +266,7 @@ fn s55_spark_notices_time_outs_when_it_saves_the_state() {
 fn s55_data_in_the_batch_in_which_a_key_would_time_out_keeps_it() {
     check(
         batches![["a"], [], [], [], ["a"], [], [], [], [], []],
-        |s| (*ones(&s).map_with_state(summing().timeout(secs(3)))).clone(),
+        |s| ones(&s).map_with_state(summing().timeout(secs(3))).stream(),
         "1s (a,1)\n5s (a,2)\n9s (a,2)",
     );
 }
@@ -275,7 +275,7 @@ fn s55_data_in_the_batch_in_which_a_key_would_time_out_keeps_it() {
 fn s13_a_missing_batch_is_an_empty_one() {
     check(
         batches![MISSING, ["a"], MISSING, ["a"]],
-        |s| (*ones(&s).map_with_state(summing())).clone(),
+        |s| ones(&s).map_with_state(summing()).stream(),
         "2s (a,1)\n4s (a,2)",
     );
     check(

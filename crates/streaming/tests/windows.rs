@@ -269,5 +269,14 @@ fn s34_the_lineage_of_a_window_is_cut_and_old_checkpoints_are_removed() {
     assert_eq!(collected.table().to_string().lines().count(), 100);
     let longest = longest.load(std::sync::atomic::Ordering::Relaxed);
     assert!(longest < 300, "{longest}");
+    // Said on the window, it concerns the state that the window is read from.
+    let saved = store.names().len();
+    let mut test = Check::new(2, 2).context();
+    test.ssc().context().set_checkpoint_store(std::sync::Arc::clone(&store) as _);
+    let numbers: DStream<(i32, i32)> = test.input(batches![[(1, 1)]]);
+    let sums = numbers.reduce_by_key_and_window_inv(|a, b| a + b, |a, b| a - b, secs(3)).checkpoint(secs(2));
+    let _collected = test.collect(&sums);
+    test.run(2).unwrap();
+    assert_eq!(store.names().len(), saved + 2, "{:?}", store.names());
     assert!((1..=6).contains(&store.names().len()), "{:?}", store.names());
 }

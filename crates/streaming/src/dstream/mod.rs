@@ -149,6 +149,8 @@ pub(crate) fn save_every(graph: &GraphShared, id: StreamId, interval: Duration, 
         return;
     }
     graph.change(site, |graph| {
+        let saved_by = graph.slots.get(id.0).and_then(|slot| slot.spec.saved_by.clone());
+        let (id, mark) = saved_by.unwrap_or((id, mark));
         if let Some(slot) = graph.slots.get_mut(id.0) {
             slot.spec.saving.every = Some(interval);
             slot.spec.saving.mark = Some(mark);

@@ -163,7 +163,14 @@ impl<K: Key, V: ExchangeData> DStream<(K, V)> {
         });
         tables.keep_live(site);
         tables.saved_by_itself(mark_table::<StateTable<K, V>>(), site);
-        tables.lift(site, |rdd, _| rdd.flat_map(StateTable::entries))
+        let window = tables.lift(site, |rdd, _| rdd.flat_map(StateTable::entries));
+        let (id, state) = (window.id(), tables.id());
+        self.graph().change(site, |graph| {
+            if let Some(slot) = graph.slots.get_mut(id.0) {
+                slot.spec.saved_by = Some((state, mark_table::<StateTable<K, V>>()));
+            }
+        });
+        window
     }
 }
 

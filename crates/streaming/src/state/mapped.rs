@@ -93,6 +93,11 @@ impl<K: Key, S: ExchangeData, E: ExchangeData> MappedState<K, S, E> {
         self.states.clone()
     }
 
+    /// Returns the stream of what the function gave, for where a `DStream` is asked for by name.
+    pub fn stream(&self) -> DStream<E> {
+        self.emitted.clone()
+    }
+
     /// Saves the state every `interval`, instead of every ten batches.
     ///
     /// # Spark
@@ -124,7 +129,7 @@ impl<K: Key, V: ExchangeData> DStream<(K, V)> {
     ///         state.update(sum);
     ///         (millstream_core::Text::clone(key), sum)
     ///     });
-    ///     (*pairs.map_with_state(sum)).clone()
+    ///     pairs.map_with_state(sum).stream()
     /// });
     /// assert_eq!(table, "1s (a,1) (b,5)\n2s (a,3)\n3s (a,6) (b,6)");
     /// ```
