@@ -386,22 +386,22 @@ impl<K: Clone + PartialEq, V: Clone> Model<(K, V)> {
 
     /// Makes a new state of each key's new values and its old state, in each batch (S-44).
     pub fn update_state_by_key<S: Clone>(&self, f: impl Fn(Vec<V>, Option<S>) -> Option<S>) -> Model<(K, S)> {
-        self.update_state_by_key_with(None, |_, _, new, old| f(new, old))
+        self.update_state_by_key_with(&[], |_, _, new, old| f(new, old))
     }
 
-    /// As [`update_state_by_key`](Self::update_state_by_key), told time and key, and beginning perhaps with a state, of which the
-    /// first of a key counts (S-45). That is there at once, also before there are data.
+    /// As [`update_state_by_key`](Self::update_state_by_key), told time and key, and beginning with a state, of which the
+    /// first of a key counts (S-45). It is there with the first data, not before.
     pub fn update_state_by_key_with<S: Clone>(
         &self,
-        initial: Option<&[(K, S)]>,
+        initial: &[(K, S)],
         f: impl Fn(Time, &K, Vec<V>, Option<S>) -> Option<S>,
     ) -> Model<(K, S)> {
-        let mut states = initial.map(<[_]>::to_vec);
+        let mut states: Option<Vec<(K, S)>> = None;
         let rows = self.rows.iter().zip(1..).map(|(row, n)| {
             if !Self::is_batch(n, self.slide) || (row.is_none() && states.is_none()) {
                 return None; // S-46: neither data nor state.
             }
-            let before = states.take().unwrap_or_default();
+            let before = states.take().unwrap_or_else(|| initial.to_vec());
             let time = Time::ZERO + secs(n as u64);
             let after =
                 cogrouped(&before, row.as_deref().unwrap_or(&[])).into_iter().filter_map(|(key, (old, new))| {

@@ -177,7 +177,8 @@ impl Both for Model<Pair> {
     }
 
     fn updated(&self, op: &Op, initial: Option<Vec<Pair>>, _: &Context) -> Self {
-        self.update_state_by_key_with(initial.as_deref(), |time, key, new, old| update(op.n, time, *key, new, old))
+        let initial = initial.unwrap_or_default();
+        self.update_state_by_key_with(&initial, |time, key, new, old| update(op.n, time, *key, new, old))
     }
 
     fn mapped(&self, op: &Op, step: Step, timeout: Option<Duration>, _: &Context) -> (Self, Self) {

@@ -89,7 +89,6 @@ impl Kind {
                 | ReduceByKeyAndWindowInv
                 | ReduceByKeyAndWindowInvFiltered
                 | GroupByKeyAndWindow
-                | UpdateStateByKeyInitial
                 | MapWithState
                 | MapWithStateTimeout
                 | StateSnapshots

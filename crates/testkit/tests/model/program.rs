@@ -44,28 +44,38 @@ pub(crate) struct Inputs {
     missing: Vec<bool>,
 }
 
+/// How many batches go in at most.
+const BATCHES: usize = 6;
+/// How many run behind them, so that windows become empty.
+const BEHIND: usize = 2;
+
 /// Batches of few elements.
 pub(crate) fn inputs() -> impl Strategy<Value = Inputs> {
-    let batches = || vec(vec((0u8..8, -9i64..10), 0..6), 1..=6);
-    (batches(), batches(), vec(any::<bool>(), 6)).prop_map(|(main, beside, missing)| Inputs { main, beside, missing })
+    let batches = || vec(vec((0u8..8, -9i64..10), 0..6), 1..=BATCHES);
+    (batches(), batches(), vec(any::<bool>(), BATCHES)).prop_map(|(main, beside, missing)| Inputs {
+        main,
+        beside,
+        missing,
+    })
 }
 
-fn rows(batches: &[Vec<Pair>], missing: &[bool]) -> Batches<Pair> {
+fn rows(batches: &[Vec<Pair>], missing: &[bool], rounds: usize) -> Batches<Pair> {
     let missing = missing.iter().copied().chain(std::iter::repeat(false));
     let rows = batches.iter().zip(missing);
-    Batches::new(rows.map(|(row, missing)| if missing { Row::Missing } else { Row::Elements(row.clone()) }).collect())
+    let rows: Vec<_> =
+        rows.map(|(row, missing)| if missing { Row::Missing } else { Row::Elements(row.clone()) }).collect();
+    Batches::new(std::iter::repeat_n(rows, rounds).flatten().collect())
 }
 
 /// Programs that run together, and what they run on.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
     pub(crate) partitions: usize,
+    /// How often the inputs come. If twice, the batches go on behind the tenth, with which states save themselves.
+    pub(crate) rounds: usize,
     pub(crate) inputs: Inputs,
     pub(crate) programs: Vec<Program>,
 }
-
-/// How many batches run: some are empty behind the input, so that windows become empty too.
-const BATCHES: usize = 8;
 
 /// A batch with more elements than this is not worth its time: joins and windows multiply.
 const MANY: usize = 200;
@@ -73,13 +83,14 @@ const MANY: usize = 200;
 impl Case {
     /// Compares what the engine gives with what the model gives; returns the operations of each program that were compared.
     pub(crate) fn compare(&self) -> Result<Vec<Vec<Kind>>, String> {
+        let batches = BATCHES * self.rounds + BEHIND;
         let mut test = Check::new(self.partitions, 1).context();
         let context = test.ssc().context().clone();
-        let inputs = [&[], &*self.inputs.missing].map(|missing| rows(&self.inputs.main, missing));
-        let beside = rows(&self.inputs.beside, &[]);
-        let models = inputs.clone().map(|rows| Model::input(rows, BATCHES));
+        let inputs = [&[], &*self.inputs.missing].map(|missing| rows(&self.inputs.main, missing, self.rounds));
+        let beside = rows(&self.inputs.beside, &[], self.rounds);
+        let models = inputs.clone().map(|rows| Model::input(rows, batches));
         let streams = inputs.map(|rows| test.input(rows));
-        let beside = (Model::input(beside.clone(), BATCHES), test.input(beside));
+        let beside = (Model::input(beside.clone(), batches), test.input(beside));
 
         let (mut expected, mut compared) = (Vec::new(), Vec::new());
         for program in &self.programs {
@@ -106,7 +117,7 @@ impl Case {
             compared.push(kinds);
         }
         if !self.programs.is_empty() {
-            test.run(BATCHES).map_err(|error| format!("the engine failed: {error}"))?;
+            test.run(batches).map_err(|error| format!("the engine failed: {error}"))?;
         }
         for ((model, given), kinds) in expected.iter().zip(&compared) {
             let given = lock(given);
