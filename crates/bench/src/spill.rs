@@ -15,7 +15,7 @@ const PARTITIONS: u64 = 16;
 pub(crate) fn run(threads: usize, memory: u64) -> Result<()> {
     let conf = EngineConf { memory: Some(memory), ..EngineConf::new(&format!("local[{threads}]"), "spill")? };
     let context = Context::builder(conf).build()?;
-    let expected = sum(pairs(&context).map(|(key, value)| entry(key, &value)))?;
+    let expected = sum(&pairs(&context).map(|(key, value)| entry(key, &value)))?;
     let work: [(&str, Box<dyn Fn(&Context) -> Result<u64>>); 5] = [
         ("group", Box::new(group)),
         ("reduce", Box::new(reduce)),
@@ -59,7 +59,7 @@ fn entry(key: u64, value: &str) -> u64 {
     crate::report::entry_hash(value.as_bytes(), key)
 }
 
-fn sum(hashes: Rdd<u64>) -> Result<u64> {
+fn sum(hashes: &Rdd<u64>) -> Result<u64> {
     hashes.fold(0, u64::wrapping_add)
 }
 
@@ -68,12 +68,12 @@ fn all(key: u64, values: &[String]) -> u64 {
 }
 
 fn group(context: &Context) -> Result<u64> {
-    sum(pairs(context).group_by_key().map(|(key, values)| all(key, &values)))
+    sum(&pairs(context).group_by_key().map(|(key, values)| all(key, &values)))
 }
 
 fn reduce(context: &Context) -> Result<u64> {
     let joined = pairs(context).reduce_by_key(|a, b| a + &b);
-    sum(joined.map(|(key, values)| {
+    sum(&joined.map(|(key, values)| {
         let (mut rest, mut sum) = (values.as_str(), 0u64);
         while let Some((value, more)) = rest.split_at_checked(80) {
             sum = sum.wrapping_add(entry(key, value));
@@ -93,13 +93,13 @@ fn sort(context: &Context) -> Result<u64> {
         }
         std::iter::once(sum)
     });
-    sum(sums)
+    sum(&sums)
 }
 
 fn cogroup(context: &Context) -> Result<u64> {
     let (left, right) = (pairs(context).filter(|(_, value)| is_left(value)), pairs(context));
     let right = right.filter(|(_, value)| !is_left(value));
-    sum(left.cogroup(&right).map(|(key, (a, b))| all(key, &a).wrapping_add(all(key, &b))))
+    sum(&left.cogroup(&right).map(|(key, (a, b))| all(key, &a).wrapping_add(all(key, &b))))
 }
 
 fn is_left(value: &str) -> bool {
@@ -110,7 +110,7 @@ fn persist(context: &Context) -> Result<u64> {
     let kept = pairs(context);
     kept.persist(StorageLevel::MEMORY_AND_DISK);
     kept.count()?;
-    sum(kept.map(|(key, value)| entry(key, &value)))
+    sum(&kept.map(|(key, value)| entry(key, &value)))
 }
 
 /// Returns the most memory that the process has had since [`forget_peak`], where the system says.

@@ -55,7 +55,7 @@ fn mixed(i: u64) -> u64 {
 
 /// Pairs of many keys, some of which come often.
 fn pairs(context: &Context) -> Rdd<(Text, u64)> {
-    let keys = |i: u64| if mixed(i) % 3 == 0 { mixed(i) % 7 } else { mixed(i) % 6000 };
+    let keys = |i: u64| if mixed(i).is_multiple_of(3) { mixed(i) % 7 } else { mixed(i) % 6000 };
     context.parallelize((0..ITEMS).collect(), 5).map(move |i| (Text::from(format!("key {}", keys(i))), i))
 }
 
