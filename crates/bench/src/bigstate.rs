@@ -31,7 +31,9 @@ fn one(threads: usize, batches: usize, keys: u64, timeout: Option<Duration>, sav
     }
     let before = resident();
     let queue: RddQueue<(u64, u64)> = (0..batches as u64)
-        .map(|batch| ssc.context().parallelize((0..UPDATES).map(|i| (mixed(batch * UPDATES + i) % keys, i)).collect(), threads))
+        .map(|batch| {
+            ssc.context().parallelize((0..UPDATES).map(|i| (mixed(batch * UPDATES + i) % keys, i)).collect(), threads)
+        })
         .collect();
     let parts = ssc.context().parallelize((0..threads as u64).collect(), threads);
     let initial = parts

@@ -69,10 +69,11 @@ fn group(lines: &DStream<Text>) -> DStream<(Text, u64)> {
 
 /// The words of ten batches, made from the window before.
 fn window(lines: &DStream<Text>, interval: Duration) -> DStream<(Text, u64)> {
-    lines
-        .flat_map(|line| line.split(' '))
-        .map(|word| (word, 1u64))
-        .reduce_by_key_and_window_inv(|a, b| a + b, |a, b| a - b, (interval * 10, interval))
+    lines.flat_map(|line| line.split(' ')).map(|word| (word, 1u64)).reduce_by_key_and_window_inv(
+        |a, b| a + b,
+        |a, b| a - b,
+        (interval * 10, interval),
+    )
 }
 
 /// The words of all batches so far; what is hashed is the sum of what the function gave.

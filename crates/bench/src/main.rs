@@ -5,9 +5,9 @@
 //! ```
 //!
 //! Workloads are `grep`, `wordcount`, `topk`, `group` and `empty`, each beside the hand-written loop; `window`, `state` and
-//! `join`, for the comparison with Spark; `latency` (`--seconds 60`) and `startup`; `bigstate` (`--keys 10000000`, `--saved` to
-//! the disk); `spill` (`--memory 256`, in MB), which handles 1 GB with less memory. `docs/benchmarks.md` says what is compared and how fair it is; `spark/` holds the
-//! Spark side.
+//! `join`, for the comparison with Spark; `latency` (`--seconds 60`) and `startup`; `bigstate` (`--keys 10000000`; `--saved` to
+//! the disk); `spill` (`--memory 256`, in MB), which handles 1 GB with less memory. `docs/benchmarks.md` says what is
+//! compared and how fair it is; `spark/` holds the Spark side.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its results")]
 
 mod bigstate;
@@ -33,7 +33,18 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ENGINES: [&str; 2] = ["hand", "millstream"];
 const WORKLOADS: [&str; 12] = [
-    "grep", "wordcount", "topk", "group", "window", "state", "join", "empty", "latency", "startup", "spill", "bigstate",
+    "grep",
+    "wordcount",
+    "topk",
+    "group",
+    "window",
+    "state",
+    "join",
+    "empty",
+    "latency",
+    "startup",
+    "spill",
+    "bigstate",
 ];
 
 fn main() -> ExitCode {
@@ -75,7 +86,9 @@ fn compare(args: &Args) -> Result<()> {
         for engine in ENGINES.into_iter().filter(|name| args.wants(name)) {
             let report = if engine == "hand" {
                 // Nobody writes a window or a state by hand in a few lines.
-                let Some(report) = hand::run(&args.workload, &input.lines(), input.records, args.batches) else { continue };
+                let Some(report) = hand::run(&args.workload, &input.lines(), input.records, args.batches) else {
+                    continue;
+                };
                 report
             } else {
                 engine::run(&args.workload, input.texts(), input.records, args.batches, interval)?
