@@ -119,9 +119,16 @@ fn random_programs_give_what_the_model_gives() {
         let programs = together.iter().map(|kinds| program(Listed::new(kinds.iter().copied().map(op))));
         let partitions = prop_oneof![2 => Just(1), 2 => Just(2), 1 => Just(7)];
         let rounds = prop_oneof![5 => Just(1), 1 => Just(2)];
-        let case = (partitions, rounds, inputs(), Listed::new(programs));
-        let case =
-            case.prop_map(|(partitions, rounds, inputs, programs)| Case { partitions, rounds, inputs, programs });
+        let starved = prop_oneof![11 => Just(false), 1 => Just(true)];
+        // They shrink one after the other, so first to one program.
+        let case = (Listed::new(programs), starved, partitions, rounds, inputs());
+        let case = case.prop_map(|(programs, starved, partitions, rounds, inputs)| Case {
+            programs,
+            starved,
+            partitions,
+            rounds,
+            inputs,
+        });
         let tree = case.new_tree(&mut runner).expect("a strategy that refuses nothing");
         let compared = runner.run_one(tree, |case| {
             let compared = case.compare().map_err(TestCaseError::fail)?;

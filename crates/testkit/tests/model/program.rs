@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use millstream_core::secs;
 use millstream_core::threads::lock;
 use millstream_testkit::model::Model;
 use millstream_testkit::{Batches, Check, Row};
@@ -73,6 +74,8 @@ pub(crate) struct Case {
     pub(crate) partitions: usize,
     /// How often the inputs come. If twice, the batches go on behind the tenth, with which states save themselves.
     pub(crate) rounds: usize,
+    /// Whether there is so little memory that blocks are lost and made again, and tables go to disk.
+    pub(crate) starved: bool,
     pub(crate) inputs: Inputs,
     pub(crate) programs: Vec<Program>,
 }
@@ -80,11 +83,16 @@ pub(crate) struct Case {
 /// A batch with more elements than this is not worth its time: joins and windows multiply.
 const MANY: usize = 200;
 
+/// How many bytes a starved engine has.
+const LITTLE: u64 = 20_000;
+
 impl Case {
     /// Compares what the engine gives with what the model gives; returns the operations of each program that were compared.
     pub(crate) fn compare(&self) -> Result<Vec<Vec<Kind>>, String> {
         let batches = BATCHES * self.rounds + BEHIND;
-        let mut test = Check::new(self.partitions, 1).context();
+        let mut test = Check::new(self.partitions, self.partitions.min(2)).with_conf(secs(1), |conf| {
+            conf.engine.memory = self.starved.then_some(LITTLE);
+        });
         let context = test.ssc().context().clone();
         let inputs = [&[], &*self.inputs.missing].map(|missing| rows(&self.inputs.main, missing, self.rounds));
         let beside = rows(&self.inputs.beside, &[], self.rounds);
