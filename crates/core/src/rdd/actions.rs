@@ -335,8 +335,15 @@ impl<T: ExchangeData> Rdd<T> {
         let site = CallSite::here("save_as_object_file");
         self.save(path.as_ref(), |folder| Arc::new(WriteObjects::<T> { folder, of: PhantomData }), site)
     }
+}
 
-    pub(super) fn save(&self, path: &Path, action: impl Fn(PathBuf) -> Arc<dyn Action>, site: CallSite) -> Result<()> {
+impl<T: Data> Rdd<T> {
+    pub(super) fn save(
+        &self,
+        path: &Path,
+        action: impl FnOnce(PathBuf) -> Arc<dyn Action>,
+        site: CallSite,
+    ) -> Result<()> {
         self.context().check_action(site)?;
         let folder = OutputFolder::begin(path).map_err(|e| e.at(site))?;
         self.run_all::<u64>(action(path.to_path_buf()), site)?;
