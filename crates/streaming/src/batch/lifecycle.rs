@@ -142,7 +142,7 @@ impl Lifecycle {
                 if self.rules.stop_on_failure {
                     return self.halt();
                 }
-                self.drained()
+                self.go_on()
             }
             Event::JobsEnded { at, ok: true } if self.rules.checkpoint => {
                 self.batches.insert(at, Phase::Checkpointing);
@@ -167,9 +167,14 @@ impl Lifecycle {
         }
     }
 
-    /// The batch is done: commit it, and those that waited for it.
+    /// The batch is done: commit it, if no earlier one is still to come.
     fn ended(&mut self, at: Time) -> Vec<Action> {
         self.batches.insert(at, Phase::Done);
+        self.go_on()
+    }
+
+    /// Commits the batches that are done and have none to wait for any more, and ends if nothing is left.
+    fn go_on(&mut self) -> Vec<Action> {
         let mut actions = Vec::new();
         loop {
             let next = self.batches.iter().find(|(_, phase)| **phase != Phase::Failed);
@@ -274,6 +279,59 @@ mod tests {
                     E::JobsEnded { at: t(1), ok: true },
                     &[A::Commit(t(1)), A::Forget(t(1)), A::Commit(t(2)), A::Forget(t(2))],
                 ),
+            ],
+        );
+    }
+
+    #[test]
+    fn s114_batches_that_ended_early_are_committed_when_the_last_one_before_them_has_come_to_its_end_also_badly() {
+        let begun = |s| [(E::Due(t(s)), vec![A::Plan(t(s))]), (E::Planned { at: t(s), jobs: 1 }, vec![A::Run(t(s))])];
+        let ended = |s, ok| E::JobsEnded { at: t(s), ok };
+        let done = |s| [A::Commit(t(s)), A::Forget(t(s))];
+        let ends = [
+            // Backwards: all wait for the first.
+            vec![
+                (ended(4, true), vec![]),
+                (ended(3, true), vec![]),
+                (ended(2, true), vec![]),
+                (ended(1, true), [done(1), done(2), done(3), done(4)].concat()),
+            ],
+            // Those in front of the gap do not wait for it.
+            vec![
+                (ended(4, true), vec![]),
+                (ended(1, true), done(1).to_vec()),
+                (ended(3, true), vec![]),
+                (ended(2, true), [done(2), done(3), done(4)].concat()),
+            ],
+            // One that fails holds up nobody, whether others wait for it or come later.
+            vec![
+                (ended(3, false), vec![]),
+                (ended(2, true), vec![]),
+                (ended(4, true), vec![]),
+                (ended(1, false), [done(2), done(4)].concat()),
+            ],
+        ];
+        for ends in ends {
+            let rows: Vec<_> = (1..=4).flat_map(begun).chain(ends).collect();
+            let rows: Vec<(E, &[A])> = rows.iter().map(|(event, want)| (*event, want.as_slice())).collect();
+            let life = table(PLAIN, &rows);
+            assert_eq!((life.unfinished(), life.settled()), (0, Some(t(4))));
+        }
+    }
+
+    #[test]
+    fn s114_s128_a_graceful_stop_ends_when_the_batch_that_others_waited_for_fails() {
+        table(
+            PLAIN,
+            &[
+                (E::Due(t(1)), &[A::Plan(t(1))]),
+                (E::Planned { at: t(1), jobs: 1 }, &[A::Run(t(1))]),
+                (E::Due(t(2)), &[A::Plan(t(2))]),
+                (E::Planned { at: t(2), jobs: 1 }, &[A::Run(t(2))]),
+                (E::StopAsked { graceful: true }, &[A::StopInputs]),
+                (E::InputsStopped { left: false }, &[]),
+                (E::JobsEnded { at: t(2), ok: true }, &[]),
+                (E::JobsEnded { at: t(1), ok: false }, &[A::Commit(t(2)), A::Forget(t(2)), A::Halt]),
             ],
         );
     }
