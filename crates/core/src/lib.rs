@@ -57,6 +57,8 @@ pub use self::accumulator::{Accumulate, Accumulator, CollectionAccumulator, Doub
 pub use self::bounded::BoundedDouble;
 pub use self::broadcast::Broadcast;
 pub use self::context::jobs::JobInfo;
+#[doc(hidden)]
+pub use self::context::jobs::JobLocals;
 pub use self::context::persistent::RddStorageInfo;
 pub use self::context::{Context, ContextBuilder, Env};
 pub use self::data::{Data, ExchangeData, Key};

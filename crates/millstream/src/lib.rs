@@ -47,10 +47,11 @@ pub use millstream_streaming as streaming;
 pub use millstream_testkit as testkit;
 
 pub use millstream_core::{
-    Accumulate, Accumulator, BoundedDouble, Broadcast, CallSite, CollectionAccumulator, Context, Data,
-    DoubleAccumulator, Error, ErrorKind, ExchangeData, FutureAction, JobInfo, Key, LocalIterator, LongAccumulator,
-    Number, PartialResult, PartitionIter, Partitioner, Pipe, Rdd, Result, StatCounter, StorageLevel, TaskContext, Text,
-    TextBlock, Time, capture, capture_ref, capture2, millis, mins, secs,
+    Accumulate, Accumulator, BoundedDouble, Broadcast, CallSite, CollectionAccumulator, Context, Csv, Data,
+    DoubleAccumulator, Error, ErrorKind, ExchangeData, FutureAction, JobInfo, JsonLines, Key, LocalIterator,
+    LongAccumulator, Number, PartialResult, PartitionIter, Partitioner, Pipe, Rdd, RecordWriter, Result, SequenceFiles,
+    StatCounter, StorageLevel, TaskContext, Text, TextBlock, TextLines, Time, Writable, capture, capture_ref, capture2,
+    millis, mins, secs,
 };
 pub use millstream_streaming::{
     Batch, BatchInfo, BatchKey, Conf, DStream, FileFilter, InputContext, InputInfo, InputSource, Interval, MappedState,

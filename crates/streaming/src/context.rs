@@ -10,7 +10,7 @@ use millstream_core::clock::{Clock, Wake, monotonic};
 use millstream_core::storage::BlockStore;
 use millstream_core::threads::{self, OwnedThread, lock};
 use millstream_core::{
-    CallSite, Context, Data, Error, ErrorKind, ExchangeData, Rdd, Result, Time, millis, panicked, secs,
+    CallSite, Context, Data, Error, ErrorKind, ExchangeData, JobLocals, Rdd, Result, Time, millis, panicked, secs,
 };
 
 use crate::batch::BatchLoop;
@@ -595,12 +595,15 @@ impl StreamingContext {
 
         let shared = Arc::clone(&inner.shared);
         let group = format!("streaming-{:p}", Arc::as_ptr(&inner.shared));
+        let locals = JobLocals::here().in_group(&group);
+        let locals = locals.with_properties([("spark.job.interruptOnCancel", "false".to_owned())]);
         let runner = JobRunner {
             context: inner.context.clone(),
             clock: Arc::clone(&clock),
             bus: Arc::clone(&inner.bus),
             mailbox: Arc::clone(&inner.mailbox),
             report: reporter(&shared),
+            locals: locals.clone(),
             group,
         };
         let jobs = JobThreads::start(inner.conf.concurrent_jobs, runner)?;
@@ -653,7 +656,7 @@ impl StreamingContext {
         let report = reporter(&shared);
         let thread = threads::spawn("batch", move || {
             // Whoever waits for the end must see one, also after a bug of ours.
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| batches.run())) {
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| locals.scope(|| batches.run()))) {
                 report(millstream_core::bug!("the batch loop broke: {}", panicked(&*payload).message()));
             }
             graph.set_stopped();

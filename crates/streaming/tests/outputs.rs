@@ -1,4 +1,5 @@
-//! Outputs: DS17, DS20, DS21, DS30, DS31, S-105, S-107 to S-110, S-117, S-119, and "Bad input" of outputs.
+//! Outputs: DS17, DS20, DS21, DS30, DS31, PD20, PD21, S-105, S-107 to S-110, S-114, S-117, S-119, S-121, and "Bad input"
+//! of outputs.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -8,11 +9,13 @@ use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 
-use common::{Notes, Story, advance, at, batches_of, continuing, failure, gather};
+use common::{Notes, Story, WATCHDOG, advance, at, batches_of, continuing, failure, gather};
 use millstream_core::clock::ManualClock;
-use millstream_core::{ErrorKind, Result, Text, Time, secs};
+use millstream_core::threads::lock;
+use millstream_core::{Csv, ErrorKind, JsonLines, Result, SequenceFiles, TaskContext, Text, Time, secs};
 use millstream_streaming::{Conf, OutputBatch, RddQueue, StreamingContext};
 use millstream_testkit::{Batches, Check, StreamTest, batches};
 
@@ -148,6 +151,45 @@ fn s109_a_batch_that_runs_again_writes_over_what_it_wrote_also_by_hand() {
     let engine = millstream_core::Context::new("local[1]", "outside").unwrap();
     let error = engine.parallelize(vec![1], 1).save_as_text_file(path("hand")).unwrap_err();
     assert!(error.to_string().contains("exists already"), "outside of a batch it is refused: {error}");
+}
+
+#[test]
+fn pd20_pd21_each_batch_is_written_by_a_writer_into_a_folder_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let prefix = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    for _ in 0..2 {
+        let mut test = StreamTest::new();
+        let stream = test.input(batches![[("a,b", 1), ("c", 2)], []]);
+        stream.save_with_files(prefix("csv"), "", Csv::new());
+        stream.save_with_files(prefix("json"), "d", JsonLines);
+        stream.save_with_files(prefix("seq"), "", SequenceFiles::new());
+        // Again, S-109: a batch that runs again writes over what it wrote.
+        test.run(2).unwrap();
+    }
+    let want = ["csv-1000", "csv-2000", "json-1000.d", "json-2000.d", "seq-1000", "seq-2000"];
+    assert_eq!(names(folder.path()), want, "S-107");
+    assert_eq!(names(&folder.path().join("csv-2000")), ["_SUCCESS", "part-00000.csv", "part-00001.csv"], "S-108");
+    assert_eq!(text(folder.path().join("csv-1000")), "\"a,b\",1\nc,2\n");
+    assert_eq!(text(folder.path().join("json-1000.d")), "[\"a,b\",1]\n[\"c\",2]\n");
+    let engine = millstream_core::Context::new("local[1]", "reads").unwrap();
+    let pairs = engine.sequence_file::<Text, i32>(folder.path().join("seq-*"), 1);
+    assert_eq!(pairs.collect().unwrap(), [(Text::from("a,b"), 1), (Text::from("c"), 2)]);
+}
+
+#[test]
+fn pd20_a_writer_that_fails_fails_its_batch_at_the_programs_line() {
+    let (test, folder) = (continuing(), tempfile::tempdir().unwrap());
+    let line = line!() + 1;
+    test.input(numbers()).save_with_files(
+        folder.path().join("out").to_str().unwrap(),
+        "",
+        Csv::new().with_delimiter(255),
+    );
+    test.ssc().start().unwrap();
+    advance(&test, 1, 1);
+    let error = failure(test.ssc());
+    assert_eq!((error.kind(), error.batch()), (ErrorKind::Config, Some(at(1))), "{error}");
+    assert_eq!(error.site().map(|site| (site.op(), site.line())), Some(("save_with_files", line)), "{error}");
 }
 
 #[test]
@@ -354,4 +396,72 @@ fn rd_an_error_of_an_action_keeps_its_batch_also_through_a_question_mark() {
     advance(&test, 1, 1);
     let error = failure(test.ssc());
     assert_eq!((error.kind(), error.batch()), (ErrorKind::Unavailable, Some(at(1))), "{error}");
+}
+
+// ------------------------------------------------------------------------------------- the threads that run outputs
+
+#[test]
+fn s114_outputs_of_one_batch_overlap_where_more_than_one_may_run() {
+    let test = Check::new(2, 2).with_conf(secs(1), |conf| conf.streaming.concurrent_jobs = 2);
+    let stream = test.input(numbers());
+    let met = Notes::default();
+    let (to_first, from_second) = channel::<i64>();
+    let (to_second, from_first) = channel::<i64>();
+    // Each tells the other that it runs, and waits to be told: one after the other, neither would end.
+    for (name, tell, told) in [("first", to_second, from_second), ("second", to_first, from_first)] {
+        let (met, told) = (met.clone(), Mutex::new(told));
+        stream.foreach_rdd(move |_, time| {
+            let _ = tell.send(time.as_millis());
+            met.add((time.as_millis(), name, lock(&told).recv_timeout(WATCHDOG)));
+        });
+    }
+    test.ssc().start().unwrap();
+    advance(&test, 1, 2);
+    let mut met = met.all();
+    met.sort_by_key(|(time, name, _)| (*time, *name));
+    let want = [(1000, "first"), (1000, "second"), (2000, "first"), (2000, "second")];
+    assert_eq!(met, want.map(|(time, name)| (time, name, Ok(time))));
+}
+
+#[test]
+fn s121_outputs_run_with_the_local_properties_that_were_set_at_the_start_and_say_what_they_are() {
+    let test = StreamTest::new();
+    let context = test.ssc().context().clone();
+    context.set_local_property("tenant", Some("mill"));
+    context.set_local_property("spark.scheduler.pool", Some("streams"));
+    context.set_job_group("interactive", "what the program does itself");
+    let (on_driver, in_tasks, planned) = (Notes::default(), Notes::default(), Notes::default());
+    let stream = test.input(numbers());
+    let (noted, engine) = (planned.clone(), context.clone());
+    let stream = stream.transform(move |rdd, _| {
+        noted.add(engine.local_property("tenant"));
+        rdd
+    });
+    gather(&stream);
+    let (driver, tasks, engine) = (on_driver.clone(), in_tasks.clone(), context.clone());
+    stream.foreach_rdd(move |rdd, _| {
+        let keys = ["tenant", "spark.scheduler.pool", "spark.job.description", "spark.job.interruptOnCancel"];
+        let more = ["spark.streaming.internal.batchTime", "spark.streaming.internal.outputOpId"];
+        let all: Vec<_> = keys.into_iter().chain(more).map(|key| engine.local_property(key)).collect();
+        driver.add(all.into_iter().flatten().collect::<Vec<_>>().join(" "));
+        // What an output sets is its own.
+        engine.set_local_property("tenant", Some("nobody"));
+        engine.set_local_property("tenant", Some("output"));
+        let tenant = |_| TaskContext::current().and_then(|task| task.local_property("tenant").map(str::to_owned));
+        let tenants = rdd.map(tenant).collect()?;
+        tasks.add(tenants);
+        let within = engine.clone();
+        let groups = rdd.map(move |_| within.jobs().into_iter().any(|job| job.group.as_deref() == Some("interactive")));
+        assert!(!groups.collect()?.contains(&true), "the group is not inherited");
+        Ok(())
+    });
+    test.ssc().start().unwrap();
+    context.set_local_property("tenant", Some("later"));
+    advance(&test, 1, 2);
+    let said = |time: u32| format!("mill streams [output operation 1, batch time {time} ms] false {time} 1");
+    assert_eq!(on_driver.all(), [said(1000), said(2000)]);
+    let output = || Some("output".to_owned());
+    assert_eq!(in_tasks.all(), [vec![output(), output()], vec![output()]]);
+    assert_eq!(planned.all(), vec![Some("mill".to_owned()); 2], "closures that plan a batch are called with them too");
+    assert_eq!(context.local_property("tenant").as_deref(), Some("later"));
 }

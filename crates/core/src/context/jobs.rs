@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,9 +18,10 @@ const DESCRIPTION: &str = "spark.job.description";
 /// The local property that is a job's pool.
 pub(crate) const POOL: &str = "spark.scheduler.pool";
 
-/// What a thread says about its jobs.
+/// What a thread says about its jobs: for threads that run them in the name of another.
+#[doc(hidden)]
 #[derive(Clone, Default)]
-pub(crate) struct JobLocals {
+pub struct JobLocals {
     pub(super) group: Option<Arc<str>>,
     tags: BTreeSet<String>,
     pub(super) properties: Properties,
@@ -33,8 +35,22 @@ thread_local! {
 
 impl JobLocals {
     /// Returns what this thread says.
-    pub(crate) fn here() -> JobLocals {
+    pub fn here() -> JobLocals {
         LOCALS.with_borrow(Clone::clone)
+    }
+
+    /// Puts the jobs into a group, and into no other; nothing that was to end them does.
+    #[must_use]
+    pub fn in_group(self, group: &str) -> JobLocals {
+        JobLocals { group: Some(Arc::from(group)), cancelled: None, ..self }
+    }
+
+    /// Sets properties.
+    #[must_use]
+    pub fn with_properties<'a>(mut self, properties: impl IntoIterator<Item = (&'a str, String)>) -> JobLocals {
+        let properties = properties.into_iter().map(|(key, value)| (key.to_owned(), value));
+        Arc::make_mut(&mut self.properties).extend(properties);
+        self
     }
 
     /// Adds a flag that ends the jobs when it is set.
@@ -44,7 +60,7 @@ impl JobLocals {
     }
 
     /// Runs `body` with this thread saying this.
-    pub(crate) fn scope<R>(self, body: impl FnOnce() -> R) -> R {
+    pub fn scope<R>(self, body: impl FnOnce() -> R) -> R {
         struct Restore(JobLocals);
         impl Drop for Restore {
             fn drop(&mut self) {
@@ -64,6 +80,12 @@ impl JobLocals {
 
     pub(super) fn is_cancelled(&self) -> bool {
         self.cancelled.as_ref().is_some_and(|flag| flag.load(Ordering::Acquire))
+    }
+}
+
+impl fmt::Debug for JobLocals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JobLocals(group {:?}, {:?})", self.group, self.properties)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use millstream_core::clock::{Clock, monotonic};
 use millstream_core::threads::{self, OwnedThread, lock};
-use millstream_core::{CallSite, Context, Error, Result, Time, overwriting};
+use millstream_core::{CallSite, Context, Error, JobLocals, Result, Time, overwriting};
 
 use super::lifecycle::Event;
 use super::mailbox::Mailbox;
@@ -98,7 +98,20 @@ pub(crate) struct JobRunner {
     pub(crate) bus: Arc<ListenerBus>,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) report: Box<dyn Fn(Error) + Send + Sync>,
+    /// What the thread that started the context said of its jobs (S-121).
+    pub(crate) locals: JobLocals,
     pub(crate) group: String,
+}
+
+impl JobRunner {
+    /// Returns what is said of the jobs of one output: what was said at the start, and what they are.
+    fn locals(&self, time: Time, output: u64) -> JobLocals {
+        self.locals.clone().with_properties([
+            ("spark.job.description", format!("[output operation {output}, batch time {time}]")),
+            ("spark.streaming.internal.batchTime", time.as_millis().to_string()),
+            ("spark.streaming.internal.outputOpId", output.to_string()),
+        ])
+    }
 }
 
 struct Queue {
@@ -210,7 +223,7 @@ impl Shared {
     }
 
     fn run(&self, job: Job, set: &JobSet) {
-        let JobRunner { context, clock, bus, mailbox, report, group } = &self.runner;
+        let JobRunner { clock, bus, mailbox, report, .. } = &self.runner;
         let Job { time, id, site, run } = job;
         let (first, output) = set.begins(id, clock.now());
         match (first, output) {
@@ -225,7 +238,7 @@ impl Shared {
             (None, None) => {}
         }
         // A batch that runs again writes over what it wrote, also by hand (S-109).
-        let outcome = guarded(|| overwriting(|| context.with_job_group(group, run)))
+        let outcome = guarded(|| overwriting(|| self.runner.locals(time, id).scope(run)))
             .map_err(|error| error.at(site).in_batch(time));
         let failure = outcome.err();
         if let Some(error) = &failure {

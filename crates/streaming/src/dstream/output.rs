@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use millstream_core::{CallSite, Data, Error, ErrorKind, ExchangeData, Rdd, Result, Time, textform};
+use millstream_core::{CallSite, Data, Error, ErrorKind, ExchangeData, Rdd, RecordWriter, Result, Time, textform};
 
 use super::DStream;
 use crate::graph::{BatchKey, OutputBody, OutputSlot};
@@ -217,6 +217,42 @@ impl<T: ExchangeData> DStream<T> {
         let (prefix, suffix) = (prefix.into(), suffix.into());
         self.output_of_ours(CallSite::here("save_as_object_files"), move |rdd, batch| {
             rdd.save_as_object_file(folder_name(&prefix, batch.time(), &suffix))
+        });
+    }
+}
+
+impl<T: Data> DStream<T> {
+    /// Writes each batch as `writer` says into a folder of its own, `prefix-MILLISECONDS.suffix`: a file a partition,
+    /// and `_SUCCESS` at the end.
+    ///
+    /// A batch that runs again overwrites its folder. An empty prefix or suffix is left out.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use millstream_testkit::doc::*;
+    /// # let folder = tempfile::tempdir().expect("a folder");
+    /// # let prefix = folder.path().join("words").to_str().expect("a text").to_owned();
+    /// use millstream_core::Csv;
+    ///
+    /// # run([vec![1, 2]], |numbers| {
+    /// numbers.map(|n| (n, n * n)).save_with_files(&prefix, "", Csv::new());
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A folder or file that cannot be written, or what the writer fails with, fails the batch.
+    ///
+    /// # Spark
+    ///
+    /// In the place of `DStream.saveAsHadoopFiles` and `saveAsNewAPIHadoopFiles`, PD20, PD21; names as S-107 says.
+    #[track_caller]
+    pub fn save_with_files<W: RecordWriter<T>>(&self, prefix: impl Into<String>, suffix: impl Into<String>, writer: W) {
+        let (prefix, suffix, site) = (prefix.into(), suffix.into(), CallSite::here("save_with_files"));
+        self.output(site, move |rdd, batch| {
+            let folder = folder_name(&prefix, batch.time(), &suffix);
+            CallSite::scope(Some(site), || rdd.save_with(folder, writer.clone()))
         });
     }
 }
