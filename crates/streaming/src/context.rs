@@ -20,7 +20,7 @@ use crate::batch::mailbox::Mailbox;
 use crate::batch::ticker::Ticker;
 use crate::conf::{Conf, OnFailure, StreamingConf};
 use crate::dstream::{DStream, Input, handle};
-use crate::graph::{Graph, GraphShared, StreamKind, StreamSpec};
+use crate::graph::{Graph, GraphShared, Running, StreamKind, StreamSpec};
 use crate::input::{ConstantSource, Hurry, InputContext, InputSource, QueueSource, RddQueue, WhenEmpty};
 use crate::listener::{ListenerBus, ListenerId, StreamingEvent, StreamingListener};
 
@@ -653,12 +653,13 @@ impl StreamingContext {
             give_up: None,
         };
         let (graph, bus, context) = (Arc::clone(&inner.graph), Arc::clone(&inner.bus), inner.context.clone());
-        let report = reporter(&shared);
+        let (report, mailbox) = (reporter(&shared), Arc::clone(&inner.mailbox));
         let thread = threads::spawn("batch", move || {
             // Whoever waits for the end must see one, also after a bug of ours.
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| locals.scope(|| batches.run()))) {
                 report(millstream_core::bug!("the batch loop broke: {}", panicked(&*payload).message()));
             }
+            mailbox.close();
             graph.set_stopped();
             bus.stop();
             let mut life = lock(&shared.state);
@@ -670,6 +671,7 @@ impl StreamingContext {
             drop(life);
             shared.changed.notify_all();
         })?;
+        inner.graph.set_running(Running { mailbox: Arc::clone(&inner.mailbox), hurry: Arc::clone(&inner.hurry) });
         life.own.extend(thread.id());
         life.thread = Some(thread);
         Ok(())

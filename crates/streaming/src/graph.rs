@@ -11,7 +11,9 @@ use millstream_core::{
 };
 
 use crate::batch::job_set::Job;
+use crate::batch::mailbox::Mailbox;
 use crate::dstream::{AnyInput, AnyNode, DStream};
+use crate::input::Hurry;
 use crate::window::Interval;
 
 /// Names a stream within its graph: its place in the vector.
@@ -131,6 +133,17 @@ impl Graph {
             at = keeper;
         }
         at
+    }
+
+    /// Returns the last batch time of a stream that is not after `time`.
+    pub(crate) fn floor(&self, stream: StreamId, time: Time) -> Time {
+        self.slots.get(stream.0).map_or(time, |slot| time.floor_from(slot.spec.slide, self.zero))
+    }
+
+    /// Returns the Rdds that a stream remembers, of the batches from `from` to `to`, both included.
+    pub(crate) fn remembered<T: Data>(&self, stream: StreamId, from: Time, to: Time) -> Vec<Rdd<T>> {
+        let rdds = self.slots.get(stream.0).filter(|_| from <= to).map(|slot| slot.rdds.range(from..=to));
+        rdds.into_iter().flatten().filter_map(|(_, rdd)| rdd.typed()).collect()
     }
 
     /// Returns the lines of streams that an output needs and that are saved now and then.
@@ -427,6 +440,13 @@ pub(crate) struct GraphShared {
     spark_compatible: bool,
 }
 
+/// Where the graph can be asked for while it runs.
+#[derive(Clone)]
+pub(crate) struct Running {
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) hurry: Arc<Hurry>,
+}
+
 struct Building {
     /// Taken away by `start`.
     graph: Option<Graph>,
@@ -435,6 +455,7 @@ struct Building {
     faults: Vec<Error>,
     /// Mistakes made after that, with their lines.
     late: Vec<Error>,
+    running: Option<Running>,
     stopped: bool,
 }
 
@@ -445,6 +466,7 @@ impl GraphShared {
             next_input: 0,
             faults: Vec::new(),
             late: Vec::new(),
+            running: None,
             stopped: false,
         };
         Arc::new(GraphShared { state: Mutex::new(state), interval, spark_compatible })
@@ -516,6 +538,19 @@ impl GraphShared {
         let mut state = lock(&self.state);
         state.stopped = true;
         state.graph = None;
+        state.running = None;
+    }
+
+    pub(crate) fn set_running(&self, running: Running) {
+        let mut state = lock(&self.state);
+        if !state.stopped {
+            state.running = Some(running);
+        }
+    }
+
+    /// Returns where the graph can be asked for, while it runs.
+    pub(crate) fn running(&self) -> Option<Running> {
+        lock(&self.state).running.clone()
     }
 
     /// Returns the mistakes that were made after the start.

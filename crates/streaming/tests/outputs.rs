@@ -1,5 +1,5 @@
-//! Outputs: DS17, DS20, DS21, DS30, DS31, PD20, PD21, S-105, S-107 to S-110, S-114, S-117, S-119, S-121, and "Bad input"
-//! of outputs.
+//! Outputs: DS17, DS20, DS21, DS29, DS30, DS31, PD20, PD21, S-73, S-105, S-107 to S-110, S-114, S-117, S-119, S-121,
+//! and "Bad input" of outputs.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -12,11 +12,11 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
-use common::{Notes, Story, WATCHDOG, advance, at, batches_of, continuing, failure, gather};
+use common::{Notes, Story, WATCHDOG, advance, at, batches_of, continuing, ends, failure, gather, sink, within};
 use millstream_core::clock::ManualClock;
 use millstream_core::threads::lock;
-use millstream_core::{Csv, ErrorKind, JsonLines, Result, SequenceFiles, TaskContext, Text, Time, secs};
-use millstream_streaming::{Conf, OutputBatch, RddQueue, StreamingContext};
+use millstream_core::{Csv, ErrorKind, JsonLines, Rdd, Result, SequenceFiles, TaskContext, Text, Time, secs};
+use millstream_streaming::{Conf, DStream, Interval, OutputBatch, RddQueue, StreamingContext};
 use millstream_testkit::{Batches, Check, StreamTest, batches};
 
 fn numbers() -> Batches<i32> {
@@ -464,4 +464,98 @@ fn s121_outputs_run_with_the_local_properties_that_were_set_at_the_start_and_say
     assert_eq!(in_tasks.all(), [vec![output(), output()], vec![output()]]);
     assert_eq!(planned.all(), vec![Some("mill".to_owned()); 2], "closures that plan a batch are called with them too");
     assert_eq!(context.local_property("tenant").as_deref(), Some("later"));
+}
+
+// ------------------------------------------------------------------------------------------------------ slices
+
+/// Makes a context that remembers ten seconds of the numbers 1, 2, 3, 4.
+fn remembering() -> (StreamTest, DStream<i32>) {
+    let test = Check::new(2, 2).context();
+    test.ssc().remember(secs(10));
+    let stream = test.input(batches![[1], [2], [3], [4]]);
+    sink(&stream);
+    (test, stream)
+}
+
+fn values(rdds: &[Rdd<i32>]) -> Vec<i32> {
+    rdds.iter().flat_map(|rdd| rdd.collect().unwrap()).collect()
+}
+
+#[test]
+fn s73_a_slice_holds_both_ends_which_are_floored() {
+    let (test, stream) = remembering();
+    test.ssc().start().unwrap();
+    advance(&test, 1, 4);
+    for (from, to, want) in [
+        (0, 1000, &[1][..]),
+        (0, 2000, &[1, 2]),
+        (1000, 2000, &[1, 2]),
+        (2000, 4000, &[2, 3, 4]),
+        (2999, 3001, &[2, 3]),
+        (-5000, 999, &[]),
+        (4000, 9000, &[4]),
+        (3000, 1000, &[]),
+        (i64::MIN / 4, i64::MAX / 4, &[1, 2, 3, 4]),
+    ] {
+        let (from, to) = (Time::from_millis(from), Time::from_millis(to));
+        assert_eq!(values(&stream.slice(from, to).unwrap()), want, "{from} to {to}");
+    }
+    assert_eq!(
+        values(&stream.slice_interval(Interval::new(at(1), at(3))).unwrap()),
+        [2, 3],
+        "the beginning is left out"
+    );
+    advance(&test, 5, 13);
+    assert_eq!(values(&stream.slice(at(1), at(4)).unwrap()), [4], "what is forgotten is not there");
+}
+
+#[test]
+fn ds29_outputs_may_slice_and_those_for_whom_the_batches_wait_are_refused() {
+    let (test, stream) = remembering();
+    let (seen, refused) = (Notes::default(), Notes::default());
+    let (other, noted) = (stream.clone(), seen.clone());
+    stream.foreach_rdd(move |_, time| {
+        noted.add(values(&other.slice(Time::ZERO, time)?));
+        Ok(())
+    });
+    let (other, noted) = (stream.clone(), refused.clone());
+    sink(&stream.transform(move |rdd, time| {
+        noted.add(other.slice(Time::ZERO, time).map_err(|e| (e.kind(), e.to_string())).err());
+        rdd
+    }));
+    let says = |error: millstream_core::Error, line: u32| {
+        assert_eq!(error.kind(), ErrorKind::Stopped, "{error}");
+        assert!(error.to_string().contains("its context"), "{error}");
+        assert_eq!(error.site().map(|site| (site.op(), site.line())), Some(("slice", line)), "{error}");
+    };
+    says(stream.slice(at(0), at(1)).unwrap_err(), line!());
+    test.ssc().start().unwrap();
+    advance(&test, 1, 3);
+    assert_eq!(seen.all(), [vec![1], vec![1, 2], vec![1, 2, 3]]);
+    for error in refused.all() {
+        let (kind, text) = error.unwrap();
+        assert_eq!(kind, ErrorKind::Stopped);
+        assert!(text.contains("a closure asks that plans a batch") || text.contains("does not run"), "{text}");
+    }
+    test.ssc().stop().unwrap();
+    says(stream.slice(at(0), at(1)).unwrap_err(), line!());
+}
+
+#[test]
+fn ds29_an_output_that_slices_while_the_context_stops_ends() {
+    let (test, stream) = remembering();
+    let (begun, begins) = channel();
+    let (other, ended) = (stream.clone(), Notes::default());
+    let noted = ended.clone();
+    stream.foreach_rdd(move |_, _| {
+        let _ = begun.send(());
+        // Sooner or later there is none to answer.
+        while other.slice(Time::ZERO, at(9)).is_ok() {}
+        noted.add(());
+    });
+    test.ssc().start().unwrap();
+    test.clock().advance_to(at(1));
+    within("the output", &begins);
+    ends("the stop", move || test.ssc().stop()).unwrap();
+    assert_eq!(ended.len(), 1);
 }

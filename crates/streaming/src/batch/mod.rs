@@ -14,7 +14,7 @@ use millstream_core::{Context, Error, Result, Time, overwriting, secs};
 
 use self::job_set::{Job, JobSet, JobThreads};
 use self::lifecycle::{Action, Event, Lifecycle};
-use self::mailbox::Mailbox;
+use self::mailbox::{Letter, Mailbox};
 use self::ticker::Ticker;
 use crate::conf::StreamingConf;
 use crate::graph::{Graph, StreamKind, guarded};
@@ -53,18 +53,28 @@ pub(crate) struct BatchLoop {
 impl BatchLoop {
     /// Runs until the life cycle says halt.
     pub(crate) fn run(mut self) {
+        self.mailbox.is_mine();
         loop {
             let due = self.lifecycle.takes_batches().then(|| self.ticker.next());
-            let event = match self.give_up {
+            let letter = match self.give_up {
                 // During a graceful stop real time decides how long is long enough.
-                Some(at) => self.mailbox.next(&GiveUp(at), Some(Time::ZERO), None).unwrap_or(Event::WaitedEnough),
+                Some(at) => {
+                    self.mailbox.next(&GiveUp(at), Some(Time::ZERO), None).unwrap_or(Letter::Event(Event::WaitedEnough))
+                }
                 None => match self.mailbox.next(&*self.clock, due, self.tell_at) {
-                    Some(event) => event,
+                    Some(letter) => letter,
                     None => match self.tick() {
-                        Some(event) => event,
+                        Some(event) => Letter::Event(event),
                         None => continue,
                     },
                 },
+            };
+            let event = match letter {
+                Letter::Event(event) => event,
+                Letter::Question(question) => {
+                    question(&self.graph);
+                    continue;
+                }
             };
             self.woken = monotonic();
             if matches!(event, Event::JobsEnded { .. }) {
@@ -76,6 +86,8 @@ impl BatchLoop {
             }
             self.tell_at = (self.running > 0).then(|| monotonic() + TELL_WITHIN);
         }
+        // Outputs that wait for an answer would not end.
+        self.mailbox.close();
         self.jobs.stop(PATIENCE);
         for slot in &mut self.graph.slots {
             if let StreamKind::Input { input, .. } = &mut slot.kind {

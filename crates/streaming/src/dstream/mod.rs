@@ -5,6 +5,7 @@ mod node;
 mod output;
 mod pair;
 mod reduced_window;
+mod sliced;
 mod windowed;
 
 use std::fmt;
