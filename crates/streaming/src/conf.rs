@@ -65,7 +65,7 @@ pub struct StreamingConf {
     /// Whether rules of Spark hold that this engine does better by default: time-outs of `map_with_state` are noticed only
     /// when the state is saved (S-55), and a batch that fails does not stop the context (S-117).
     pub spark_compatible: bool,
-    /// Where checkpoints are. Spark's `spark.streaming.checkpoint.directory`, K-6.
+    /// Where checkpoints are. Spark's `spark.streaming.checkpoint.directory`, K-33.
     pub checkpoint_dir: Option<std::path::PathBuf>,
 }
 
