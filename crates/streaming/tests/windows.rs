@@ -5,6 +5,7 @@
 use millstream_core::{ErrorKind, Partitioner, StorageLevel, Text, millis, secs};
 use millstream_streaming::DStream;
 use millstream_testkit::{Batches, Check, StreamTest, batches, check};
+use serde::{Deserialize, Serialize};
 
 fn six() -> Batches<i32> {
     batches![[0], [1], [2], [3], [4], [5]]
@@ -184,6 +185,34 @@ fn s39_the_big_table_with_and_without_a_filter() {
         },
         &plain,
     );
+}
+
+/// A key that is never the same as another, nor as itself.
+#[derive(Clone, Debug, Hash, Serialize, Deserialize)]
+#[allow(clippy::derived_hash_with_manual_eq, reason = "it is to be wrong")]
+struct Never(i32);
+
+impl PartialEq for Never {
+    fn eq(&self, _: &Never) -> bool {
+        false
+    }
+}
+
+impl Eq for Never {}
+
+#[test]
+fn s37_a_key_that_the_filter_dropped_may_leave_and_one_that_is_not_found_again_fails_the_batch() {
+    check(
+        batches![[("a", 1)], [], [], [("a", 3)]],
+        |s| s.reduce_by_key_and_window_inv_filtered(|a, b| a + b, |a, b| a - b, |_, n| *n != 1, secs(2)),
+        "4s (a,3)",
+    );
+    let mut test = StreamTest::new();
+    let keys = test.input(batches![[1], []]).map(|n| (Never(n), 1));
+    let _collected = test.collect(&keys.reduce_by_key_and_window_inv(|a, b| a + b, |a, b| a - b, secs(1)));
+    let error = test.run(2).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::User);
+    assert!(error.to_string().contains("does the key hash and compare the same each time?"), "{error}");
 }
 
 #[test]
