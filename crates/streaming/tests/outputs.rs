@@ -157,8 +157,8 @@ fn s109_a_batch_that_runs_again_writes_over_what_it_wrote_also_by_hand() {
 fn pd20_pd21_each_batch_is_written_by_a_writer_into_a_folder_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let prefix = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    for _ in 0..2 {
-        let mut test = StreamTest::new();
+    for how in [Check::new(2, 2), Check::new(2, 2).through_bytes()] {
+        let mut test = how.context();
         let stream = test.input(batches![[("a,b", 1), ("c", 2)], []]);
         stream.save_with_files(prefix("csv"), "", Csv::new());
         stream.save_with_files(prefix("json"), "d", JsonLines);
