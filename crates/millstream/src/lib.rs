@@ -29,17 +29,26 @@
 //! | [`DStream<T>`](DStream) | a stream: for each batch one Rdd |
 //! | [`Rdd<T>`](Rdd) | a lazy, typed, partitioned collection |
 //! | [`Context`] | the engine under both; it can be used alone, for batch programs |
+//! | [`Window`] | which batches a stream looks back at: a length, or a pair of length and slide |
+//! | [`StateSpec`], [`State`] | what `map_with_state` does with the state of a key; [`MappedState`] is what comes out |
+//! | [`UpdateSpec`] | how `update_state_by_key_with` begins, and where its keys are |
+//! | [`RddQueue`] | Rdds that become batches, one after the other |
+//! | [`Partitioner`], [`StorageLevel`] | where keys are; how an Rdd is kept |
+//! | [`Broadcast`], [`Accumulator`] | what all tasks read, and what they add to |
+//! | [`RecordWriter`] | how records become files: [`TextLines`], [`JsonLines`], [`Csv`], [`SequenceFiles`] |
+//! | [`Conf`] | settings, as fields and by Spark's keys |
 //! | [`Text`] | a string that is cheap to cut and to compare |
 //! | [`InputSource`], [`Receiver`] | where streams begin, for sources of one's own |
 //! | [`StreamingListener`] | is told what happens |
 //! | `testkit` | tables of batches under a manual clock (feature `testkit`) |
 //!
 //! A word that Spark has is the same word here, in snake case: `reduce_by_key`, `foreach_rdd`, `await_termination`. What
-//! differs is in `docs/parity.md`.
+//! differs is in `docs/parity.md`. The guide, `docs/book`, has a chapter for windows, one for state, and one for Rdds alone.
 //!
 //! # What it does not do, yet
 //!
-//! Recovery from checkpoints, a write-ahead log, a cluster, Kafka and SQL are on their way. It runs on the threads of one process.
+//! Recovery from checkpoints, a write-ahead log, rates that adapt, a cluster, Kafka, SQL, learning, web pages and Python are on their
+//! way. It runs on the threads of one process.
 
 pub use millstream_core as core;
 pub use millstream_streaming as streaming;
