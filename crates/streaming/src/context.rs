@@ -583,7 +583,10 @@ impl StreamingContext {
         let clock = Arc::clone(inner.context.clock());
         let ticker = Ticker::first(clock.now(), inner.interval);
         graph.initialise(ticker.zero(), lock(&inner.remember).unwrap_or_default());
-        if let Some(folder) = &inner.conf.checkpoint_dir {
+        // What the program said itself counts.
+        if let Some(folder) = &inner.conf.checkpoint_dir
+            && inner.context.env().checkpoints().is_err()
+        {
             inner.context.set_checkpoint_dir(folder)?;
         }
         if let Some(site) = graph.saved_streams().next() {
