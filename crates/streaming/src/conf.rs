@@ -33,9 +33,6 @@ pub enum OnFailure {
 pub struct StreamingConf {
     /// How often a receiver's items become a block. 200 ms. Spark's `spark.streaming.blockInterval`, K-9.
     pub block_interval: Duration,
-    /// How many blocks may wait to be stored before the receiver waits. 10. Spark's `spark.streaming.blockQueueSize`,
-    /// K-10.
-    pub block_queue_size: usize,
     /// Records a second that a receiver may store one by one; no limit by default. Spark's
     /// `spark.streaming.receiver.maxRate`, K-8.
     pub receiver_max_rate: Option<u64>,
@@ -73,7 +70,6 @@ impl Default for StreamingConf {
     fn default() -> StreamingConf {
         StreamingConf {
             block_interval: millis(200),
-            block_queue_size: 10,
             receiver_max_rate: None,
             receiver_restart_delay: secs(2),
             max_record: 256 << 20,
@@ -157,6 +153,7 @@ impl Conf {
 
 /// Keys of Spark whose feature is absent, with the feature's name.
 const ABSENT: &[(&str, &str)] = &[
+    ("spark.streaming.blockQueueSize", "a queue of blocks; a receiver keeps each block itself"),
     ("spark.streaming.backpressure.", "back-pressure"),
     ("spark.streaming.receiver.writeAheadLog.", "the write-ahead log of receivers"),
     ("spark.streaming.driver.writeAheadLog.", "the write-ahead log of the driver"),
@@ -181,7 +178,6 @@ impl StreamingConf {
     pub(crate) fn check(&self) -> Result<()> {
         let refused = [
             ("block_interval", self.block_interval.is_zero()),
-            ("block_queue_size", self.block_queue_size == 0),
             ("receiver_max_rate", self.receiver_max_rate == Some(0)),
             ("max_record", self.max_record == 0),
             ("concurrent_jobs", self.concurrent_jobs == 0),
@@ -199,7 +195,6 @@ impl StreamingConf {
         let Some(name) = key.strip_prefix("spark.streaming.") else { return Ok(false) };
         match name {
             "blockInterval" => self.block_interval = positive(key, value)?,
-            "blockQueueSize" => self.block_queue_size = number(key, value, 1)?,
             "receiver.maxRate" => self.receiver_max_rate = Some(number(key, value, 1)? as u64),
             "receiverRestartDelay" => self.receiver_restart_delay = duration(key, value)?,
             "unpersist" => self.unpersist = flag(key, value)?,

@@ -257,9 +257,8 @@ fn mis_each_misuse_has_its_answer() {
 
 #[test]
 fn mis19_settings_that_cannot_work_are_refused_however_they_are_set() {
-    let changes: [(&str, fn(&mut StreamingConf)); 5] = [
+    let changes: [(&str, fn(&mut StreamingConf)); 4] = [
         ("block_interval", |conf| conf.block_interval = Duration::ZERO),
-        ("block_queue_size", |conf| conf.block_queue_size = 0),
         ("receiver_max_rate", |conf| conf.receiver_max_rate = Some(0)),
         ("max_record", |conf| conf.max_record = 0),
         ("concurrent_jobs", |conf| conf.concurrent_jobs = 0),
