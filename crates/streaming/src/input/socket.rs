@@ -49,6 +49,11 @@ impl Peer {
         let mut last = std::io::Error::new(IoKind::NotFound, "the host has no address");
         for address in addresses {
             match TcpStream::connect_timeout(&address, CONNECT) {
+                // Where nobody listens on a port of our own machine, the kernel may take that very port for our side,
+                // and the connection is one with ourselves, which stays silent for ever.
+                Ok(stream) if stream.local_addr().is_ok_and(|own| own == address) => {
+                    last = std::io::Error::new(IoKind::ConnectionRefused, "nobody listens there");
+                }
                 Ok(stream) => {
                     let other = stream.try_clone().map_err(|e| self.failed("error connecting to", e))?;
                     store.on_stop(Box::new(move || {
@@ -88,7 +93,10 @@ impl Receiver for LineSocket {
             pending.resize(searched + READ, 0);
             let got = match stream.read(&mut pending[searched..]) {
                 Ok(got) => got,
-                Err(error) if error.kind() == IoKind::Interrupted => 0,
+                Err(error) if error.kind() == IoKind::Interrupted => {
+                    pending.truncate(searched);
+                    continue;
+                }
                 Err(error) => {
                     pending.truncate(searched);
                     store_lines(store, pending)?;
