@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
+use crate::disk::{Disk, RealDisk, write_durably};
 use crate::error::{Error, ErrorKind, Result};
 use crate::threads::lock;
 
@@ -38,8 +37,9 @@ pub trait CheckpointStore: Send + Sync + fmt::Debug + 'static {
     fn remove_folder(&self, folder: &str) -> Result<()>;
 }
 
-/// Keeps checkpoints in a folder of the file system.
+/// Keeps checkpoints in a folder of a [`Disk`], the file system's unless another is given.
 pub struct FolderCheckpoints {
+    disk: Arc<dyn Disk>,
     folder: PathBuf,
 }
 
@@ -50,9 +50,18 @@ impl FolderCheckpoints {
     ///
     /// The kind is `Unavailable`: the folder cannot be made.
     pub fn open(folder: impl Into<PathBuf>) -> Result<FolderCheckpoints> {
+        FolderCheckpoints::open_on(Arc::new(RealDisk), folder)
+    }
+
+    /// Opens a folder of `disk`, and makes it if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Unavailable`: the folder cannot be made.
+    pub fn open_on(disk: Arc<dyn Disk>, folder: impl Into<PathBuf>) -> Result<FolderCheckpoints> {
         let folder = folder.into();
-        fs::create_dir_all(&folder).map_err(|e| failed("made", &folder, e))?;
-        Ok(FolderCheckpoints { folder })
+        disk.create_folder(&folder)?;
+        Ok(FolderCheckpoints { disk, folder })
     }
 
     /// Returns the folder.
@@ -67,49 +76,29 @@ impl fmt::Debug for FolderCheckpoints {
     }
 }
 
-fn failed(what: &str, path: &Path, error: std::io::Error) -> Error {
-    Error::io(ErrorKind::Unavailable, format!("checkpoint {} could not be {what}", path.display()), error)
-}
-
 impl CheckpointStore for FolderCheckpoints {
     /// Written beside, made durable, renamed, and the folder made durable: in this order.
     fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.folder.join(name);
-        let (Some(folder), Some(file)) = (path.parent(), path.file_name()) else {
+        let Some(folder) = path.parent() else {
             return Err(crate::bug!("a checkpoint has no name"));
         };
-        fs::create_dir_all(folder).map_err(|e| failed("written", folder, e))?;
-        let draft = folder.join(format!(".{}.draft", file.to_string_lossy()));
-        let written = fs::File::create(&draft).and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_data()
-        });
-        written.and_then(|()| fs::rename(&draft, &path)).map_err(|e| {
-            let _ = fs::remove_file(&draft);
-            failed("written", &path, e)
-        })?;
-        fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(|e| failed("written", folder, e))
+        self.disk.create_folder(folder)?;
+        write_durably(&*self.disk, &path, bytes)
     }
 
     fn read(&self, name: &str) -> Result<Bytes> {
         let path = self.folder.join(name);
-        match fs::read(&path) {
-            Ok(bytes) => Ok(bytes.into()),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::io(
-                ErrorKind::Data,
-                format!("checkpoint {} is not there; was the folder cleaned while it was in use?", path.display()),
-                e,
-            )),
-            Err(e) => Err(failed("read", &path, e)),
+        if !self.disk.exists(&path)? {
+            let text =
+                format!("checkpoint {} is not there; was the folder cleaned while it was in use?", path.display());
+            return Err(Error::new(ErrorKind::Data, text));
         }
+        Ok(self.disk.read(&path)?.into())
     }
 
     fn remove_folder(&self, folder: &str) -> Result<()> {
-        let path = self.folder.join(folder);
-        match fs::remove_dir_all(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed("removed", &path, e)),
-            _ => Ok(()),
-        }
+        self.disk.remove_folder(&self.folder.join(folder))
     }
 }
 

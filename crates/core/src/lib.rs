@@ -37,6 +37,7 @@ pub mod codec;
 pub mod conf;
 mod context;
 mod data;
+pub mod disk;
 mod error;
 mod future_action;
 pub mod memory;

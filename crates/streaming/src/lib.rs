@@ -29,6 +29,7 @@ mod listener;
 mod receiver;
 mod signals;
 mod state;
+pub mod wal;
 mod window;
 
 pub use self::conf::{Conf, OnFailure, StreamingConf};
