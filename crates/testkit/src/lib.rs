@@ -18,12 +18,15 @@
 //!
 //! [`check`] runs the program over and over: on 1, 2 and 7 partitions, on 1 and 4 threads, and with every stage written
 //! to bytes and read back, as it would be on its way to another process. The results must always be the same.
+//!
+//! [`SimDisk`] is a disk that loses at a crash whatever was not made durable: for tests of sinks, logs and checkpoints.
 
 mod backend;
 mod batches;
 mod check;
 mod literal;
 pub mod model;
+mod sim_disk;
 mod table;
 
 /// Short forms for examples in documentation.
@@ -35,4 +38,5 @@ pub use self::backend::ThroughBytes;
 pub use self::batches::{Batches, Row};
 pub use self::check::{Check, StreamTest, check, check_local, run, show};
 pub use self::literal::Literal;
+pub use self::sim_disk::{Fault, Operation, SimDisk};
 pub use self::table::{Table, normalised};
