@@ -9,6 +9,8 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use millstream_core::threads::lock;
 use millstream_core::{Error, ErrorKind, Result, Time};
 
+use super::file::too_long;
+use super::segment::MAX_RECORD;
 use super::{RecordHandle, WriteAheadLog};
 
 /// A group takes no more bytes than this, unless its first record alone is longer.
@@ -53,8 +55,12 @@ impl GroupCommit {
     ///
     /// # Errors
     ///
-    /// As [`WriteAheadLog`]: the kind is `Unavailable`, also for all later records.
+    /// As [`WriteAheadLog`]: the kind is `Unavailable`, also for all later records. It is `Config` for a record that is too
+    /// long for any log, which spoils nothing.
     pub fn append(&self, record: Vec<u8>, at: Time) -> Result<RecordHandle> {
+        if record.len() > MAX_RECORD {
+            return Err(too_long(&record));
+        }
         let mut queue = lock(&self.queue);
         if let Some(error) = &queue.failed {
             return Err(error.clone());
@@ -111,7 +117,9 @@ impl Queue {
                 self.waiting.clear();
                 self.done.extend((first..self.next).map(|ticket| (ticket, Err(error.clone()))));
                 self.first = self.next;
-                self.failed = Some(error);
+                let text = format!("the log acknowledges nothing more until it is opened again: {error}");
+                let closed = error.kind() == ErrorKind::Stopped;
+                self.failed = Some(if closed { error } else { Error::new(error.kind(), text) });
             }
         }
     }
@@ -138,3 +146,6 @@ impl Drop for Lead<'_> {
         self.of.turned.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests;
