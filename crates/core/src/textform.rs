@@ -45,8 +45,9 @@ struct Form<'a> {
     out: &'a mut String,
 }
 
+/// Why a value cannot be written as text.
 #[derive(Debug)]
-struct Refused(String);
+pub(crate) struct Refused(pub(crate) String);
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::fs::File;
-use std::io::Write;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use flate2::write::GzEncoder;
 use super::Rdd;
 use super::actions::Action;
 use super::lines::LineStream;
-use super::output::{failed_in, write_part};
+use super::output::{failed_in, write_lines, write_part};
 use super::pipeline::{PartitionReader, Pipeline};
 use crate::codec::TypeCodec;
 use crate::data::ExchangeData;
@@ -22,7 +21,6 @@ use crate::error::{CallSite, Error, ErrorKind, Result};
 use crate::plan::TaskContext;
 use crate::plan::ship::PlanWriter;
 use crate::text::Text;
-use crate::textform;
 
 /// Says whether a file is compressed, by its name as Hadoop does.
 pub(crate) fn is_gzip(path: &Path) -> bool {
@@ -94,17 +92,8 @@ struct WriteGzipLines<T> {
 impl<T: ExchangeData> Action for WriteGzipLines<T> {
     fn run(&self, pipeline: &mut Pipeline, task: &TaskContext) -> Result<Box<dyn Any + Send + Sync>> {
         write_part(&self.folder, task, ".gz", |file| {
-            let (mut count, mut line) = (0, String::new());
             let mut file = GzEncoder::new(file, Compression::default());
-            pipeline.for_each_chunk(|chunk: &mut Vec<T>| {
-                line.clear();
-                for item in chunk.drain(..) {
-                    textform::write(&item, &mut line)?;
-                    line.push('\n');
-                    count += 1;
-                }
-                file.write_all(line.as_bytes()).map_err(|e| failed_in(&self.folder, e))
-            })?;
+            let count = write_lines::<T>(pipeline, &mut file, &self.folder)?;
             file.finish().map_err(|e| failed_in(&self.folder, e))?;
             Ok(count)
         })

@@ -9,27 +9,11 @@ use std::io::Write;
 use serde::Serialize;
 use serde::ser;
 
+use crate::textform::Refused;
+
 /// Appends `value` as JSON. What it appended is to be dropped if it fails.
 pub(super) fn write<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), Refused> {
     value.serialize(Json { out })
-}
-
-/// Why a value cannot be written.
-#[derive(Debug)]
-pub(super) struct Refused(String);
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Refused {}
-
-impl ser::Error for Refused {
-    fn custom<T: fmt::Display>(message: T) -> Refused {
-        Refused(message.to_string())
-    }
 }
 
 /// Appends a text with its quotes. Only what must be is escaped.

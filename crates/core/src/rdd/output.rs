@@ -112,6 +112,25 @@ impl Drop for Begun<'_> {
     }
 }
 
+/// Writes each element as a line, in its text form, and returns how many there are.
+pub(super) fn write_lines<T: ExchangeData>(
+    pipeline: &mut Pipeline,
+    file: &mut impl Write,
+    folder: &Path,
+) -> Result<u64> {
+    let (mut count, mut lines) = (0, String::new());
+    pipeline.for_each_chunk(|chunk: &mut Vec<T>| {
+        lines.clear();
+        count += chunk.len() as u64;
+        for item in chunk.drain(..) {
+            textform::write(&item, &mut lines)?;
+            lines.push('\n');
+        }
+        file.write_all(lines.as_bytes()).map_err(|e| failed_in(folder, e))
+    })?;
+    Ok(count)
+}
+
 pub(crate) struct WriteLines<T> {
     pub(crate) folder: PathBuf,
     pub(crate) of: PhantomData<fn(T)>,
@@ -119,19 +138,7 @@ pub(crate) struct WriteLines<T> {
 
 impl<T: ExchangeData> Action for WriteLines<T> {
     fn run(&self, pipeline: &mut Pipeline, task: &TaskContext) -> Result<Box<dyn Any + Send + Sync>> {
-        write_part(&self.folder, task, "", |file| {
-            let (mut count, mut line) = (0, String::new());
-            pipeline.for_each_chunk(|chunk: &mut Vec<T>| {
-                line.clear();
-                for item in chunk.drain(..) {
-                    textform::write(&item, &mut line)?;
-                    line.push('\n');
-                    count += 1;
-                }
-                file.write_all(line.as_bytes()).map_err(|e| failed_in(&self.folder, e))
-            })?;
-            Ok(count)
-        })
+        write_part(&self.folder, task, "", |file| write_lines::<T>(pipeline, file, &self.folder))
     }
 
     fn codec(&self) -> TypeCodec {
