@@ -18,8 +18,10 @@ use crate::conf::{EngineConf, Scheduling};
 use crate::data::{Data, ExchangeData};
 use crate::error::{CallSite, Error, ErrorKind, Result};
 use crate::memory::MemoryBudget;
+use crate::partitioner::check_partitions;
 use crate::plan::{Facts, JobPlan, TaskContext, TaskResult, plan_job};
 use crate::rdd::actions::{Action, CountAction};
+use crate::rdd::paths::{list_files, list_found};
 use crate::rdd::saved::{Checkpoints, save_marked};
 use crate::rdd::{Node, Rdd, RddId, ShuffleId, sources, union};
 use crate::shuffle::ShuffleStore;
@@ -261,7 +263,11 @@ impl Context {
     /// `SparkContext.parallelize`, CX02. 0 partitions are taken as 1.
     #[track_caller]
     pub fn parallelize<T: ExchangeData>(&self, values: Vec<T>, partitions: usize) -> Rdd<T> {
-        sources::values(self, sources::slices(values, partitions), CallSite::here("parallelize"))
+        let site = CallSite::here("parallelize");
+        match check_partitions(partitions) {
+            Ok(()) => sources::values(self, sources::slices(values, partitions), site),
+            Err(error) => Rdd::failed(error.at(site), self),
+        }
     }
 
     /// Makes an Rdd of values that are in partitions already.
@@ -306,14 +312,14 @@ impl Context {
     pub fn text_file(&self, path: impl AsRef<Path>) -> Rdd<Text> {
         let partitions = self.default_parallelism().min(2);
         let paths = [path.as_ref().to_path_buf()];
-        sources::text_files(self, &paths, partitions, CallSite::here("text_file"))
+        sources::text_files(self, &paths, partitions, list_files, CallSite::here("text_file"))
     }
 
     /// As [`text_file`](Self::text_file), over several paths, in at least `partitions` partitions if the files are
     /// long enough.
     #[track_caller]
     pub fn text_files(&self, paths: &[PathBuf], partitions: usize) -> Rdd<Text> {
-        sources::text_files(self, paths, partitions, CallSite::here("text_files"))
+        sources::text_files(self, paths, partitions, list_files, CallSite::here("text_files"))
     }
 
     /// Makes an Rdd of what [`Rdd::save_as_object_file`] wrote, a partition a file.
@@ -337,7 +343,22 @@ impl Context {
     /// `SparkContext.binaryRecords`, CX09.
     #[track_caller]
     pub fn binary_records(&self, paths: &[PathBuf], length: usize) -> Rdd<Vec<u8>> {
-        sources::binary_records(self, paths, length, CallSite::here("binary_records"))
+        sources::binary_records(self, paths, length, list_files, CallSite::here("binary_records"))
+    }
+
+    /// As [`text_files`](Self::text_files), a partition a file if they are of one length, of files that have just been
+    /// found: one that is gone is `Unavailable`.
+    #[doc(hidden)]
+    #[track_caller]
+    pub fn found_text_files(&self, paths: &[PathBuf]) -> Rdd<Text> {
+        sources::text_files(self, paths, paths.len(), list_found, CallSite::here("found_text_files"))
+    }
+
+    /// As [`binary_records`](Self::binary_records), of files that have just been found: one that is gone is `Unavailable`.
+    #[doc(hidden)]
+    #[track_caller]
+    pub fn found_binary_records(&self, paths: &[PathBuf], length: usize) -> Rdd<Vec<u8>> {
+        sources::binary_records(self, paths, length, list_found, CallSite::here("found_binary_records"))
     }
 
     /// Makes an Rdd of blocks that are kept in the block store, one a partition.
@@ -411,6 +432,11 @@ impl Context {
     /// Keeps the checkpoints of Rdds in `store`.
     pub fn set_checkpoint_store(&self, store: Arc<dyn CheckpointStore>) {
         *self.inner.env.saved.write().unwrap_or_else(PoisonError::into_inner) = Some(store);
+    }
+
+    /// Forgets where checkpoints are kept. What has been written stays, and is still read by who was made from it.
+    pub fn clear_checkpoint_store(&self) {
+        *self.inner.env.saved.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// How many Rdds are marked to be saved and are not yet.

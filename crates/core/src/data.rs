@@ -33,7 +33,11 @@ impl<T: Data + Serialize + DeserializeOwned> ExchangeData for T {}
 /// What may be a key: data that may travel and can be compared and hashed.
 ///
 /// `Eq` and `Hash` must agree, as for a [`std::collections::HashMap`]. A key's place is decided by
-/// [`key_hash`](crate::partitioner::key_hash), which is fixed for ever.
+/// [`key_hash`](crate::partitioner::key_hash), which is fixed for ever, of what the key's own `Hash` gives.
+///
+/// Where they do not agree, keys that are equal may stay apart: each comes out with some of its values, and no value is
+/// lost. A state, and a window that takes away what leaves it, may not find a key again; the batch then fails, or the
+/// key begins anew. A key whose `Hash` or `Eq` panics fails the job at the line of the operation.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a key: it must be `Eq + Hash`, and serde must write and read it",
     label = "cannot be compared, hashed, or written and read",

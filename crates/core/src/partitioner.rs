@@ -9,6 +9,7 @@ use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use crate::backend::on_driver;
 use crate::data::{ExchangeData, Key};
 use crate::error::{CallSite, Error, ErrorKind, Result};
 use crate::plan::ship::{Closure, PlanReader, PlanWriter};
@@ -154,11 +155,30 @@ pub(crate) trait PlaceKeys<K>: Send + Sync + 'static {
         None
     }
 
+    /// Says why keys cannot be placed so, if they cannot.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     fn ship(&self, w: &mut PlanWriter) -> Result<()>;
 }
 
+/// How many partitions may be asked for. What is beyond is a mistake, and would not fit in memory as a plan.
+pub(crate) const MAX_PARTITIONS: usize = 1 << 20;
+
+/// Refuses more partitions than there can be.
+#[doc(hidden)]
+pub fn check_partitions(partitions: usize) -> Result<()> {
+    if partitions <= MAX_PARTITIONS {
+        return Ok(());
+    }
+    let text = format!("{partitions} partitions are too many: ask for {MAX_PARTITIONS} at most");
+    Err(Error::new(ErrorKind::Config, text))
+}
+
 impl Partitioner {
-    /// Places keys by their hash over `partitions` partitions. None is taken as one.
+    /// Places keys by their hash over `partitions` partitions. None is taken as one; more than a million (2^20) fail the
+    /// operation that is given the partitioner.
     pub fn hash(partitions: usize) -> Partitioner {
         Partitioner { partitions: partitions.max(1), kind: PartitionerKind::Hash }
     }
@@ -183,7 +203,7 @@ impl Partitioner {
 
     /// Makes a partitioner that keeps keys in order: one partition up to each of `bounds`, and one for what is beyond.
     ///
-    /// `bounds` must be sorted, upwards if `ascending`, else downwards.
+    /// `bounds` must be sorted, upwards if `ascending`, else downwards; otherwise the first action fails (kind `Config`).
     ///
     /// # Example
     ///
@@ -204,8 +224,20 @@ impl Partitioner {
     /// # Spark
     ///
     /// `RangePartitioner`, SV04, with bounds that are given: [`sort_by`](crate::Rdd::sort_by) samples its own.
+    #[track_caller]
     pub fn range<K: ExchangeData + Ord>(bounds: Vec<K>, ascending: bool) -> Partitioner {
-        Partitioner::typed(bounds.len() + 1, "range", Arc::new(Range { bounds, ascending }))
+        let site = CallSite::here("Partitioner::range");
+        let sorted = on_driver(site, || bounds.is_sorted_by(|a, b| if ascending { a <= b } else { a >= b }));
+        let fault = match sorted {
+            Ok(true) => None,
+            Ok(false) => {
+                let way = if ascending { "upwards" } else { "downwards" };
+                let text = format!("the bounds of a range partitioner are not sorted {way}");
+                Some(Error::new(ErrorKind::Config, text).at(site))
+            }
+            Err(error) => Some(error),
+        };
+        Partitioner::typed(bounds.len() + 1, "range", Arc::new(Range { bounds, ascending, fault }))
     }
 
     /// Returns the partitions that keys from `low` to `high` may be in, if this keeps keys of type `K` in order.
@@ -227,6 +259,7 @@ impl Partitioner {
 
     /// Makes the placing of keys of type `K`.
     pub(crate) fn placement<K: Key>(&self) -> Result<Placement<K>> {
+        check_partitions(self.partitions)?;
         let how = match &self.kind {
             PartitionerKind::Hash => None,
             PartitionerKind::Typed { placer, what } => {
@@ -239,6 +272,7 @@ impl Partitioner {
                         ),
                     )
                 })?;
+                typed.0.check()?;
                 Some(Arc::clone(&typed.0))
             }
         };
@@ -360,6 +394,7 @@ impl<K: Key, F: Fn(&K) -> usize + Send + Sync + 'static> PlaceKeys<K> for Custom
 struct Range<K> {
     bounds: Vec<K>,
     ascending: bool,
+    fault: Option<Error>,
 }
 
 impl<K: ExchangeData + Ord> PlaceKeys<K> for Range<K> {
@@ -372,10 +407,14 @@ impl<K: ExchangeData + Ord> PlaceKeys<K> for Range<K> {
         Some(self.place(first)..=self.place(last))
     }
 
+    fn check(&self) -> Result<()> {
+        self.fault.clone().map_or(Ok(()), Err)
+    }
+
     fn ship(&self, w: &mut PlanWriter) -> Result<()> {
         w.code(|r| {
             let (bounds, ascending) = r.value()?;
-            let placer: Arc<dyn PlaceKeys<K>> = Arc::new(Range::<K> { bounds, ascending });
+            let placer: Arc<dyn PlaceKeys<K>> = Arc::new(Range::<K> { bounds, ascending, fault: None });
             Ok(Box::new(placer))
         });
         w.value(&(&self.bounds, self.ascending))

@@ -39,7 +39,7 @@ pub const fn millis(n: u64) -> Duration {
 
 /// Returns a length of `n` minutes. Spark's `Minutes(n)`, TM03.
 pub const fn mins(n: u64) -> Duration {
-    Duration::from_secs(n * 60)
+    Duration::from_secs(n.saturating_mul(60))
 }
 
 /// Returns the whole milliseconds of `d`, as times count them.
@@ -73,12 +73,20 @@ impl Time {
     /// Returns the latest `zero + n * step` that is not after this time.
     pub fn floor_from(self, step: Duration, zero: Time) -> Time {
         let step = as_millis(step).max(1);
-        Time(zero.0 + (self.0 - zero.0).div_euclid(step) * step)
+        match self.0.checked_sub(zero.0) {
+            Some(since) => Time(zero.0.saturating_add(since.div_euclid(step).saturating_mul(step))),
+            // They are further apart than such a number can say.
+            None => {
+                let (t, step, zero) = (i128::from(self.0), i128::from(step), i128::from(zero.0));
+                Time(i64::try_from(zero + (t - zero).div_euclid(step) * step).unwrap_or(i64::MIN))
+            }
+        }
     }
 
     /// Says whether this time lies a whole number of `step`s after `zero`.
     pub fn is_multiple_of(self, step: Duration, zero: Time) -> bool {
-        (self.0 - zero.0).rem_euclid(as_millis(step).max(1)) == 0
+        let step = as_millis(step).max(1);
+        self.0.rem_euclid(step) == zero.0.rem_euclid(step)
     }
 
     /// Returns the length from `earlier` to this time, or nothing if it is later.
@@ -89,7 +97,7 @@ impl Time {
     /// Returns the times from this one until `end`, which is left out, every `step`.
     pub fn until(self, end: Time, step: Duration) -> impl Iterator<Item = Time> {
         let step = as_millis(step).max(1);
-        std::iter::successors(Some(self), move |t| Some(Time(t.0 + step))).take_while(move |t| *t < end)
+        std::iter::successors(Some(self), move |t| t.0.checked_add(step).map(Time)).take_while(move |t| *t < end)
     }
 
     /// Returns the times from this one up to `end`, which is included, every `step`.
@@ -170,6 +178,16 @@ mod tests {
         assert_eq!(at(1005) - at(5), secs(1));
         assert_eq!(at(5) - at(1005), Duration::ZERO);
         assert_eq!(at(i64::MAX) + secs(1), at(i64::MAX));
+        assert_eq!(mins(u64::MAX), secs(u64::MAX));
+        let (first, last, for_ever) = (at(i64::MIN), at(i64::MAX), Duration::MAX);
+        for (t, step, zero) in
+            [(first, secs(1), last), (last, secs(1), first), (at(7), for_ever, at(9)), (first, for_ever, at(1))]
+        {
+            assert!(t.floor_from(step, zero) <= t, "{t} {step:?} {zero}");
+            assert!(t.is_multiple_of(step, t), "{t} {step:?} {zero}");
+        }
+        assert_eq!(at(1).to(last, for_ever).collect::<Vec<_>>(), [at(1)]);
+        assert_eq!(at(i64::MAX - 1).until(last, secs(1)).count(), 1);
         assert!(at(3000).is_multiple_of(secs(2), at(1000)));
         assert!(!at(3000).is_multiple_of(secs(2), at(0)));
     }

@@ -141,12 +141,12 @@ impl<T: Data> Rdd<T> {
     ) -> Result<Vec<R>> {
         let (mut parts, mut have, mut next, mut width) = (Vec::new(), 0, 0, 1);
         while have < n && next < self.num_partitions() {
-            let end = (next + width).min(self.num_partitions());
+            let end = next.saturating_add(width).min(self.num_partitions());
             let more: Vec<R> = self.context().run_action(self, action(n - have), (next..end).collect(), site)?;
             have += more.iter().map(&len).sum::<usize>();
             parts.extend(more);
             next = end;
-            width = width.saturating_mul(self.context().conf().take_scale_up);
+            width = width.saturating_mul(self.context().conf().take_scale_up.max(1));
         }
         Ok(parts)
     }

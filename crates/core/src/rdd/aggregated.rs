@@ -136,8 +136,7 @@ impl<K: Key, V: ExchangeData> Rdd<(K, V)> {
     #[track_caller]
     pub fn reduce_by_key_locally(&self, f: impl Fn(V, V) -> V + Send + Sync + 'static) -> Result<HashMap<K, V>> {
         let site = CallSite::here("reduce_by_key_locally");
-        let reduced = self.reduce_by_key_shared(Closure::new(f, site), self.default_partitioner(&[], 0));
-        Ok(reduced.collect_at(site)?.into_iter().collect())
+        self.reduce_by_key_shared(Closure::new(f, site), self.default_partitioner(&[], 0)).collect_map(site)
     }
 }
 

@@ -120,7 +120,8 @@ impl<T: Data> Rdd<T> {
         }
         let found = known.value();
         let share = share(found.len());
-        Ok(PartialResult { initial: crate::threads::lock(&estimate)(found, share), rest: Some(rest) })
+        let initial = crate::backend::on_driver(site, || crate::threads::lock(&estimate)(found, share))?;
+        Ok(PartialResult { initial, rest: Some(rest) })
     }
 }
 

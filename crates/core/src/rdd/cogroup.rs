@@ -6,14 +6,15 @@ use std::sync::Arc;
 use super::Rdd;
 use super::blocks::ShuffleReader;
 use super::lineage::{Compute, Dependency, Node, NodeParts, Opened, ShuffleDep, ShuffleRead};
+use super::narrow::FlatMap;
 use super::pipeline::{CHUNK, PartitionReader, Pipeline};
 use super::shuffled::{Aggregator, pair_write};
 use super::spilled::{SpillTable, TableReader};
-use crate::data::{ExchangeData, Key};
+use crate::data::{Data, ExchangeData, Key};
 use crate::error::{CallSite, Result};
 use crate::partitioner::Partitioner;
-use crate::plan::TaskContext;
 use crate::plan::ship::{Closure, PlanReader, PlanWriter};
+use crate::plan::{self, TaskContext, set_site};
 
 /// Where one side comes from: partitions that are in place, or a shuffle.
 #[derive(Clone)]
@@ -31,7 +32,13 @@ impl Side {
         each: impl FnMut(&mut Vec<(K, V)>) -> Result<()>,
     ) -> Result<()> {
         match self {
-            Side::InPlace(node) => Pipeline::open(node, p, task)?.for_each_chunk(each),
+            Side::InPlace(node) => {
+                // Keys are compared by who asks, and not by what is opened.
+                let site = plan::site();
+                let mut pipeline = Pipeline::open(node, p, task)?;
+                set_site(site);
+                pipeline.for_each_chunk(each)
+            }
             Side::Shuffled(shuffle) => ShuffleReader::new(*shuffle, p, task).for_each_chunk(each),
         }
     }
@@ -156,13 +163,39 @@ impl<K: Key, V: ExchangeData, W: ExchangeData> PartitionReader for CoGroupReader
     }
 }
 
-/// All pairs of one list with the other.
-fn product<V: Clone, W: Clone>(left: Vec<V>, right: &[W]) -> Vec<(V, W)> {
-    let mut pairs = Vec::with_capacity(left.len() * right.len());
-    for v in left {
-        pairs.extend(right.iter().map(|w| (v.clone(), w.clone())));
+/// All pairs of a key's values, one by one: of a key that both sides have often there are more than fit in memory.
+struct Product<K, V, W> {
+    key: K,
+    left: Vec<V>,
+    right: Vec<W>,
+    /// The places of the next pair.
+    next: (usize, usize),
+}
+
+fn product<K, V, W>(key: K, left: Vec<V>, right: Vec<W>) -> Product<K, V, W> {
+    Product { key, left, right, next: (0, 0) }
+}
+
+impl<K: Clone, V: Clone, W: Clone> Iterator for Product<K, V, W> {
+    type Item = (K, (V, W));
+
+    fn next(&mut self) -> Option<(K, (V, W))> {
+        let (l, r) = self.next;
+        let pair = (self.left.get(l)?.clone(), self.right.get(r)?.clone());
+        self.next = if r + 1 == self.right.len() { (l + 1, 0) } else { (l, r + 1) };
+        Some((self.key.clone(), pair))
     }
-    pairs
+}
+
+impl<R: Data> Rdd<R> {
+    /// Gives the pairs of each row, with the keys where they are.
+    fn paired<I, F: Fn(R) -> I + Send + Sync + 'static>(&self, pairs: Closure<F>) -> Rdd<I::Item>
+    where
+        I: Iterator<Item: Data> + Send + 'static,
+    {
+        let site = pairs.site();
+        self.narrow(FlatMap { f: pairs, of: PhantomData }, site, self.partitioner().cloned())
+    }
 }
 
 impl<K: Key, V: ExchangeData> Rdd<(K, V)> {
@@ -266,7 +299,7 @@ macro_rules! join {
             #[track_caller]
             pub fn $name<W: ExchangeData>(&self, other: &Rdd<(K, W)>) -> Rdd<(K, $out)> {
                 let site = CallSite::here(stringify!($name));
-                self.cogroup_at(other, self.partitioner_with(other), site).flat_map_values_shared(Closure::new($pairs, site))
+                self.cogroup_at(other, self.partitioner_with(other), site).paired(Closure::new($pairs, site))
             }
 
             #[doc = concat!("As [`", stringify!($name), "`](Self::", stringify!($name), "), with the keys placed by `partitioner`, which may be a number.")]
@@ -277,7 +310,7 @@ macro_rules! join {
                 partitioner: impl Into<Partitioner>,
             ) -> Rdd<(K, $out)> {
                 let site = CallSite::here(stringify!($partitioned));
-                self.cogroup_at(other, partitioner.into(), site).flat_map_values_shared(Closure::new($pairs, site))
+                self.cogroup_at(other, partitioner.into(), site).paired(Closure::new($pairs, site))
             }
         }
     };
@@ -291,7 +324,7 @@ join!(
     join,
     join_partitioned,
     (V, W),
-    |(v, w): (Vec<V>, Vec<W>)| product(v, &w),
+    |(key, (v, w)): Row<K, V, W>| product(key, v, w),
     "Pairs the values of each key that both sides have.",
     "`PairRDDFunctions.join`, PR08."
 );
@@ -299,7 +332,7 @@ join!(
     left_outer_join,
     left_outer_join_partitioned,
     (V, Option<W>),
-    |(v, w): (Vec<V>, Vec<W>)| product(v, &optional(w)),
+    |(key, (v, w)): Row<K, V, W>| product(key, v, optional(w)),
     "Pairs the values of each key of this side with those of `other`, or with `None`.",
     "`PairRDDFunctions.leftOuterJoin`, PR09."
 );
@@ -307,7 +340,7 @@ join!(
     right_outer_join,
     right_outer_join_partitioned,
     (Option<V>, W),
-    |(v, w): (Vec<V>, Vec<W>)| product(optional(v), &w),
+    |(key, (v, w)): Row<K, V, W>| product(key, optional(v), w),
     "Pairs the values of each key of `other` with those of this side, or with `None`.",
     "`PairRDDFunctions.rightOuterJoin`, PR10."
 );
@@ -315,7 +348,7 @@ join!(
     full_outer_join,
     full_outer_join_partitioned,
     (Option<V>, Option<W>),
-    |(v, w): (Vec<V>, Vec<W>)| product(optional(v), &optional(w)),
+    |(key, (v, w)): Row<K, V, W>| product(key, optional(v), optional(w)),
     "Pairs the values of each key of either side, with `None` where a side has none.",
     "`PairRDDFunctions.fullOuterJoin`, PR11."
 );

@@ -18,7 +18,7 @@ mod numbers;
 mod ordered;
 pub(crate) mod output;
 mod pair;
-mod paths;
+pub(crate) mod paths;
 mod persisted;
 mod piped;
 pub(crate) mod pipeline;
@@ -237,10 +237,10 @@ impl<T: ExchangeData> Rdd<T> {
     /// `RDD.repartition`, RD10. `n` of 0 is taken as 1.
     #[track_caller]
     pub fn repartition(&self, n: usize) -> Rdd<T> {
-        self.repartition_at(n.max(1), CallSite::here("repartition"))
-    }
-
-    fn repartition_at(&self, n: usize, site: CallSite) -> Rdd<T> {
+        let (n, site) = (n.max(1), CallSite::here("repartition"));
+        if let Err(error) = crate::partitioner::check_partitions(n) {
+            return Rdd::failed(error.at(site), &self.context);
+        }
         let write: Arc<dyn lineage::ShuffleWrite> = Arc::new(RoundRobin::<T> { n, of: PhantomData });
         let env = Arc::clone(self.context.env());
         let shuffle = lineage::ShuffleDep::new(Arc::clone(&self.node), n, write, env, site);

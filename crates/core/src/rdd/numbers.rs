@@ -8,6 +8,9 @@ use crate::error::{CallSite, Error, ErrorKind, Result};
 use crate::plan::ship::capture2;
 use crate::stats::StatCounter;
 
+/// How many parts a histogram may have: they are counted on the driver.
+const MAX_BUCKETS: usize = 1 << 24;
+
 /// A number that can be taken as a floating one.
 ///
 /// Whole numbers above 2⁵³ lose their last digits, as in Spark.
@@ -175,7 +178,7 @@ impl<T: Number> Rdd<T> {
     ///
     /// # Errors
     ///
-    /// The kind is `Config` for no parts, `User` if there is no number or one is infinite or NaN; else whatever a job
+    /// The kind is `Config` for no parts or more than 2^24, `User` if there is no number or one is infinite or NaN; else whatever a job
     /// fails with.
     ///
     /// # Cost
@@ -188,8 +191,9 @@ impl<T: Number> Rdd<T> {
     #[track_caller]
     pub fn histogram(&self, buckets: usize) -> Result<(Vec<f64>, Vec<u64>)> {
         let site = CallSite::here("histogram");
-        if buckets == 0 {
-            return Err(Error::new(ErrorKind::Config, "a histogram needs at least one bucket").at(site));
+        if !(1..=MAX_BUCKETS).contains(&buckets) {
+            let text = format!("a histogram needs from one bucket to {MAX_BUCKETS}, not {buckets}");
+            return Err(Error::new(ErrorKind::Config, text).at(site));
         }
         let limits = |(low, high): (f64, f64), x: T| {
             let x = x.to_f64();

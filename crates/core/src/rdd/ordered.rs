@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Rdd;
 use super::lineage::{Compute, Dependency, Node, NodeParts, Opened, narrow};
 use super::pipeline::PartitionIter;
+use crate::backend::on_driver;
 use crate::data::{Data, ExchangeData, Key};
 use crate::error::{CallSite, Result};
 use crate::partitioner::Partitioner;
@@ -97,9 +98,11 @@ impl<K: ExchangeData + Ord, V: ExchangeData> Rdd<(K, V)> {
     #[track_caller]
     pub fn filter_by_range(&self, low: K, high: K) -> Rdd<(K, V)> {
         let site = CallSite::here("filter_by_range");
-        let among = match self.partitioner().and_then(|partitioner| partitioner.span(&low, &high)) {
-            Some(span) => self.pruned(*span.start(), (*span.end() + 1).saturating_sub(*span.start()), site),
-            None => self.clone(),
+        let span = on_driver(site, || self.partitioner().and_then(|partitioner| partitioner.span(&low, &high)));
+        let among = match span {
+            Ok(Some(span)) => self.pruned(*span.start(), (*span.end() + 1).saturating_sub(*span.start()), site),
+            Ok(None) => self.clone(),
+            Err(error) => return Rdd::failed(error, self.context()),
         };
         let within = |(low, high): &(K, K), (key, _): &(K, V)| low <= key && key <= high;
         among.filter_shared(Closure::new(capture_ref((low, high), within), site))

@@ -248,7 +248,7 @@ impl<K: Key, V: ExchangeData> Rdd<(K, V)> {
         let ones = self.map_values_shared(Closure::new(|_: V| 1u64, site));
         let partitioner = ones.default_partitioner(&[], 0);
         let sum = Closure::new(|a: u64, b: u64| a + b, site);
-        Ok(ones.reduce_by_key_shared(sum, partitioner).collect_at(site)?.into_iter().collect())
+        ones.reduce_by_key_shared(sum, partitioner).collect_map(site)
     }
 
     /// Returns all pairs as a map. Of a key that occurs more than once the last value wins.
@@ -262,7 +262,13 @@ impl<K: Key, V: ExchangeData> Rdd<(K, V)> {
     /// `PairRDDFunctions.collectAsMap`, PR20.
     #[track_caller]
     pub fn collect_as_map(&self) -> Result<HashMap<K, V>> {
-        Ok(self.collect_at(CallSite::here("collect_as_map"))?.into_iter().collect())
+        self.collect_map(CallSite::here("collect_as_map"))
+    }
+
+    /// Brings all pairs to the driver as a map, which hashes and compares keys there.
+    pub(crate) fn collect_map(&self, site: CallSite) -> Result<HashMap<K, V>> {
+        let pairs = self.collect_at(site)?;
+        crate::backend::on_driver(site, || pairs.into_iter().collect())
     }
 
     /// Returns the values of one key, in order.
@@ -343,6 +349,6 @@ impl<T: Key> Rdd<T> {
         let ones = self.map_shared(Closure::new(|item: T| (item, 1u64), site));
         let partitioner = ones.default_partitioner(&[], 0);
         let sum = Closure::new(|a: u64, b: u64| a + b, site);
-        Ok(ones.reduce_by_key_shared(sum, partitioner).collect_at(site)?.into_iter().collect())
+        ones.reduce_by_key_shared(sum, partitioner).collect_map(site)
     }
 }

@@ -15,14 +15,19 @@ pub(crate) fn list_files(path: &Path, files: &mut Vec<(PathBuf, u64)>) -> Result
     {
         return split_outside_braces(text).into_iter().try_for_each(|one| list_one(one.trim(), files));
     }
-    list_existing(path, files)
+    list_existing(path, ErrorKind::Config, files)
+}
+
+/// As [`list_files`], of a path that has just been found: if it is gone, nobody wrote a wrong name.
+pub(crate) fn list_found(path: &Path, files: &mut Vec<(PathBuf, u64)>) -> Result<()> {
+    list_existing(path, ErrorKind::Unavailable, files)
 }
 
 /// Lists the files of one path or pattern.
 fn list_one(one: &str, files: &mut Vec<(PathBuf, u64)>) -> Result<()> {
     let path = Path::new(one);
     if path.exists() || !one.contains(['*', '?', '[', '{']) {
-        return list_existing(path, files);
+        return list_existing(path, ErrorKind::Config, files);
     }
     let mut found: Vec<PathBuf> = Vec::new();
     for pattern in without_braces(one) {
@@ -43,15 +48,17 @@ fn list_one(one: &str, files: &mut Vec<(PathBuf, u64)>) -> Result<()> {
     }
     found.sort();
     found.dedup();
-    found.iter().try_for_each(|path| list_existing(path, files))
+    found.iter().try_for_each(|path| list_found(path, files))
 }
 
-fn list_existing(path: &Path, files: &mut Vec<(PathBuf, u64)>) -> Result<()> {
-    let failed = |e: std::io::Error| {
-        let kind = if e.kind() == std::io::ErrorKind::NotFound { ErrorKind::Config } else { ErrorKind::Unavailable };
-        Error::io(kind, format!("input path {} cannot be read", path.display()), e)
-    };
-    let about = fs::metadata(path).map_err(failed)?;
+/// Lists a file, or those of a folder; an error is of the kind `missing` if nothing is there.
+fn list_existing(path: &Path, missing: ErrorKind, files: &mut Vec<(PathBuf, u64)>) -> Result<()> {
+    let error = |kind, path: &Path, e| Error::io(kind, format!("input path {} cannot be read", path.display()), e);
+    let failed = |e| error(ErrorKind::Unavailable, path, e);
+    let about = fs::metadata(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => error(missing, path, e),
+        _ => failed(e),
+    })?;
     if !about.is_dir() {
         files.push((path.to_path_buf(), about.len()));
         return Ok(());
@@ -62,7 +69,8 @@ fn list_existing(path: &Path, files: &mut Vec<(PathBuf, u64)>) -> Result<()> {
         if is_hidden(&path) {
             continue;
         }
-        let about = fs::metadata(&path).map_err(failed)?;
+        // It was there when the folder was read.
+        let about = fs::metadata(&path).map_err(|e| error(ErrorKind::Unavailable, &path, e))?;
         if !about.is_dir() {
             inside.push((path, about.len()));
         }

@@ -457,6 +457,8 @@ impl Pipeline {
             each(&mut chunk)?;
             chunk.clear();
         }
+        // What is made of all that was given is that operation's too.
+        set_site(site);
         Ok(())
     }
 

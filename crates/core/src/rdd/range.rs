@@ -6,6 +6,7 @@ use super::reader::OwnedReader;
 use super::sources::source;
 use crate::context::Context;
 use crate::error::{CallSite, Error, ErrorKind, Result};
+use crate::partitioner::check_partitions;
 use crate::plan::TaskContext;
 use crate::plan::ship::PlanWriter;
 
@@ -37,6 +38,9 @@ impl Context {
         let site = CallSite::here("range");
         if step == 0 {
             return Rdd::failed(Error::new(ErrorKind::Config, "a range's step must not be 0").at(site), self);
+        }
+        if let Err(error) = check_partitions(partitions) {
+            return Rdd::failed(error.at(site), self);
         }
         let partitions = partitions.max(1);
         source(self, Range { start, count: count(start, end, step), step, partitions }, partitions, site)

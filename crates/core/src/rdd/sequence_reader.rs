@@ -15,6 +15,7 @@ use super::sequence::{ESCAPE, MAGIC, Marker, Writable};
 use super::sources::source;
 use crate::context::Context;
 use crate::error::{CallSite, Error, ErrorKind, Result};
+use crate::partitioner::MAX_PARTITIONS;
 use crate::plan::TaskContext;
 use crate::plan::ship::{PlanReader, PlanWriter};
 
@@ -77,7 +78,7 @@ struct Part {
 /// Cuts files into parts of about the same length. Pure.
 fn cut(files: Vec<(PathBuf, u64)>, partitions: usize) -> Vec<Part> {
     let total: u64 = files.iter().map(|(_, len)| len).sum();
-    let step = total.div_ceil(partitions.max(1) as u64).max(1);
+    let step = total.div_ceil(partitions.clamp(1, MAX_PARTITIONS) as u64).max(1);
     let parts = files.into_iter().flat_map(|(path, len)| {
         let count = len.div_ceil(step).max(1);
         let at = move |i: u64| (u128::from(i) * u128::from(len) / u128::from(count)) as u64;

@@ -10,6 +10,7 @@ use super::blocks::ShuffleReader;
 use super::lineage::{Compute, Dependency, Node, NodeParts, Opened, ShuffleDep, ShuffleRead, ShuffleWrite};
 use super::pipeline::Pipeline;
 use super::spilled::{Sorter, SpillBuckets};
+use crate::backend::on_driver;
 use crate::codec::TypeCodec;
 use crate::data::ExchangeData;
 use crate::error::{CallSite, Error, ErrorKind, Result};
@@ -78,7 +79,7 @@ impl<T: ExchangeData> Rdd<T> {
                 Err(error) => return Rdd::failed(error, self.context()),
             }
         };
-        let (partitions, partitioner) = (bounds.len() + 1, partitioner(&bounds));
+        let (partitions, partitioner) = (bounds.len() + 1, CallSite::scope(Some(site), || partitioner(&bounds)));
         let write: Arc<dyn ShuffleWrite> = Arc::new(SortWrite { key: key.clone(), bounds, of: PhantomData::<fn(T)> });
         let env = Arc::clone(self.context().env());
         let shuffle = ShuffleDep::new(Arc::clone(self.node()), partitions, write, env, site);
@@ -101,10 +102,10 @@ impl<T: ExchangeData> Rdd<T> {
         partitions: usize,
         site: CallSite,
     ) -> Result<Vec<K>> {
-        let each = (SAMPLES * partitions).div_ceil(self.num_partitions()).max(SAMPLES);
+        let each = SAMPLES.saturating_mul(partitions).div_ceil(self.num_partitions()).max(SAMPLES);
         let sample = SampleKeys { key, each, of: PhantomData::<fn(T) -> K> };
         let samples: Vec<(u64, Vec<K>)> = self.run_all(Arc::new(sample), site)?;
-        Ok(cut(samples, partitions))
+        on_driver(site, || cut(samples, partitions))
     }
 
     /// Returns the `n` largest elements, largest first.
@@ -224,10 +225,12 @@ impl<T: ExchangeData> Rdd<T> {
             return Ok(Vec::new());
         }
         let parts: Vec<Vec<(K, T)>> = self.run_all(Arc::new(smallest), site)?;
-        let mut all: Vec<(K, T)> = parts.into_iter().flatten().collect();
-        all.sort_by(|a, b| a.0.cmp(&b.0));
-        all.truncate(n);
-        Ok(all.into_iter().map(|(_, item)| item).collect())
+        on_driver(site, || {
+            let mut all: Vec<(K, T)> = parts.into_iter().flatten().collect();
+            all.sort_by(|a, b| a.0.cmp(&b.0));
+            all.truncate(n);
+            all.into_iter().map(|(_, item)| item).collect()
+        })
     }
 }
 

@@ -17,6 +17,7 @@ use crate::codec;
 use crate::context::Context;
 use crate::data::{Data, ExchangeData};
 use crate::error::{CallSite, Error, ErrorKind, Result};
+use crate::partitioner::MAX_PARTITIONS;
 use crate::plan::TaskContext;
 use crate::plan::ship::{PlanReader, PlanWriter};
 use crate::storage::{BlockId, StorageLevel};
@@ -148,9 +149,18 @@ struct TextParts {
     parts: Vec<FilePart>,
 }
 
+/// Says which files a path means, and how long they are.
+pub(crate) type List = fn(&Path, &mut Vec<(PathBuf, u64)>) -> Result<()>;
+
 /// Makes an Rdd of the lines of files, in at least `partitions` parts if they are long enough.
-pub(crate) fn text_files(context: &Context, paths: &[PathBuf], partitions: usize, site: CallSite) -> Rdd<Text> {
-    match file_parts(paths, partitions) {
+pub(crate) fn text_files(
+    context: &Context,
+    paths: &[PathBuf],
+    partitions: usize,
+    list: List,
+    site: CallSite,
+) -> Rdd<Text> {
+    match file_parts(paths, partitions, list) {
         Ok(parts) => {
             let count = parts.len();
             source(context, TextParts { parts }, count, site)
@@ -159,13 +169,13 @@ pub(crate) fn text_files(context: &Context, paths: &[PathBuf], partitions: usize
     }
 }
 
-fn file_parts(paths: &[PathBuf], partitions: usize) -> Result<Vec<FilePart>> {
+fn file_parts(paths: &[PathBuf], partitions: usize, list: List) -> Result<Vec<FilePart>> {
     let mut files = Vec::new();
     for path in paths {
-        list_files(path, &mut files)?;
+        list(path, &mut files)?;
     }
     let total: u64 = files.iter().map(|(_, len)| len).sum();
-    let step = total.div_ceil(partitions.max(1) as u64).max(1);
+    let step = total.div_ceil(partitions.clamp(1, MAX_PARTITIONS) as u64).max(1);
     let mut parts = Vec::new();
     for (path, len) in files {
         // What is compressed can only be read from its beginning.
@@ -380,13 +390,19 @@ struct BinaryRecords {
 }
 
 /// Makes an Rdd of files cut into records of `length` bytes, a partition a file.
-pub(crate) fn binary_records(context: &Context, paths: &[PathBuf], length: usize, site: CallSite) -> Rdd<Vec<u8>> {
+pub(crate) fn binary_records(
+    context: &Context,
+    paths: &[PathBuf],
+    length: usize,
+    list: List,
+    site: CallSite,
+) -> Rdd<Vec<u8>> {
     if length == 0 {
         return Rdd::failed(Error::new(ErrorKind::Config, "a record's length must be at least 1").at(site), context);
     }
     let mut files = Vec::new();
     for path in paths {
-        if let Err(error) = list_files(path, &mut files) {
+        if let Err(error) = list(path, &mut files) {
             return Rdd::failed(error.at(site), context);
         }
     }

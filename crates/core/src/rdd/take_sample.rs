@@ -11,7 +11,7 @@ use super::random::Random;
 use super::sampled_keys::choose;
 use crate::codec::TypeCodec;
 use crate::data::ExchangeData;
-use crate::error::{CallSite, Result};
+use crate::error::{CallSite, Error, ErrorKind, Result};
 use crate::plan::TaskContext;
 use crate::plan::ship::PlanWriter;
 
@@ -30,7 +30,8 @@ impl<T: ExchangeData> Rdd<T> {
     ///
     /// # Errors
     ///
-    /// Whatever the job fails with.
+    /// The kind is `Config` if more than 2^31 - 1 elements are asked for, with replacement; else whatever the job fails
+    /// with.
     ///
     /// # Cost
     ///
@@ -45,6 +46,10 @@ impl<T: ExchangeData> Rdd<T> {
         if n == 0 {
             return Ok(Vec::new());
         }
+        if with_replacement && n > MOST {
+            let text = format!("a sample of {n} elements does not fit in the driver's memory: ask for {MOST} at most");
+            return Err(Error::new(ErrorKind::Config, text).at(site));
+        }
         let counts: Vec<u64> = self.run_all(Arc::new(CountAction::<T>::new()), site)?;
         let total: u64 = counts.iter().sum();
         let mut random = Random::new(seed, 0);
@@ -58,6 +63,9 @@ impl<T: ExchangeData> Rdd<T> {
         Ok(sample)
     }
 }
+
+/// How many elements may be asked for where there is no end of them. Spark's limit too.
+const MOST: usize = i32::MAX as usize;
 
 /// Says which places within each partition are meant by places within the whole, which are in order.
 fn split_places(chosen: &[usize], counts: &[u64]) -> Vec<Vec<u64>> {
