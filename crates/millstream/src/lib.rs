@@ -71,9 +71,9 @@ pub use millstream_streaming::{
 /// What most programs need: `use millstream::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        Conf, Context, DStream, Error, ErrorKind, Partitioner, Rdd, RddQueue, Receiver, Result, State, StateSpec, Stop,
-        StorageLevel, Store, StreamingConf, StreamingContext, StreamingListener, Text, Time, UpdateSpec, capture,
-        capture_ref, capture2, millis, mins, secs,
+        Conf, Context, DStream, Error, ErrorKind, InputSource, OnFailure, Partitioner, Rate, Rdd, RddQueue, Receiver,
+        Result, State, StateSpec, Stop, StorageLevel, Store, StreamingConf, StreamingContext, StreamingListener, Text,
+        Time, UpdateSpec, Window, capture, capture_ref, capture2, millis, mins, secs,
     };
 }
 

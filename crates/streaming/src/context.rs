@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -119,6 +120,8 @@ struct Inner {
     conf: StreamingConf,
     interval: Duration,
     remember: Mutex<Option<Duration>>,
+    /// Whether the program has taken back the folder of the settings.
+    ignores_folder: AtomicBool,
     bus: Arc<ListenerBus>,
     mailbox: Arc<Mailbox>,
     hurry: Arc<Hurry>,
@@ -302,6 +305,7 @@ impl StreamingContext {
                 conf,
                 interval,
                 remember: Mutex::new(None),
+                ignores_folder: AtomicBool::new(false),
                 bus: Arc::new(ListenerBus::new()),
                 mailbox: Arc::new(Mailbox::default()),
                 hurry: Arc::default(),
@@ -508,6 +512,29 @@ impl StreamingContext {
         self.inner.context.set_checkpoint_dir(folder)
     }
 
+    /// Takes the folder for checkpoints back, whether [`checkpoint`](Self::checkpoint), the engine's
+    /// [`Context`] or the settings named it. A program that needs one does not start then.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Stopped`: the context has been started, and what is saved is read again.
+    ///
+    /// # Spark
+    ///
+    /// `StreamingContext.checkpoint(null)`, SC08, S-139; there the engine's own folder stays.
+    #[track_caller]
+    pub fn clear_checkpoint(&self) -> Result<()> {
+        let site = CallSite::here("clear_checkpoint");
+        if self.state() != StreamingContextState::Initialized {
+            let text =
+                "the checkpoint directory cannot be taken back once the context has been started: call it before";
+            return Err(Error::new(ErrorKind::Stopped, text).at(site));
+        }
+        self.inner.ignores_folder.store(true, Ordering::Relaxed);
+        self.inner.context.clear_checkpoint_store();
+        Ok(())
+    }
+
     // ------------------------------------------------------------------------------------- start and stop
 
     /// Starts the batches and returns. The graph is fixed from here on.
@@ -585,6 +612,7 @@ impl StreamingContext {
         graph.initialise(ticker.zero(), lock(&inner.remember).unwrap_or_default());
         // What the program said itself counts.
         if let Some(folder) = &inner.conf.checkpoint_dir
+            && !inner.ignores_folder.load(Ordering::Relaxed)
             && inner.context.env().checkpoints().is_err()
         {
             inner.context.set_checkpoint_dir(folder)?;

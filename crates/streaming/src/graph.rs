@@ -1,6 +1,7 @@
 //! The graph is a vector: a stream can only name streams made before it, so a batch is one forward walk.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -307,7 +308,7 @@ fn remember(shapes: &[Shape], outputs: &[StreamId], least: Duration) -> Vec<Opti
     let mut memory: Vec<Option<Duration>> = vec![None; shapes.len()];
     let ask = |memory: &mut Vec<Option<Duration>>, stream: StreamId, length: Duration| {
         let shape = &shapes[stream.0];
-        let before = memory[stream.0].unwrap_or(shape.slide.max(shape.saved_every * 2));
+        let before = memory[stream.0].unwrap_or(shape.slide.max(shape.saved_every.saturating_mul(2)));
         memory[stream.0] = Some(before.max(length));
     };
     for output in outputs {
@@ -316,7 +317,7 @@ fn remember(shapes: &[Shape], outputs: &[StreamId], least: Duration) -> Vec<Opti
     for i in (0..shapes.len()).rev() {
         let Some(own) = memory[i] else { continue };
         for parent in &shapes[i].parents {
-            ask(&mut memory, *parent, own + shapes[i].reach);
+            ask(&mut memory, *parent, own.saturating_add(shapes[i].reach));
         }
     }
     memory
@@ -372,7 +373,10 @@ impl Batch<'_> {
     /// Returns the Rdds that a stream has in an interval, oldest first.
     pub fn rdds<T: Data>(&self, stream: &DStream<T>, during: Interval) -> Vec<Rdd<T>> {
         let Some(slot) = self.slots.get(stream.id().0) else { return Vec::new() };
-        during.batches(slot.spec.slide, self.zero).filter_map(|time| self.rdd_at(stream, time)).collect()
+        // By what is there, and not by the times that could be: a day of milliseconds has many.
+        let times = (Bound::Excluded(during.after()), Bound::Included(during.to()));
+        let rdds = (during.after() < during.to()).then(|| slot.rdds.range(times));
+        rdds.into_iter().flatten().filter_map(|(_, rdd)| rdd.typed()).collect()
     }
 
     /// Returns the last Rdd that the stream which is being computed had before this batch, and its time.

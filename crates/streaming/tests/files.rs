@@ -314,6 +314,35 @@ fn a_file_that_vanishes_after_it_was_found_fails_the_batch_with_its_name() {
     assert_eq!(lines.all(), rows(&[(2, "y")]));
 }
 
+#[test]
+fn a_file_that_vanishes_between_the_listing_and_the_reading_is_not_a_wrong_name() {
+    let line = line!() + 2;
+    let streams: [fn(&StreamTest, &Path) -> Notes<(i64, String)>; 2] = [
+        |test, folder| lines_of(&test.ssc().text_file_stream(folder)),
+        |test, folder| lines_of(&test.ssc().binary_records_stream(folder, 1).map(|_| Text::from("record"))),
+    ];
+    for (stream, line) in streams.into_iter().zip(line..) {
+        let (test, folder) = (continuing(), tempdir().unwrap());
+        // A stream of the same folder that is read first removes what both have found.
+        let read = |context: &Context, files: &[PathBuf]| {
+            files.iter().filter(|path| path.ends_with("fleeting")).for_each(|path| fs::remove_file(path).unwrap());
+            context.parallelize(vec![files.len()], 1)
+        };
+        sink(&test.ssc().file_stream(&folder, FileFilter::default(), read));
+        let lines = stream(&test, folder.path());
+        test.ssc().start().unwrap();
+        put(folder.path(), "fleeting", "x", 500);
+        advance(&test, 1, 1);
+        let error = failure(test.ssc());
+        assert_eq!((error.kind(), error.batch()), (ErrorKind::Unavailable, Some(at(1))), "{error}");
+        assert!(error.to_string().contains("fleeting"), "{error}");
+        assert_eq!(error.site().map(|site| site.line()), Some(line), "{error}");
+        put(folder.path(), "lasting", "y", 1500);
+        advance(&test, 2, 2);
+        assert_eq!(lines.len(), 1, "later batches go on");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn what_cannot_be_read_at_all_is_left_out_or_fails_the_batch_with_its_name() {

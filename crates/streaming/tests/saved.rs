@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use common::Notes;
 use millstream_core::clock::ManualClock;
-use millstream_core::{ErrorKind, Time, millis, secs};
+use millstream_core::{ErrorKind, StorageLevel, Time, millis, secs};
 use millstream_streaming::{Conf, DStream, RddQueue, State, StateSpec, StreamingContext};
 use millstream_testkit::{Check, StreamTest, batches};
 
@@ -118,6 +118,64 @@ fn ds07_s11_a_stream_that_is_to_be_saved_is_saved_every_interval_and_its_lineage
     let want = [(1, 10, false), (2, 20, true), (3, 30, false), (4, 40, true), (5, 50, false)];
     assert_eq!(seen.all(), want.map(|(s, sum, saved)| (s, sum, false, saved)));
     assert_eq!(again.table().to_string(), "1s 10\n2s 20\n3s 30\n4s 40\n5s 50");
+}
+
+#[test]
+fn ds07_a_stream_that_is_saved_is_kept_in_memory_unless_the_program_says_how() {
+    let mut test = Check::new(2, 1).context();
+    let numbers = test.input(batches![[1], [2]]);
+    let disk = StorageLevel::MEMORY_AND_DISK;
+    let levels = Notes::default();
+    for stream in [
+        numbers.map(|n| n).checkpoint(secs(2)),
+        numbers.map(|n| n).persist(disk).checkpoint(secs(2)),
+        numbers.map(|n| n).checkpoint(secs(2)).persist(disk),
+        numbers.map(|n| n),
+    ] {
+        let noted = levels.clone();
+        stream.foreach_rdd(move |rdd, _| {
+            noted.add(rdd.storage_level());
+            rdd.count().map(drop)
+        });
+    }
+    test.run(2).unwrap();
+    let want = [StorageLevel::MEMORY_ONLY, disk, disk, StorageLevel::NONE];
+    assert_eq!(levels.all(), [want, want].concat());
+}
+
+#[test]
+fn s139_a_folder_that_was_named_is_taken_back() {
+    for by_settings in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("unused");
+        let mut conf = conf();
+        if by_settings {
+            conf.streaming.checkpoint_dir = Some(path.clone());
+        }
+        let (ssc, pairs, _) = without_folder(conf);
+        if !by_settings {
+            ssc.checkpoint(&path).unwrap();
+        }
+        ssc.clear_checkpoint().unwrap();
+        updated(&pairs).print();
+        let error = ssc.start().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains("the checkpoint directory has not been set"), "{error}");
+        assert_eq!(path.exists(), !by_settings, "a folder that only the settings name is not made");
+    }
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (ssc, pairs, clock) = without_folder(conf());
+    ssc.checkpoint(&first).unwrap();
+    ssc.clear_checkpoint().unwrap();
+    ssc.checkpoint(&second).unwrap();
+    common::sink(&updated(&pairs).checkpoint(secs(1)));
+    ssc.start().unwrap();
+    let (late, line) = (ssc.clear_checkpoint(), line!());
+    common::assert_error(late, ErrorKind::Stopped, &["call it before", &format!("saved.rs:{line}")]);
+    clock.advance_to(common::at(1));
+    assert!(ssc.await_batch(common::at(1)));
+    ssc.stop().unwrap();
+    assert_eq!((files(first.path()), files(second.path())), (0, 1));
 }
 
 #[test]

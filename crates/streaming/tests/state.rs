@@ -59,6 +59,66 @@ fn s45_s50_an_initial_state_is_there_in_the_first_batch() {
 }
 
 #[test]
+fn pd11_partitions_are_updated_from_an_initial_state() {
+    for way in Check::all() {
+        let mut test = way.context();
+        let words = test.input(batches![["a"], [], ["a", "b"], []]);
+        let pairs = vec![(Text::from("a"), 1i64), (Text::from("z"), 3), (Text::from("z"), 99)];
+        let initial = test.ssc().context().parallelize(pairs, 2);
+        let spec = UpdateSpec::new().partitioner(2).initial_state(&initial);
+        // What the function leaves out of a partition is gone.
+        let sums = ones(&words).update_state_by_key_iter(spec, |time: Time, rows| {
+            let rows = rows.into_iter().filter(|(key, _, _)| key != "z" || time < Time::from_millis(3000));
+            rows.filter_map(|(key, new, old)| sum(&new, old).map(|s| (key, s))).collect()
+        });
+        let sums = test.collect(&sums);
+        test.run(4).unwrap();
+        let want = "1s (a,2) (z,3)\n2s (a,2) (z,3)\n3s (a,3) (b,1)\n4s (a,3) (b,1)";
+        assert_eq!(sums.table().sorted().to_string(), want, "{way:?}");
+    }
+}
+
+#[test]
+fn mw05_mw06_s59_a_state_lies_where_its_spec_says_or_by_hash_over_the_default_parallelism() {
+    let count = || {
+        StateSpec::function(|_: &Text, new: Option<i64>, state: &mut State<'_, i64>| {
+            state.update(state.get_option().copied().unwrap_or(0) + new.unwrap_or(0));
+            state.get_option().copied().unwrap_or(0)
+        })
+    };
+    let words = || batches![["a", "b", "c"], ["a"], MISSING];
+    let sizes = |s: DStream<(Text, i64)>| s.map_partitions(|keys| [keys.count()]);
+    check(
+        words(),
+        move |s| sizes(ones(&s).map_with_state(count().num_partitions(1)).state_snapshots()),
+        "1s 3\n2s 3\n3s 3",
+    );
+    check(
+        words(),
+        move |s| ones(&s).map_with_state(count().num_partitions(3)).stream().map_partitions(|_| [1]),
+        "1s 1 1 1\n2s 1 1 1\n3s 1 1 1",
+    );
+    check(
+        words(),
+        move |s| {
+            let apart = Partitioner::custom(3, |word: &Text| if word == "a" { 0 } else { 2 });
+            sizes(ones(&s).map_with_state(count().partitioner(apart)).state_snapshots())
+        },
+        "1s 0 1 2\n2s 0 1 2\n3s 0 1 2",
+    );
+    check(
+        words(),
+        move |s| {
+            ones(&s).map_with_state(count()).state_snapshots().transform(|states, _| {
+                let is_default = states.num_partitions() == states.context().default_parallelism();
+                states.context().parallelize(vec![is_default], 1)
+            })
+        },
+        "1s true\n2s true\n3s true",
+    );
+}
+
+#[test]
 fn s50_the_time_form_is_told_the_time_of_the_batch() {
     check(
         six(),

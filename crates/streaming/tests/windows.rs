@@ -185,6 +185,30 @@ fn s39_the_big_table_with_and_without_a_filter() {
         },
         &plain,
     );
+    check(
+        big(),
+        |s: Words| {
+            let (ones, window) = (s.map(|w| (w, 1)), (secs(2), secs(1)));
+            let (add, take, some) = (|a, b| a + b, |a, b| a - b, |_: &Text, n: &i32| *n != 0);
+            ones.reduce_by_key_and_window_inv_filtered_partitioned(add, take, some, window, 5)
+        },
+        &plain,
+    );
+}
+
+#[test]
+fn pd06_a_filter_and_a_partitioner_are_said_together() {
+    check(
+        batches![["a", "b"], ["b"], ["c"], []],
+        |s: Words| {
+            let apart = Partitioner::custom(3, |word: &Text| if word == "b" { 2 } else { 0 });
+            let (add, take, some) = (|a, b| a + b, |a, b| a - b, |_: &Text, n: &i32| *n != 0);
+            let counts =
+                s.map(|w| (w, 1)).reduce_by_key_and_window_inv_filtered_partitioned(add, take, some, secs(2), apart);
+            counts.map_partitions(|words| [words.map(|(word, n)| format!("{word}{n}")).collect::<String>()]).glom()
+        },
+        "1s [a1] [] [b1]\n2s [a1] [] [b2]\n3s [c1] [] [b1]\n4s [c1] [] []",
+    );
 }
 
 /// A key that is never the same as another, nor as itself.

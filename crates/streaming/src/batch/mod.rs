@@ -240,7 +240,7 @@ impl BatchLoop {
                 left |= input.has_left();
             }
         }
-        self.give_up = Some(monotonic() + self.stop_timeout);
+        self.give_up = Some(monotonic().saturating_add(self.stop_timeout));
         Event::InputsStopped { left }
     }
 }

@@ -466,16 +466,26 @@ impl<T: ExchangeData> DStream<T> {
 
     /// Saves the stream's Rdds every `interval`, and cuts their lineage there.
     ///
+    /// Partitions are kept in memory meanwhile, so that what is saved is not computed twice;
+    /// [`persist`](Self::persist), before or after, says otherwise how.
+    ///
     /// # Errors
     ///
     /// Reported by `start()`: the interval is not a multiple of the stream's slide; or there is no checkpoint directory.
     ///
     /// # Spark
     ///
-    /// `DStream.checkpoint`, DS07. After the start it is an error (S-72).
+    /// `DStream.checkpoint`, DS07; there it takes the place of a level that was said before. After the start it is an
+    /// error (S-72).
     #[track_caller]
     pub fn checkpoint(&self, interval: Duration) -> DStream<T> {
-        save_every(&self.graph, self.id, interval, mark::<T>(), CallSite::here("checkpoint"));
+        let site = CallSite::here("checkpoint");
+        save_every(&self.graph, self.id, interval, mark::<T>(), site);
+        // What is saved in the place of this stream is kept already.
+        let is_own = self.graph.ask(|graph| graph.slots.get(self.id.0).is_some_and(|s| s.spec.saved_by.is_none()));
+        if is_own == Some(true) {
+            self.keep_live(site);
+        }
         self.clone()
     }
 }

@@ -110,6 +110,37 @@ impl<K: Key, V: ExchangeData> DStream<(K, V)> {
         self.reduced_window(f, inverse, Some(keep), window.into(), Placing::default(), site)
     }
 
+    /// As [`reduce_by_key_and_window_inv_filtered`](Self::reduce_by_key_and_window_inv_filtered), with the keys placed by
+    /// `partitioner`, which may be a number.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use millstream_testkit::doc::*; use millstream_core::secs;
+    /// let table = show([vec![("a", 1)], vec![("b", 1)], vec![], vec![]], |pairs| {
+    ///     let (add, take, some) = (|a, b| a + b, |a, b| a - b, |_: &_, n: &i32| *n != 0);
+    ///     pairs.reduce_by_key_and_window_inv_filtered_partitioned(add, take, some, secs(2), 3)
+    /// });
+    /// assert_eq!(table, "1s (a,1)\n2s (a,1) (b,1)\n3s (b,1)");
+    /// ```
+    ///
+    /// # Spark
+    ///
+    /// `PairDStreamFunctions.reduceByKeyAndWindow` with a partitioner and a `filterFunc`, PD06, S-38.
+    #[track_caller]
+    pub fn reduce_by_key_and_window_inv_filtered_partitioned(
+        &self,
+        f: impl Fn(V, V) -> V + Send + Sync + 'static,
+        inverse: impl Fn(V, V) -> V + Send + Sync + 'static,
+        keep: impl Fn(&K, &V) -> bool + Send + Sync + 'static,
+        window: impl Into<Window>,
+        partitioner: impl Into<Partitioner>,
+    ) -> DStream<(K, V)> {
+        let site = CallSite::here("reduce_by_key_and_window_inv_filtered_partitioned");
+        let (f, inverse, keep) = (Closure::new(f, site), Closure::new(inverse, site), Closure::new(keep, site));
+        self.reduced_window(f, inverse, Some(keep), window.into(), Placing::by(partitioner), site)
+    }
+
     pub(crate) fn reduced_window<F, G, H>(
         &self,
         f: Closure<F>,
@@ -139,7 +170,7 @@ impl<K: Key, V: ExchangeData> DStream<(K, V)> {
                     (rdd, left, entered)
                 }
                 None => {
-                    let none = nothing::<(K, V)>(batch.context(), &partitioner);
+                    let none = nothing::<(K, V)>(batch.context(), &partitioner, site);
                     let tables = none
                         .map_partitions(capture(batch.time(), |time: &Time, none: PartitionIter<(K, V)>| {
                             [StateTable::of(none, *time)]
@@ -153,7 +184,7 @@ impl<K: Key, V: ExchangeData> DStream<(K, V)> {
                 let entered = batch.rdds(&batches, entered).into_iter().map(|rdd| rdd.map_values(|v| (true, v)));
                 let all: Vec<_> = left.chain(entered).collect();
                 if all.is_empty() {
-                    return nothing(batch.context(), &partitioner);
+                    return nothing(batch.context(), &partitioner, site);
                 }
                 batch.context().union(&all).partition_by(&partitioner)
             });

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use millstream_core::{CallSite, Context, Data, Error, ErrorKind, Rdd, Result, Text, Time, as_millis};
+use millstream_core::{CallSite, Context, Data, Error, ErrorKind, Rdd, Result, Text, Time, as_millis, millis};
 
 use super::{InputSource, Rate};
 use crate::context::StreamingContext;
@@ -68,7 +68,7 @@ impl ReadFiles for TextFiles {
     type Item = Text;
 
     fn read(&self, context: &Context, files: &[PathBuf]) -> Rdd<Text> {
-        context.text_files(files, files.len())
+        context.found_text_files(files)
     }
 }
 
@@ -79,7 +79,7 @@ impl ReadFiles for BinaryRecordFiles {
     type Item = Vec<u8>;
 
     fn read(&self, context: &Context, files: &[PathBuf]) -> Rdd<Vec<u8>> {
-        context.binary_records(files, self.0)
+        context.found_binary_records(files, self.0)
     }
 }
 
@@ -114,9 +114,10 @@ struct Selection {
 
 impl Selection {
     fn new(initial: Time, slide: Duration, least: Duration) -> Selection {
-        let slides = as_millis(least).div_euclid(as_millis(slide).max(1))
-            + i64::from(as_millis(least).rem_euclid(as_millis(slide).max(1)) > 0);
-        Selection { initial, memory: slide * u32::try_from(slides.max(1)).unwrap_or(u32::MAX), given: BTreeMap::new() }
+        let (least, slide) = (as_millis(least), as_millis(slide).max(1));
+        let slides = least / slide + i64::from(least % slide > 0);
+        let memory = millis(slides.max(1).saturating_mul(slide).unsigned_abs());
+        Selection { initial, memory, given: BTreeMap::new() }
     }
 
     /// Chooses the files of batch `t` among those found (S-89, S-91, S-92).
@@ -354,5 +355,7 @@ mod tests {
     fn the_memory_is_whole_slides() {
         assert_eq!(Selection::new(at(0), secs(7), secs(60)).memory, secs(63));
         assert_eq!(Selection::new(at(0), secs(120), secs(60)).memory, secs(120));
+        assert_eq!(Selection::new(at(0), secs(7), secs(0)).memory, secs(7));
+        assert_eq!(Selection::new(at(0), millis(1), Duration::MAX).memory, millis(i64::MAX as u64), "for ever");
     }
 }

@@ -170,7 +170,7 @@ impl<K: Key, V: ExchangeData> DStream<(K, V)> {
                 None => {
                     let states = match &initial {
                         Some(states) => CallSite::scope(Some(site), || states.partition_by(&partitioner)),
-                        None => nothing(batch.context(), &partitioner),
+                        None => nothing(batch.context(), &partitioner, site),
                     };
                     states.map_partitions(capture(time, |time: &Time, states: PartitionIter<(K, S)>| {
                         [Mapped::<K, S, E> { table: StateTable::of(states, *time), emitted: Arc::default() }]

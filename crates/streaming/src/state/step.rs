@@ -14,11 +14,11 @@ pub(crate) fn placed<K: Key, V: ExchangeData>(
 ) -> Rdd<(K, V)> {
     match batch.rdd(parent) {
         Some(rdd) => CallSite::scope(Some(site), || rdd.partition_by(partitioner)),
-        None => nothing(batch.context(), partitioner),
+        None => nothing(batch.context(), partitioner, site),
     }
 }
 
 /// An Rdd without elements in as many partitions as keys are placed in.
-pub(crate) fn nothing<T: ExchangeData>(context: &Context, partitioner: &Partitioner) -> Rdd<T> {
-    context.parallelize(Vec::new(), partitioner.num_partitions())
+pub(crate) fn nothing<T: ExchangeData>(context: &Context, partitioner: &Partitioner, site: CallSite) -> Rdd<T> {
+    CallSite::scope(Some(site), || context.parallelize(Vec::new(), partitioner.num_partitions()))
 }

@@ -174,7 +174,7 @@ impl<K: Key, V: ExchangeData> DStream<(K, V)> {
                 Some((states, is_initial)) => {
                     (CallSite::scope(Some(site), || states.partition_by(&partitioner)), is_initial)
                 }
-                None => (nothing(batch.context(), &partitioner), false),
+                None => (nothing(batch.context(), &partitioner, site), false),
             };
             let step = UpdateStep { f: f.clone(), time: batch.time(), is_initial, of: PhantomData };
             let kept = remember_partitioner.then_some(partitioner);
