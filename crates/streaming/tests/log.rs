@@ -456,6 +456,26 @@ fn an_error_names_the_file_and_where_in_it() {
 }
 
 #[test]
+fn a_segment_that_was_only_begun_proves_what_was_durable_before_it() {
+    let disk = SimDisk::new(1);
+    let conf = LogConf { close_file_after_write: true, ..LogConf::default() };
+    let mut log = open(&disk, &conf).unwrap();
+    log.append(b"one", ms(1)).unwrap();
+    log.append(b"two", ms(2)).unwrap();
+    // As if the second write had been torn behind the header of its segment.
+    disk.truncate(&path(2), 56).unwrap();
+    assert_eq!(replayed(&mut open(&disk.fork(), &conf).unwrap()).unwrap(), [(ms(1), b"one".to_vec())]);
+    for at in [0, 60, 82] {
+        let disk = disk.fork();
+        disk.tamper(path(1), |bytes| bytes[at] ^= 1);
+        let error = open(&disk, &conf).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Data, "byte {at}");
+    }
+    disk.remove_file(&path(1)).unwrap();
+    assert!(open(&disk, &conf).unwrap_err().to_string().contains("is missing"));
+}
+
+#[test]
 fn a_log_that_is_cut_anywhere_keeps_what_is_before_or_says_so() {
     let (disk, records) = small_log();
     for number in 1..=3 {
