@@ -6,8 +6,9 @@
 //!
 //! Workloads are `grep`, `wordcount`, `topk`, `group` and `empty`, each beside the hand-written loop; `window`, `state` and
 //! `join`, for the comparison with Spark; `latency` (`--seconds 60`) and `startup`; `bigstate` (`--keys 10000000`; `--saved` to
-//! the disk); `spill` (`--memory 256`, in MB), which handles 1 GB with less memory. `docs/benchmarks.md` says what is
-//! compared and how fair it is; `spark/` holds the Spark side.
+//! the disk); `spill` (`--memory 256`, in MB), which handles 1 GB with less memory; `log`, which writes to the log in a
+//! folder (FILE) and beside it to a plain file. `docs/benchmarks.md` says what is compared and how fair it is; `spark/` holds
+//! the Spark side.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its results")]
 
 mod bigstate;
@@ -15,6 +16,7 @@ mod data;
 mod engine;
 mod hand;
 mod latency;
+mod log;
 mod report;
 mod spill;
 mod timer;
@@ -32,7 +34,7 @@ use crate::report::{Report, WARM_UP};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ENGINES: [&str; 2] = ["hand", "millstream"];
-const WORKLOADS: [&str; 12] = [
+const WORKLOADS: [&str; 13] = [
     "grep",
     "wordcount",
     "topk",
@@ -45,6 +47,7 @@ const WORKLOADS: [&str; 12] = [
     "startup",
     "spill",
     "bigstate",
+    "log",
 ];
 
 fn main() -> ExitCode {
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
     let run = match args.workload.as_str() {
         "latency" => latency::run(millis(args.interval.unwrap_or(5)), secs(args.seconds), args.json),
         "spill" => spill::run(args.threads, args.memory << 20),
+        "log" => log::run(&args.file.clone().unwrap_or_else(std::env::temp_dir), args.rounds),
         "startup" => latency::startup(begin, args.json),
         "bigstate" => bigstate::run(args.threads, args.batches, args.keys, args.saved),
         _ => compare(&args),
