@@ -1,6 +1,7 @@
 //! Context: one engine, from which Rdds begin and on which jobs run.
 
 pub(crate) mod jobs;
+mod listeners;
 pub(crate) mod persistent;
 
 use std::any::Any;
@@ -17,6 +18,7 @@ use crate::clock::{Clock, SystemClock, wall_time};
 use crate::conf::{EngineConf, Scheduling};
 use crate::data::{Data, ExchangeData};
 use crate::error::{CallSite, Error, ErrorKind, Result};
+use crate::events::{ApplicationStart, EngineEvent, EngineListener, Events, JobWatch};
 use crate::memory::MemoryBudget;
 use crate::partitioner::check_partitions;
 use crate::plan::{Facts, JobPlan, TaskContext, TaskResult, plan_job};
@@ -43,6 +45,8 @@ pub struct Env {
     pub spill: Arc<SpillDir>,
     /// Where checkpoints are, once that has been said.
     pub(crate) saved: Checkpoints,
+    /// Whom to tell what happens.
+    pub(crate) events: Events,
 }
 
 impl Env {
@@ -126,6 +130,17 @@ pub struct ContextBuilder {
     blocks: Option<Arc<dyn BlockStore>>,
     backend: Option<Arc<dyn Backend>>,
     app_id: Option<String>,
+    listeners: NewListeners,
+}
+
+/// Listeners that are told from the beginning.
+#[derive(Default)]
+struct NewListeners(Vec<Arc<dyn EngineListener>>);
+
+impl fmt::Debug for NewListeners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} listeners", self.0.len())
+    }
 }
 
 impl ContextBuilder {
@@ -157,6 +172,17 @@ impl ContextBuilder {
         self
     }
 
+    /// Tells `listener` what happens, from the start of the application on.
+    ///
+    /// # Spark
+    ///
+    /// `spark.extraListeners`, CX20.
+    #[must_use]
+    pub fn with_listener(mut self, listener: impl EngineListener + 'static) -> ContextBuilder {
+        self.listeners.0.push(Arc::new(listener));
+        self
+    }
+
     /// Makes the context and starts its threads.
     ///
     /// # Errors
@@ -176,7 +202,9 @@ impl ContextBuilder {
         });
         let spill = SpillDir::new(folder("spill"));
         let shuffles = ShuffleStore::new(Arc::clone(&memory), Arc::clone(&spill));
-        let env = Arc::new(Env { blocks, shuffles, memory, spill, saved: Checkpoints::default() });
+        let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
+        let events = Events::new(Arc::clone(&clock));
+        let env = Arc::new(Env { blocks, shuffles, memory, spill, saved: Checkpoints::default(), events });
         let backend = match self.backend {
             Some(backend) => backend,
             None => {
@@ -187,11 +215,20 @@ impl ContextBuilder {
                 })
             }
         };
+        let events = &env.events;
+        for listener in self.listeners.0 {
+            events.listeners.add(listener);
+        }
+        events.listeners.check()?;
+        events.listeners.post(|| {
+            let (app_id, app_name) = (app_id.clone(), self.conf.app_name.clone());
+            EngineEvent::ApplicationStarted(ApplicationStart { app_id, app_name, time: clock.now() })
+        });
         Ok(Context {
             inner: Arc::new(Inner {
                 env,
                 backend,
-                clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock::new())),
+                clock,
                 app_id,
                 stopped: AtomicBool::new(false),
                 next_job: AtomicU64::new(0),
@@ -220,7 +257,14 @@ impl Context {
 
     /// Begins a context of the settings `conf`, to be given components of one's own.
     pub fn builder(conf: EngineConf) -> ContextBuilder {
-        ContextBuilder { conf, clock: None, blocks: None, backend: None, app_id: None }
+        ContextBuilder {
+            conf,
+            clock: None,
+            blocks: None,
+            backend: None,
+            app_id: None,
+            listeners: NewListeners::default(),
+        }
     }
 
     /// Returns the settings.
@@ -374,7 +418,10 @@ impl Context {
         Rdd::failed(error, self)
     }
 
-    /// Refuses further jobs. Running ones end; then the outputs of shuffles are let go, and their files are removed.
+    /// Refuses further jobs. Running ones end; then the outputs of shuffles are let go, and their files are removed, and
+    /// listeners are told that the application has ended.
+    ///
+    /// It waits until listeners have been told what has happened so far, unless one of them calls it.
     ///
     /// # Spark
     ///
@@ -382,12 +429,14 @@ impl Context {
     pub fn stop(&self) {
         self.inner.stopped.store(true, Ordering::Release);
         self.let_go();
+        self.flush_listeners();
     }
 
     /// Lets go of what only further jobs could want, when there will be none.
     fn let_go(&self) {
         if self.is_stopped() && lock(&self.inner.running).is_empty() {
             self.inner.env.shuffles.forget_all();
+            self.inner.env.events.end();
         }
     }
 
@@ -471,8 +520,10 @@ impl Context {
         place.sort_unstable();
         let locals = JobLocals::here();
         locals.check(site)?;
+        let number = self.inner.next_job.fetch_add(1, Ordering::Relaxed);
         let mut job = plan_job(node, action, partitions, site, locals.group.clone(), &*self.inner.env);
         job.properties = Arc::clone(&locals.properties);
+        let watch = JobWatch::begin(&self.inner.env, &job, || locals.info(number, site));
         let slots: Arc<Mutex<Vec<Option<Box<dyn Any + Send + Sync>>>>> =
             Arc::new(Mutex::new((0..count).map(|_| None).collect()));
         let end: Arc<Mutex<Option<Result<()>>>> = Arc::new(Mutex::new(None));
@@ -486,11 +537,17 @@ impl Context {
                 })
             },
             on_end: {
-                let end = Arc::clone(&end);
-                Box::new(move |result| *lock(&end) = Some(result))
+                let (end, watch) = (Arc::clone(&end), watch.clone());
+                Box::new(move |result| {
+                    let result = result.map_err(|error| error.at(site));
+                    if let Some(watch) = watch {
+                        watch.job_ended(result.clone());
+                    }
+                    *lock(&end) = Some(result);
+                })
             },
+            watch,
         };
-        let number = self.inner.next_job.fetch_add(1, Ordering::Relaxed);
         let handle = self.inner.backend.run(job, &self.inner.env, ends);
         lock(&self.inner.running).insert(number, Running { locals: locals.clone(), site, handle: handle.clone() });
         if locals.is_cancelled() {
@@ -502,7 +559,7 @@ impl Context {
         self.let_go();
         match lock(&end).take() {
             Some(Ok(())) => {}
-            Some(Err(error)) => return Err(error.at(site)),
+            Some(Err(error)) => return Err(error),
             None => return Err(crate::bug!("a job ended without saying how")),
         }
         let values = std::mem::take(&mut *lock(&slots));
@@ -513,6 +570,13 @@ impl Context {
                 value.downcast::<R>().map(|v| *v).map_err(|_| crate::bug!("a result is of another type"))
             })
             .collect()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.env.events.end();
+        self.env.events.close();
     }
 }
 

@@ -39,6 +39,7 @@ mod context;
 mod data;
 pub mod disk;
 mod error;
+mod events;
 mod future_action;
 pub mod memory;
 pub mod partitioner;
@@ -64,6 +65,12 @@ pub use self::context::persistent::RddStorageInfo;
 pub use self::context::{Context, ContextBuilder, Env};
 pub use self::data::{Data, ExchangeData, Key};
 pub use self::error::{CallSite, Error, ErrorKind, Result, panicked};
+pub use self::events::{
+    ApplicationStart, EngineListener, JobEnd, JobStart, JobWatch, ListenerId, RddInfo, StageInfo, TaskEnd, TaskInfo,
+    TaskKind, TaskMetrics,
+};
+#[doc(hidden)]
+pub use self::events::{Event, Listeners, Place};
 pub use self::future_action::FutureAction;
 pub use self::partitioner::Partitioner;
 pub use self::plan::TaskContext;

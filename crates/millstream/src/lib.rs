@@ -57,10 +57,10 @@ pub use millstream_testkit as testkit;
 
 pub use millstream_core::{
     Accumulate, Accumulator, BoundedDouble, Broadcast, CallSite, CollectionAccumulator, Context, Csv, Data,
-    DoubleAccumulator, Error, ErrorKind, ExchangeData, FutureAction, JobInfo, JsonLines, Key, LocalIterator,
-    LongAccumulator, Number, PartialResult, PartitionIter, Partitioner, Pipe, Rdd, RecordWriter, Result, SequenceFiles,
-    StatCounter, StorageLevel, TaskContext, Text, TextBlock, TextLines, Time, Writable, capture, capture_ref, capture2,
-    millis, mins, secs,
+    DoubleAccumulator, EngineListener, Error, ErrorKind, ExchangeData, FutureAction, JobInfo, JsonLines, Key,
+    ListenerId, LocalIterator, LongAccumulator, Number, PartialResult, PartitionIter, Partitioner, Pipe, Rdd,
+    RecordWriter, Result, SequenceFiles, StatCounter, StorageLevel, TaskContext, Text, TextBlock, TextLines, Time,
+    Writable, capture, capture_ref, capture2, millis, mins, secs,
 };
 pub use millstream_streaming::{
     Batch, BatchInfo, BatchKey, Conf, DStream, FileFilter, InputContext, InputInfo, InputSource, Interval, MappedState,

@@ -11,7 +11,8 @@ use millstream_core::clock::{Clock, Wake, monotonic};
 use millstream_core::storage::BlockStore;
 use millstream_core::threads::{self, OwnedThread, lock};
 use millstream_core::{
-    CallSite, Context, Data, Error, ErrorKind, ExchangeData, JobLocals, Rdd, Result, Time, millis, panicked, secs,
+    CallSite, Context, Data, Error, ErrorKind, ExchangeData, JobLocals, ListenerId, Rdd, Result, Time, millis,
+    panicked, secs,
 };
 
 use crate::batch::BatchLoop;
@@ -23,7 +24,7 @@ use crate::conf::{Conf, OnFailure, StreamingConf};
 use crate::dstream::{DStream, Input, handle};
 use crate::graph::{Graph, GraphShared, Running, StreamKind, StreamSpec};
 use crate::input::{ConstantSource, Hurry, InputContext, InputSource, QueueSource, RddQueue, WhenEmpty};
-use crate::listener::{ListenerBus, ListenerId, StreamingEvent, StreamingListener};
+use crate::listener::{self, ListenerBus, StreamingEvent, StreamingListener};
 
 /// Where a context is in its life.
 ///
@@ -122,7 +123,7 @@ struct Inner {
     remember: Mutex<Option<Duration>>,
     /// Whether the program has taken back the folder of the settings.
     ignores_folder: AtomicBool,
-    bus: Arc<ListenerBus>,
+    bus: ListenerBus,
     mailbox: Arc<Mailbox>,
     hurry: Arc<Hurry>,
     site: CallSite,
@@ -297,6 +298,7 @@ impl StreamingContext {
             settled: None,
             stop_engine: false,
         };
+        let bus = context.another_kind_of_listeners();
         StreamingContext {
             inner: Arc::new(Inner {
                 shared: Arc::new(Shared { state: Mutex::new(life), changed: Condvar::new() }),
@@ -306,7 +308,7 @@ impl StreamingContext {
                 interval,
                 remember: Mutex::new(None),
                 ignores_folder: AtomicBool::new(false),
-                bus: Arc::new(ListenerBus::new()),
+                bus,
                 mailbox: Arc::new(Mailbox::default()),
                 hurry: Arc::default(),
                 site,
@@ -591,7 +593,7 @@ impl StreamingContext {
                 life.state = StreamingContextState::Stopped;
                 drop((life, active));
                 inner.graph.set_stopped();
-                inner.bus.stop();
+                listener::end(&inner.bus);
                 inner.shared.changed.notify_all();
                 Err(error)
             }
@@ -620,7 +622,7 @@ impl StreamingContext {
         if let Some(site) = graph.saved_streams().next() {
             inner.context.env().checkpoints().map_err(|e| e.at(site))?;
         }
-        inner.bus.start()?;
+        inner.bus.check()?;
         let now = clock.now();
         inner.bus.post(|| StreamingEvent::StreamingStarted(now));
 
@@ -631,7 +633,7 @@ impl StreamingContext {
         let runner = JobRunner {
             context: inner.context.clone(),
             clock: Arc::clone(&clock),
-            bus: Arc::clone(&inner.bus),
+            bus: inner.bus.clone(),
             mailbox: Arc::clone(&inner.mailbox),
             report: reporter(&shared),
             locals: locals.clone(),
@@ -644,7 +646,7 @@ impl StreamingContext {
             interval: inner.interval,
             context: inner.context.clone(),
             conf: inner.conf.clone(),
-            bus: Arc::clone(&inner.bus),
+            bus: inner.bus.clone(),
             hurry: Arc::clone(&inner.hurry),
         });
         if let Err(error) = started {
@@ -667,7 +669,7 @@ impl StreamingContext {
             lifecycle: Lifecycle::new(rules),
             mailbox: Arc::clone(&inner.mailbox),
             jobs,
-            bus: Arc::clone(&inner.bus),
+            bus: inner.bus.clone(),
             report: reporter(&shared),
             settled: {
                 let shared = Arc::clone(&shared);
@@ -683,7 +685,7 @@ impl StreamingContext {
             stop_timeout,
             give_up: None,
         };
-        let (graph, bus, context) = (Arc::clone(&inner.graph), Arc::clone(&inner.bus), inner.context.clone());
+        let (graph, bus, context) = (Arc::clone(&inner.graph), inner.bus.clone(), inner.context.clone());
         let (report, mailbox) = (reporter(&shared), Arc::clone(&inner.mailbox));
         let thread = threads::spawn("batch", move || {
             // Whoever waits for the end must see one, also after a bug of ours.
@@ -692,10 +694,13 @@ impl StreamingContext {
             }
             mailbox.close();
             graph.set_stopped();
-            bus.stop();
+            listener::end(&bus);
             let mut life = lock(&shared.state);
             if life.stop_engine {
+                // It waits for listeners, who may ask how the context is.
+                drop(life);
                 context.stop();
+                life = lock(&shared.state);
             }
             life.state = StreamingContextState::Stopped;
             life.halted = true;
@@ -757,7 +762,7 @@ impl StreamingContext {
                 life.state = StreamingContextState::Stopped;
                 drop(life);
                 inner.graph.set_stopped();
-                inner.bus.stop();
+                listener::end(&inner.bus);
                 inner.shared.changed.notify_all();
             }
             StreamingContextState::Stopped => drop(life),

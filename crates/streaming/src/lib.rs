@@ -39,10 +39,9 @@ pub use self::graph::{Batch, BatchKey, StreamId};
 pub use self::input::{
     BlockSocket, FileFilter, InputContext, InputSource, LineSocket, Rate, RddQueue, SocketReceiver, WhenEmpty,
 };
-pub use self::listener::{
-    BatchInfo, BatchStamps, InputInfo, ListenerId, OutputOperationInfo, ReceiverInfo, StreamingListener,
-};
+pub use self::listener::{BatchInfo, BatchStamps, InputInfo, OutputOperationInfo, ReceiverInfo, StreamingListener};
 pub use self::receiver::{Receiver, Store};
 pub use self::state::mapped::MappedState;
 pub use self::state::{EachRecord, State, StateFn, StateSpec, UpdateSpec, WithTime};
 pub use self::window::{Interval, Window};
+pub use millstream_core::ListenerId;

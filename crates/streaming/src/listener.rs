@@ -1,11 +1,10 @@
 //! What happened, told to whoever listens: facts, in the past tense.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::{CallSite, Error, Time};
+use millstream_core::{CallSite, Error, Event, Listeners, Time};
 
 /// How many records an input gave to a batch, and what there is to say about them.
 ///
@@ -134,8 +133,9 @@ pub struct ReceiverInfo {
 
 /// Is told what happens to a streaming program. Every method does nothing unless it is written.
 ///
-/// Methods are called one at a time, in the order of the events, on a thread of their own. A listener must not stop
-/// the context (S-123). One that panics is not called again.
+/// Methods are called one at a time, in the order of the events, on a thread of their own, which they share with the
+/// engine's [listeners](millstream_core::EngineListener): what an output's jobs do is told between its start and its end. A listener
+/// must not stop the context (S-123). One that panics is not called again. All are let go when the context has stopped.
 ///
 /// # Spark
 ///
@@ -164,7 +164,7 @@ pub trait StreamingListener: Send + Sync {
 }
 
 /// One event.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum StreamingEvent {
     StreamingStarted(Time),
     ReceiverStarted(ReceiverInfo),
@@ -178,7 +178,9 @@ pub(crate) enum StreamingEvent {
     BatchesLeftOut(Time, u64),
 }
 
-impl StreamingEvent {
+impl Event for StreamingEvent {
+    type Listener = dyn StreamingListener;
+
     fn tell(&self, listener: &dyn StreamingListener) {
         match self {
             StreamingEvent::StreamingStarted(time) => listener.on_streaming_started(*time),
@@ -195,159 +197,11 @@ impl StreamingEvent {
     }
 }
 
-/// Names a listener, to remove it again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ListenerId(u64);
+/// The listeners of one context. The engine's thread tells them, as it does the engine's own.
+pub(crate) type ListenerBus = Listeners<StreamingEvent>;
 
-/// Keeps listeners and tells them, on a thread of its own, in order.
-pub(crate) struct ListenerBus {
-    shared: Arc<BusShared>,
-    thread: std::sync::Mutex<Option<millstream_core::threads::OwnedThread>>,
-}
-
-struct BusShared {
-    /// The thread that tells, once there is one. It stays known when the thread is being waited for.
-    teller: std::sync::OnceLock<std::thread::ThreadId>,
-    state: std::sync::Mutex<BusState>,
-    changed: std::sync::Condvar,
-}
-
-#[derive(Default)]
-struct BusState {
-    listeners: Vec<(ListenerId, Arc<dyn StreamingListener>)>,
-    events: std::collections::VecDeque<StreamingEvent>,
-    next_id: u64,
-    busy: bool,
-    closed: bool,
-}
-
-impl ListenerBus {
-    pub(crate) fn new() -> ListenerBus {
-        let shared = BusShared {
-            teller: std::sync::OnceLock::new(),
-            state: std::sync::Mutex::new(BusState::default()),
-            changed: std::sync::Condvar::new(),
-        };
-        ListenerBus { shared: Arc::new(shared), thread: std::sync::Mutex::new(None) }
-    }
-
-    pub(crate) fn add(&self, listener: Arc<dyn StreamingListener>) -> ListenerId {
-        let mut state = millstream_core::threads::lock(&self.shared.state);
-        state.next_id += 1;
-        let id = ListenerId(state.next_id);
-        state.listeners.push((id, listener));
-        id
-    }
-
-    pub(crate) fn remove(&self, id: ListenerId) {
-        let mut state = millstream_core::threads::lock(&self.shared.state);
-        state.listeners.retain(|(other, _)| *other != id);
-    }
-
-    /// Starts to tell.
-    pub(crate) fn start(&self) -> millstream_core::Result<()> {
-        let shared = Arc::clone(&self.shared);
-        let thread = millstream_core::threads::spawn("listeners", move || shared.run())?;
-        *millstream_core::threads::lock(&self.thread) = Some(thread);
-        Ok(())
-    }
-
-    /// Takes an event. Costs nothing but a look where nobody listens.
-    pub(crate) fn post(&self, event: impl FnOnce() -> StreamingEvent) {
-        self.take(event, true);
-    }
-
-    /// Takes an event without waking the thread that tells: to wake it would delay a batch that is about to run.
-    ///
-    /// The event is told with the next one that is posted, or after [`wake`](ListenerBus::wake).
-    pub(crate) fn post_quietly(&self, event: impl FnOnce() -> StreamingEvent) {
-        self.take(event, false);
-    }
-
-    fn take(&self, event: impl FnOnce() -> StreamingEvent, wake: bool) {
-        let mut state = millstream_core::threads::lock(&self.shared.state);
-        if state.listeners.is_empty() || state.closed {
-            return;
-        }
-        state.events.push_back(event());
-        let asleep = !state.busy;
-        drop(state);
-        if wake && asleep {
-            self.shared.changed.notify_all();
-        }
-    }
-
-    /// Has told what was posted quietly.
-    pub(crate) fn wake(&self) {
-        let state = millstream_core::threads::lock(&self.shared.state);
-        let waits = !state.busy && !state.events.is_empty();
-        drop(state);
-        if waits {
-            self.shared.changed.notify_all();
-        }
-    }
-
-    /// Says whether the calling thread is the one that tells.
-    pub(crate) fn is_current(&self) -> bool {
-        self.shared.teller.get() == Some(&std::thread::current().id())
-    }
-
-    /// Waits until everything that was posted has been told. A listener does not wait for itself.
-    pub(crate) fn flush(&self) {
-        if self.is_current() {
-            return;
-        }
-        self.wake();
-        let mut state = millstream_core::threads::lock(&self.shared.state);
-        while state.busy || (!state.events.is_empty() && !state.closed) {
-            state = self.shared.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
-        }
-    }
-
-    /// Tells what has been posted, and nothing after (LS14).
-    pub(crate) fn stop(&self) {
-        millstream_core::threads::lock(&self.shared.state).closed = true;
-        self.shared.changed.notify_all();
-        let thread = millstream_core::threads::lock(&self.thread).take();
-        drop(thread);
-    }
-}
-
-impl BusShared {
-    fn run(&self) {
-        let _ = self.teller.set(std::thread::current().id());
-        let mut state = millstream_core::threads::lock(&self.state);
-        loop {
-            let Some(event) = state.events.pop_front() else {
-                if state.closed {
-                    return;
-                }
-                state = self.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
-                continue;
-            };
-            state.busy = true;
-            let listeners = state.listeners.clone();
-            drop(state);
-            let mut broken = Vec::new();
-            for (id, listener) in &listeners {
-                let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| event.tell(&**listener)));
-                if told.is_err() {
-                    tracing::error!(?id, "a streaming listener panicked and is not called again");
-                    broken.push(*id);
-                }
-            }
-            state = millstream_core::threads::lock(&self.state);
-            state.listeners.retain(|(id, _)| !broken.contains(id));
-            state.busy = !state.events.is_empty();
-            if !state.busy {
-                self.changed.notify_all();
-            }
-        }
-    }
-}
-
-impl fmt::Debug for ListenerBus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ListenerBus")
-    }
+/// Tells what has been posted, and nothing after (LS14).
+pub(crate) fn end(bus: &ListenerBus) {
+    bus.close();
+    bus.flush();
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 pub use self::local::LocalThreads;
 use crate::context::Env;
 use crate::error::{CallSite, Result, panicked};
+use crate::events::JobWatch;
 use crate::plan::{JobPlan, TaskResult};
 
 /// Runs jobs somewhere and reports each end exactly once.
@@ -26,6 +27,8 @@ pub struct JobEnds {
     pub on_result: Box<dyn Fn(usize, TaskResult) + Send + Sync>,
     /// Told once how the job ended, when none of its tasks runs any more.
     pub on_end: Box<dyn FnOnce(Result<()>) + Send>,
+    /// Told how far stages and tasks come, if anybody listens. Only then does that cost anything.
+    pub watch: Option<Arc<JobWatch>>,
 }
 
 impl fmt::Debug for JobEnds {

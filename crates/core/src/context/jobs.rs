@@ -71,6 +71,17 @@ impl JobLocals {
         body()
     }
 
+    /// Returns what there is to know of a job that this is said of.
+    pub(super) fn info(&self, id: u64, site: CallSite) -> JobInfo {
+        JobInfo {
+            id,
+            site,
+            group: self.group.as_deref().map(str::to_owned),
+            description: self.properties.get(DESCRIPTION).cloned(),
+            tags: self.tags.iter().cloned().collect(),
+        }
+    }
+
     pub(super) fn check(&self, site: CallSite) -> Result<()> {
         if self.is_cancelled() {
             return Err(Error::new(ErrorKind::Stopped, "the action was cancelled").at(site));
@@ -241,14 +252,7 @@ impl Context {
     /// `SparkStatusTracker.getActiveJobIds`, CX20.
     pub fn jobs(&self) -> Vec<JobInfo> {
         let running = lock(&self.inner.running);
-        let info = |(id, job): (&u64, &Running)| JobInfo {
-            id: *id,
-            site: job.site,
-            group: job.locals.group.as_deref().map(str::to_owned),
-            description: job.locals.properties.get(DESCRIPTION).cloned(),
-            tags: job.locals.tags.iter().cloned().collect(),
-        };
-        running.iter().map(info).collect()
+        running.iter().map(|(id, job)| job.locals.info(*id, job.site)).collect()
     }
 
     /// Asks the running jobs of `group` to end; they fail with the kind `Stopped`.

@@ -3,9 +3,11 @@
 mod dag;
 pub mod ship;
 mod stage;
+mod tally;
 
 pub(crate) use self::dag::{Facts, plan_job};
 pub use self::stage::{
     JobPlan, Properties, ShuffleStage, StageId, StagePlan, StageProgram, TaskContext, TaskOutput, TaskResult,
 };
 pub(crate) use self::stage::{set_site, site};
+pub(crate) use self::tally::Tally;

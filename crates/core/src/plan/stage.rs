@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::{Deserialize, Serialize};
 
 use super::ship::{PlanReader, PlanWriter};
+use super::tally::Tally;
 use crate::codec::TypeCodec;
 use crate::context::Env;
 use crate::error::{CallSite, Error, ErrorKind, Result};
+use crate::events::RddInfo;
 use crate::rdd::actions::Action;
 use crate::rdd::lineage::{self, Node, ShuffleId, ShuffleWrite};
 use crate::rdd::pipeline::Pipeline;
@@ -90,6 +92,11 @@ pub trait StageProgram: Send + Sync + 'static {
     ///
     /// The kind is `User`: closures that capture silently, or values that refuse to be written.
     fn ship(&self) -> Result<Vec<u8>>;
+
+    /// Returns the Rdds that it reads and makes, from the last one down to the first, for people.
+    fn rdds(&self) -> Vec<RddInfo> {
+        Vec::new()
+    }
 }
 
 impl dyn StageProgram {
@@ -157,6 +164,10 @@ impl StageProgram for ShuffleProgram {
         self.write.ship(&mut w)?;
         w.finish()
     }
+
+    fn rdds(&self) -> Vec<RddInfo> {
+        lineage::narrow_ancestors(&self.node).iter().map(|node| RddInfo::of(node)).collect()
+    }
 }
 
 pub(crate) struct ResultProgram {
@@ -182,6 +193,10 @@ impl StageProgram for ResultProgram {
         self.action.ship(&mut w)?;
         w.finish()
     }
+
+    fn rdds(&self) -> Vec<RddInfo> {
+        lineage::narrow_ancestors(&self.node).iter().map(|node| RddInfo::of(node)).collect()
+    }
 }
 
 /// What a task may see: its place in the job, and the stores of the process that it runs in.
@@ -205,6 +220,8 @@ struct Inner {
     cancelled: Arc<AtomicBool>,
     properties: Properties,
     updates: TaskUpdates,
+    /// Where the task counts what it does, if somebody listens.
+    tally: Option<Arc<Tally>>,
 }
 
 thread_local! {
@@ -224,6 +241,7 @@ pub(crate) fn site() -> Option<CallSite> {
 }
 
 impl TaskContext {
+    #[allow(clippy::too_many_arguments, reason = "one caller, which names them all")]
     pub(crate) fn new(
         stage: StageId,
         partition: usize,
@@ -232,9 +250,10 @@ impl TaskContext {
         env: Arc<Env>,
         cancelled: Arc<AtomicBool>,
         properties: Properties,
+        tally: Option<Arc<Tally>>,
     ) -> TaskContext {
         let updates = TaskUpdates::default();
-        let inner = Inner { stage, partition, partitions, attempt, env, cancelled, properties, updates };
+        let inner = Inner { stage, partition, partitions, attempt, env, cancelled, properties, updates, tally };
         TaskContext { inner: Arc::new(inner) }
     }
 
@@ -293,6 +312,23 @@ impl TaskContext {
     /// Returns what is to be known on the driver when the task has succeeded.
     pub(crate) fn updates(&self) -> &TaskUpdates {
         &self.inner.updates
+    }
+
+    /// Counts something, if somebody listens.
+    #[inline]
+    pub(crate) fn tally(&self, count: impl FnOnce(&Tally)) {
+        if let Some(tally) = &self.inner.tally {
+            count(tally);
+        }
+    }
+
+    /// Counts something for the task that runs on this thread, if one does and somebody listens.
+    pub(crate) fn tally_here(count: impl FnOnce(&Tally)) {
+        CURRENT.with_borrow(|task| {
+            if let Some(task) = task {
+                task.tally(count);
+            }
+        });
     }
 
     pub(crate) fn env(&self) -> &Arc<Env> {

@@ -99,6 +99,7 @@ impl<T: ExchangeData> PartitionReader for ShuffleReader<T> {
                 return Ok(false);
             }
             let block = self.task.env().shuffles.fetch_one(self.shuffle.id, self.map, self.partition)?;
+            self.task.tally(|tally| tally.fetched(&block));
             self.map += 1;
             self.current = Some(BlockReader::open(&block)?);
         }

@@ -464,6 +464,24 @@ impl Drop for Node {
     }
 }
 
+/// Returns a node and all that it reads without a shuffle, each once: from itself down.
+pub(crate) fn narrow_ancestors(top: &Arc<Node>) -> Vec<Arc<Node>> {
+    let mut seen = HashMap::<RddId, (), std::hash::BuildHasherDefault<std::hash::DefaultHasher>>::default();
+    let (mut found, mut stack) = (Vec::new(), vec![Arc::clone(top)]);
+    while let Some(node) = stack.pop() {
+        if seen.insert(node.id, ()).is_some() {
+            continue;
+        }
+        for dependency in node.lineage().parents.iter().rev() {
+            if let Dependency::Narrow(parent) = dependency {
+                stack.push(Arc::clone(parent));
+            }
+        }
+        found.push(node);
+    }
+    found
+}
+
 /// Writes the lineage of one stage: each node once, parents first, cut at its shuffles.
 pub(crate) fn ship(top: &Arc<Node>, w: &mut PlanWriter) -> Result<()> {
     enum Visit {

@@ -11,6 +11,7 @@ use super::spilled::SpillBuckets;
 use crate::context::Env;
 use crate::data::{Data, ExchangeData};
 use crate::error::Result;
+use crate::events::EngineEvent;
 use crate::plan::TaskContext;
 use crate::plan::ship::{PlanReader, PlanWriter};
 use crate::storage::{Block, BlockId, StorageLevel};
@@ -107,6 +108,7 @@ impl Persisted {
                 tracing::warn!(%error, "a block could not be removed");
             }
         }
+        env.events.listeners.post(|| EngineEvent::Unpersisted(rdd));
     }
 
     pub(crate) fn ship(&self, w: &mut PlanWriter) -> Result<()> {

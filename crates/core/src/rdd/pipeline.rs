@@ -221,6 +221,8 @@ pub struct Pipeline {
     ended: bool,
     /// Whether the first step looks at the source's elements where they are.
     lends: bool,
+    /// Whether the source reads what no other pipeline has read, so that it is to be counted.
+    counts: bool,
     task: TaskContext,
 }
 
@@ -288,11 +290,11 @@ impl Pipeline {
         let mut frames: Vec<Frame> = Vec::new();
         let mut wraps = 0;
         let (mut node, mut partition) = (Arc::clone(top), p);
-        let (source, site) = loop {
+        let (source, site, counts) = loop {
             if let Some(persisted) = node.persisted() {
                 let id = BlockId::Rdd { rdd: node.id(), partition };
                 if let Some(block) = task.env().blocks.get(id)? {
-                    break (persisted.open(&block)?, node.site());
+                    break (persisted.open(&block)?, node.site(), true);
                 }
                 frames.push(Frame::Above(Above::Keep(persisted, id, node.site())));
                 // What is below ends in a block before anything above reads.
@@ -317,11 +319,11 @@ impl Pipeline {
                 }
             })?;
             match down {
-                Down::Source(source) => break (source, site),
+                Down::Source(source) => break (source, site, node.lineage().dependencies().is_empty()),
                 Down::To(parent, q) => (node, partition) = (parent, q),
             }
         };
-        let mut pipeline = Pipeline::from_source(source, site, task.clone());
+        let mut pipeline = Pipeline { counts, ..Pipeline::from_source(source, site, task.clone()) };
         while let Some(frame) = frames.pop() {
             match frame {
                 Frame::Above(Above::Operator(operator, site)) => pipeline.steps.push(Step { operator, site }),
@@ -349,6 +351,7 @@ impl Pipeline {
             pending: Vec::new(),
             ended: false,
             lends: false,
+            counts: false,
             task,
         }
     }
@@ -363,7 +366,10 @@ impl Pipeline {
         if self.steps.is_empty() {
             self.task.check()?;
             set_site(Some(self.source_site));
-            return self.source.read(out).map_err(|e| e.at(self.source_site));
+            let had = out.len();
+            let more = self.source.read(out).map_err(|e| e.at(self.source_site))?;
+            self.count(out.len() - had);
+            return Ok(more);
         }
         if self.chunks.is_empty() {
             self.chunks.resize_with(self.steps.len(), || None);
@@ -390,7 +396,10 @@ impl Pipeline {
     fn fill(&mut self) -> Result<Option<usize>> {
         set_site(Some(self.source_site));
         let first = self.chunks[0].get_or_insert_with(|| self.source.new_out());
+        let had = first.len();
         let more = self.source.read(&mut **first).map_err(|e| e.at(self.source_site))?;
+        let came = first.len() - had;
+        self.count(came);
         self.ended = !more;
         Ok(more.then_some(0))
     }
@@ -404,9 +413,24 @@ impl Pipeline {
             None => out,
         };
         let before = room.len();
-        let more = self.source.lend(&mut |lent| operator.apply_lent(lent, room)).map_err(|e| e.at(*site))?;
+        let mut came = 0;
+        let mut lend = |lent: &Lent<'_>| {
+            came = lent.range.len();
+            operator.apply_lent(lent, room)
+        };
+        let more = self.source.lend(&mut lend).map_err(|e| e.at(*site))?;
+        let gave = room.len() > before;
+        self.count(came);
         self.ended = !more;
-        Ok((room.len() > before).then_some(1))
+        Ok(gave.then_some(1))
+    }
+
+    /// Notes elements that came from the source.
+    #[inline]
+    fn count(&self, came: usize) {
+        if self.counts {
+            self.task.tally(|tally| tally.read(came));
+        }
     }
 
     /// Carries the input of step `k` as far as it goes. Returns whether anything came out at the end.

@@ -118,7 +118,7 @@ impl ShuffleStore {
     }
 
     fn write(&self, id: ShuffleId, map: usize, blocks: &[Block]) -> Result<Vec<Block>> {
-        let mut writer = self.dir.create(&format!("shuffle-{}-{map}", id.0))?;
+        let mut writer = self.dir.create(&format!("shuffle-{}-{map}", id.0))?.for_others();
         let mut runs = Vec::with_capacity(blocks.len());
         for block in blocks {
             runs.push(match block {

@@ -22,6 +22,7 @@ pub(crate) use self::meter::Meter;
 use crate::codec;
 use crate::data::ExchangeData;
 use crate::error::{Error, ErrorKind, Result};
+use crate::plan::TaskContext;
 use crate::threads::lock;
 
 /// A folder of files that nobody needs after the engine. It is made with its first file.
@@ -51,7 +52,8 @@ impl SpillDir {
             OpenOptions::new().write(true).create_new(true).open(&path)
         };
         let handle = open().map_err(|error| not_written(&path, error))?;
-        Ok(SpillWriter { file: Arc::new(SpillFile { path, _dir: Arc::clone(self) }), handle, at: 0 })
+        let file = Arc::new(SpillFile { path, _dir: Arc::clone(self) });
+        Ok(SpillWriter { file, handle, at: 0, of_task: true })
     }
 }
 
@@ -107,13 +109,23 @@ pub(crate) struct SpillWriter {
     file: Arc<SpillFile>,
     handle: File,
     at: u64,
+    /// Whether the task that runs on this thread writes for itself.
+    of_task: bool,
 }
 
 impl SpillWriter {
+    /// Writes what others hold: it is not what the task had no memory for.
+    pub(crate) fn for_others(self) -> SpillWriter {
+        SpillWriter { of_task: false, ..self }
+    }
+
     pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<Piece> {
         self.handle.write_all(bytes).map_err(|error| not_written(&self.file.path, error))?;
         let piece = Piece { at: self.at, len: bytes.len() as u64 };
         self.at += piece.len;
+        if self.of_task {
+            TaskContext::tally_here(|tally| tally.spilled(piece.len));
+        }
         Ok(piece)
     }
 
@@ -335,7 +347,7 @@ mod tests {
         let dir = SpillDir::new(folder.path());
         let handle = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let file = Arc::new(SpillFile { path: dir.folder().join("rows-7"), _dir: Arc::clone(&dir) });
-        let mut writer = SpillWriter { file, handle, at: 0 };
+        let mut writer = SpillWriter { file, handle, at: 0, of_task: false };
         let mut run = RunWriter::default();
         let error = (0..).find_map(|i: u64| run.push(&i, 100, &mut writer).err()).unwrap();
         assert_eq!(error.kind(), ErrorKind::Unavailable);

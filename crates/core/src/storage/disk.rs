@@ -39,7 +39,7 @@ impl BlockStore for DiskStore {
         let file = match block {
             Block::File(file) => file,
             _ => {
-                let mut writer = self.dir.create(&id.to_string())?;
+                let mut writer = self.dir.create(&id.to_string())?.for_others();
                 let Some((run, codec)) = block.write_to(&mut writer, PIECE)? else {
                     return Err(Error::new(
                         ErrorKind::Config,

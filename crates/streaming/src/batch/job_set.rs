@@ -95,7 +95,7 @@ impl JobSet {
 pub(crate) struct JobRunner {
     pub(crate) context: Context,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) bus: Arc<ListenerBus>,
+    pub(crate) bus: ListenerBus,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) report: Box<dyn Fn(Error) + Send + Sync>,
     /// What the thread that started the context said of its jobs (S-121).

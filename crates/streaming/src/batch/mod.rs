@@ -36,7 +36,7 @@ pub(crate) struct BatchLoop {
     pub(crate) lifecycle: Lifecycle,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) jobs: JobThreads,
-    pub(crate) bus: Arc<ListenerBus>,
+    pub(crate) bus: ListenerBus,
     pub(crate) report: Box<dyn Fn(Error) + Send + Sync>,
     pub(crate) settled: Box<dyn Fn(Time) + Send + Sync>,
     pub(crate) planned: BTreeMap<Time, (Vec<Job>, BatchInfo)>,

@@ -103,7 +103,7 @@ pub struct InputContext {
     pub(crate) interval: Duration,
     pub(crate) context: Context,
     pub(crate) conf: StreamingConf,
-    pub(crate) bus: Arc<ListenerBus>,
+    pub(crate) bus: ListenerBus,
     pub(crate) hurry: Arc<Hurry>,
 }
 

@@ -18,11 +18,25 @@ struct Stage {
     readers: Vec<usize>,
     partitions: Vec<usize>,
     left: usize,
+    /// Whether its tasks may run, or have run.
+    submitted: bool,
+    completed: bool,
+}
+
+/// What has become of a stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Submitted(usize),
+    Completed(usize),
+    /// It was given up, because of what the job ends with.
+    Failed(usize),
 }
 
 /// What to do next.
 #[derive(Debug, Default)]
 pub(super) struct Next {
+    /// What to tell who watches, before anything else is done.
+    pub(super) steps: Vec<Step>,
     pub(super) run: Vec<Attempt>,
     /// Set once, when nothing of the job runs any more.
     pub(super) end: Option<Result<(), Error>>,
@@ -33,6 +47,8 @@ pub(super) struct Next {
 pub(super) struct JobState {
     stages: Vec<Stage>,
     max_attempts: u32,
+    /// Whether anybody wants to know of steps.
+    watched: bool,
     running: usize,
     left: usize,
     failed: Option<Error>,
@@ -41,7 +57,7 @@ pub(super) struct JobState {
 
 impl JobState {
     /// Makes the state of a job whose stages are given as (inputs, partitions), each behind its inputs.
-    pub(super) fn new(stages: &[(Vec<usize>, Vec<usize>)], max_attempts: u32) -> JobState {
+    pub(super) fn new(stages: &[(Vec<usize>, Vec<usize>)], max_attempts: u32, watched: bool) -> JobState {
         let mut states: Vec<Stage> = stages
             .iter()
             .map(|(inputs, partitions)| Stage {
@@ -49,6 +65,8 @@ impl JobState {
                 readers: Vec::new(),
                 left: partitions.len(),
                 partitions: partitions.clone(),
+                submitted: false,
+                completed: false,
             })
             .collect();
         for (i, (inputs, _)) in stages.iter().enumerate() {
@@ -57,13 +75,13 @@ impl JobState {
             }
         }
         let left = states.len();
-        JobState { stages: states, max_attempts, running: 0, left, failed: None, ended: false }
+        JobState { stages: states, max_attempts, watched, running: 0, left, failed: None, ended: false }
     }
 
     /// Begins the job.
     pub(super) fn begin(&mut self) -> Next {
         let ready: Vec<usize> = (0..self.stages.len()).filter(|i| self.stages[*i].waits_for == 0).collect();
-        self.go(ready)
+        self.go(ready, Next::default())
     }
 
     /// Takes note that an attempt ended.
@@ -73,8 +91,9 @@ impl JobState {
             Ok(()) => {
                 self.stages[attempt.stage].left -= 1;
                 if self.failed.is_none() && self.stages[attempt.stage].left == 0 {
-                    let ready = self.stage_done(attempt.stage);
-                    return self.go(ready);
+                    let mut next = Next::default();
+                    let ready = self.stage_done(attempt.stage, &mut next);
+                    return self.go(ready, next);
                 }
             }
             Err(error) => {
@@ -82,18 +101,18 @@ impl JobState {
                 if self.failed.is_none() && more {
                     self.running += 1;
                     let again = Attempt { attempt: attempt.attempt + 1, ..attempt };
-                    return Next { run: vec![again], end: None };
+                    return Next { run: vec![again], ..Next::default() };
                 }
                 self.failed.get_or_insert(error);
             }
         }
-        self.go(Vec::new())
+        self.go(Vec::new(), Next::default())
     }
 
     /// Takes note that attempts which had not begun will not run.
     pub(super) fn dropped(&mut self, count: usize) -> Next {
         self.running -= count;
-        self.go(Vec::new())
+        self.go(Vec::new(), Next::default())
     }
 
     /// Takes note that somebody wants the job to end.
@@ -101,7 +120,12 @@ impl JobState {
         if !self.ended {
             self.failed.get_or_insert_with(|| Error::new(ErrorKind::Stopped, "the job was cancelled"));
         }
-        self.go(Vec::new())
+        self.go(Vec::new(), Next::default())
+    }
+
+    /// Returns why the job failed, if it did.
+    pub(super) fn failure(&self) -> Option<&Error> {
+        self.failed.as_ref()
     }
 
     pub(super) fn has_failed(&self) -> bool {
@@ -112,8 +136,10 @@ impl JobState {
         self.ended
     }
 
-    fn stage_done(&mut self, stage: usize) -> Vec<usize> {
+    fn stage_done(&mut self, stage: usize, next: &mut Next) -> Vec<usize> {
         self.left -= 1;
+        self.stages[stage].completed = true;
+        self.note(Step::Completed(stage), next);
         let readers = std::mem::take(&mut self.stages[stage].readers);
         let mut ready = Vec::new();
         for reader in readers {
@@ -125,11 +151,18 @@ impl JobState {
         ready
     }
 
-    fn go(&mut self, mut ready: Vec<usize>) -> Next {
-        let mut next = Next::default();
+    fn note(&self, step: Step, next: &mut Next) {
+        if self.watched {
+            next.steps.push(step);
+        }
+    }
+
+    fn go(&mut self, mut ready: Vec<usize>, mut next: Next) -> Next {
         while let Some(stage) = ready.pop() {
+            self.stages[stage].submitted = true;
+            self.note(Step::Submitted(stage), &mut next);
             if self.stages[stage].partitions.is_empty() {
-                let more = self.stage_done(stage);
+                let more = self.stage_done(stage, &mut next);
                 ready.extend(more);
                 continue;
             }
@@ -139,6 +172,13 @@ impl JobState {
         }
         if self.running == 0 && !self.ended && (self.failed.is_some() || self.left == 0) {
             self.ended = true;
+            for stage in 0..self.stages.len() {
+                let Stage { submitted, completed, left, .. } = self.stages[stage];
+                if submitted && !completed {
+                    // Its last task may have ended well behind the failure of another.
+                    self.note(if left == 0 { Step::Completed(stage) } else { Step::Failed(stage) }, &mut next);
+                }
+            }
             next.end = Some(self.failed.clone().map_or(Ok(()), Err));
         }
         next
@@ -165,7 +205,7 @@ mod tests {
     }
 
     fn two_stages(attempts: u32) -> JobState {
-        JobState::new(&[(vec![], vec![0, 1]), (vec![0], vec![0])], attempts)
+        JobState::new(&[(vec![], vec![0, 1]), (vec![0], vec![0])], attempts, true)
     }
 
     #[test]
@@ -180,9 +220,9 @@ mod tests {
 
     #[test]
     fn a_stage_without_tasks_ends_at_once() {
-        let mut job = JobState::new(&[(vec![], vec![]), (vec![0], vec![3])], 1);
+        let mut job = JobState::new(&[(vec![], vec![]), (vec![0], vec![3])], 1, true);
         assert_eq!(tasks(&job.begin()), [(1, 3, 0)]);
-        let mut job = JobState::new(&[(vec![], vec![])], 1);
+        let mut job = JobState::new(&[(vec![], vec![])], 1, true);
         assert!(matches!(job.begin().end, Some(Ok(()))));
     }
 
@@ -207,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_failed_job_ends_once_when_nothing_of_it_runs() {
-        let mut job = JobState::new(&[(vec![], vec![0, 1, 2])], 1);
+        let mut job = JobState::new(&[(vec![], vec![0, 1, 2])], 1, true);
         job.begin();
         assert!(job.ended(at(0, 0, 0), Err("first".into())).end.is_none());
         assert!(job.dropped(1).end.is_none());
@@ -224,5 +264,31 @@ mod tests {
         let end = job.dropped(2).end;
         assert_eq!(end.unwrap().unwrap_err().kind(), ErrorKind::Stopped);
         assert!(job.has_ended());
+    }
+
+    #[test]
+    fn stages_are_submitted_when_they_may_run_and_complete_when_all_their_tasks_have() {
+        use Step::{Completed, Submitted};
+        let mut job = JobState::new(&[(vec![], vec![0]), (vec![], vec![]), (vec![0, 1], vec![0])], 1, true);
+        assert_eq!(job.begin().steps, [Submitted(1), Completed(1), Submitted(0)]);
+        assert_eq!(job.ended(at(0, 0, 0), Ok(())).steps, [Completed(0), Submitted(2)]);
+        assert_eq!(job.ended(at(2, 0, 0), Ok(())).steps, [Completed(2)]);
+    }
+
+    #[test]
+    fn stages_of_a_failed_job_end_when_nothing_of_it_runs() {
+        use Step::{Completed, Failed, Submitted};
+        let stages = [(vec![], vec![0, 1]), (vec![], vec![0]), (vec![0, 1], vec![0])];
+        let mut job = JobState::new(&stages, 1, true);
+        assert_eq!(job.begin().steps, [Submitted(1), Submitted(0)]);
+        assert_eq!(job.ended(at(0, 0, 0), Err("x".into())).steps, []);
+        assert_eq!(job.ended(at(1, 0, 0), Ok(())).steps, []);
+        assert_eq!(job.dropped(1).steps, [Failed(0), Completed(1)], "and nothing of the stage that never began");
+    }
+
+    #[test]
+    fn nobody_is_told_of_steps_who_does_not_watch() {
+        let mut job = JobState::new(&[(vec![], vec![0])], 1, false);
+        assert!(job.begin().steps.is_empty() && job.ended(at(0, 0, 0), Ok(())).steps.is_empty());
     }
 }

@@ -9,14 +9,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use super::job::{Attempt, JobState, Next};
+use super::job::{Attempt, JobState, Next, Step};
 use super::lanes::Lanes;
 use crate::backend::{Backend, JobEnds, JobHandle, RunningJob};
+use crate::clock::monotonic;
 use crate::conf::PoolShare;
 use crate::context::Env;
 use crate::context::jobs::POOL;
 use crate::error::{Result, panicked};
-use crate::plan::{JobPlan, Properties, StagePlan, TaskContext, TaskOutput, site};
+use crate::events::JobWatch;
+use crate::plan::{JobPlan, Properties, StageId, StagePlan, Tally, TaskContext, TaskOutput, site};
 use crate::threads::{self, OwnedThread, lock};
 
 /// Runs jobs on a fixed number of threads of this process.
@@ -48,6 +50,7 @@ struct Job {
     properties: Properties,
     lane: Arc<str>,
     on_result: Box<dyn Fn(usize, crate::plan::TaskResult) + Send + Sync>,
+    watch: Option<Arc<JobWatch>>,
     state: Mutex<Progress>,
     /// Told when the job has ended, or has new tasks that its waiter may take.
     changed: Condvar,
@@ -132,15 +135,16 @@ impl Backend for LocalThreads {
             properties: job.properties,
             on_result: ends.on_result,
             state: Mutex::new(Progress {
-                job: JobState::new(&shape, self.attempts),
+                job: JobState::new(&shape, self.attempts, ends.watch.is_some()),
                 on_end: Some(ends.on_end),
                 told: false,
                 waiters: 0,
             }),
+            watch: ends.watch,
             changed: Condvar::new(),
             pool: Arc::clone(&self.pool),
         });
-        let next = lock(&running.state).job.begin();
+        let next = running.decide(JobState::begin);
         running.perform(next, true);
         JobHandle(Arc::new(running))
     }
@@ -176,6 +180,25 @@ impl Pool {
 }
 
 impl Job {
+    /// Has the job's state decide what comes next, and tells of it under the same lock: in the order of decisions.
+    fn decide(&self, decide: impl FnOnce(&mut JobState) -> Next) -> Next {
+        let mut state = lock(&self.state);
+        let next = decide(&mut state.job);
+        if let Some(watch) = &self.watch {
+            for step in &next.steps {
+                match *step {
+                    Step::Submitted(stage) => watch.stage_submitted(StageId(stage as u32)),
+                    Step::Completed(stage) => watch.stage_completed(StageId(stage as u32), None),
+                    Step::Failed(stage) => watch.stage_completed(StageId(stage as u32), state.job.failure()),
+                }
+            }
+        }
+        if state.job.has_failed() {
+            self.cancelled.store(true, Ordering::Relaxed);
+        }
+        next
+    }
+
     /// Does what the job's state asks for. `begins` says that its caller will wait and help.
     fn perform(self: &Arc<Self>, next: Next, begins: bool) {
         if !next.run.is_empty() {
@@ -208,20 +231,26 @@ impl Job {
     }
 
     fn run_one(self: &Arc<Self>, attempt: Attempt) {
-        let outcome = if self.cancelled.load(Ordering::Relaxed) { None } else { Some(self.run_attempt(attempt)) };
-        let mut state = lock(&self.state);
-        let next = match outcome {
-            None => state.job.dropped(1),
-            Some(outcome) => state.job.ended(attempt, outcome),
-        };
-        if state.job.has_failed() {
-            self.cancelled.store(true, Ordering::Relaxed);
-        }
-        drop(state);
+        let outcome = if self.cancelled.load(Ordering::Relaxed) { None } else { Some(self.run_watched(attempt)) };
+        let next = self.decide(|job| match outcome {
+            None => job.dropped(1),
+            Some(outcome) => job.ended(attempt, outcome),
+        });
         self.perform(next, false);
     }
 
-    fn run_attempt(&self, attempt: Attempt) -> Result<()> {
+    fn run_watched(&self, attempt: Attempt) -> Result<()> {
+        let Some(watch) = &self.watch else { return self.run_attempt(attempt, None) };
+        let stage = StageId(attempt.stage as u32);
+        let info = watch.task_started(stage, attempt.partition, attempt.attempt);
+        let (tally, begun) = (Arc::new(Tally::default()), monotonic());
+        let outcome = self.run_attempt(attempt, Some(Arc::clone(&tally)));
+        // Before anybody can know that the task has ended, and so that its stage or job has.
+        watch.task_ended(stage, info, outcome.clone(), tally.metrics(monotonic().saturating_sub(begun)));
+        outcome
+    }
+
+    fn run_attempt(&self, attempt: Attempt, tally: Option<Arc<Tally>>) -> Result<()> {
         let stage = lock(&self.stages)[attempt.stage].clone();
         let task = TaskContext::new(
             stage.id,
@@ -231,6 +260,7 @@ impl Job {
             Arc::clone(&self.env),
             Arc::clone(&self.cancelled),
             Arc::clone(&self.properties),
+            tally,
         );
         let output = task.enter(|| {
             catch_unwind(AssertUnwindSafe(|| stage.program.run(&task))).unwrap_or_else(|payload| {
@@ -245,6 +275,7 @@ impl Job {
         task.updates().commit()?;
         match (output, stage.shuffle) {
             (TaskOutput::Shuffle(blocks), Some(shuffle)) => {
+                task.tally(|tally| tally.wrote(&blocks));
                 self.env.shuffles.put(shuffle.id, stage.partitions, attempt.partition, blocks)
             }
             (TaskOutput::Result(result), None) => {
@@ -280,7 +311,7 @@ impl Job {
 impl RunningJob for Arc<Job> {
     fn cancel(&self) {
         self.cancelled.store(true, Ordering::Relaxed);
-        let next = lock(&self.state).job.cancel();
+        let next = self.decide(JobState::cancel);
         self.perform(next, false);
     }
 
