@@ -38,6 +38,7 @@ pub mod conf;
 mod context;
 mod data;
 pub mod disk;
+mod distribution;
 mod error;
 mod events;
 mod future_action;
@@ -64,10 +65,11 @@ pub use self::context::jobs::JobLocals;
 pub use self::context::persistent::RddStorageInfo;
 pub use self::context::{Context, ContextBuilder, Env};
 pub use self::data::{Data, ExchangeData, Key};
+pub use self::distribution::Distribution;
 pub use self::error::{CallSite, Error, ErrorKind, Result, panicked};
 pub use self::events::{
-    ApplicationStart, EngineListener, JobEnd, JobStart, JobWatch, ListenerId, RddInfo, StageInfo, TaskEnd, TaskInfo,
-    TaskKind, TaskMetrics,
+    ApplicationStart, EngineListener, JobEnd, JobStart, JobWatch, ListenerId, RddInfo, StageInfo, StageStatsListener,
+    TaskEnd, TaskInfo, TaskKind, TaskMetrics,
 };
 #[doc(hidden)]
 pub use self::events::{Event, Listeners, Place};

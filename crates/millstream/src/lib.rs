@@ -59,13 +59,14 @@ pub use millstream_core::{
     Accumulate, Accumulator, BoundedDouble, Broadcast, CallSite, CollectionAccumulator, Context, Csv, Data,
     DoubleAccumulator, EngineListener, Error, ErrorKind, ExchangeData, FutureAction, JobInfo, JsonLines, Key,
     ListenerId, LocalIterator, LongAccumulator, Number, PartialResult, PartitionIter, Partitioner, Pipe, Rdd,
-    RecordWriter, Result, SequenceFiles, StatCounter, StorageLevel, TaskContext, Text, TextBlock, TextLines, Time,
-    Writable, capture, capture_ref, capture2, millis, mins, secs,
+    RecordWriter, Result, SequenceFiles, StageStatsListener, StatCounter, StorageLevel, TaskContext, Text, TextBlock,
+    TextLines, Time, Writable, capture, capture_ref, capture2, millis, mins, secs,
 };
 pub use millstream_streaming::{
     Batch, BatchInfo, BatchKey, Conf, DStream, FileFilter, InputContext, InputInfo, InputSource, Interval, MappedState,
-    OnFailure, OutputBatch, OutputOperationInfo, Rate, RddQueue, Receiver, ReceiverInfo, State, StateSpec, Stop, Store,
-    StreamingConf, StreamingContext, StreamingContextState, StreamingListener, UpdateSpec, WhenEmpty, Window,
+    OnFailure, OutputBatch, OutputOperationInfo, Rate, RddQueue, Receiver, ReceiverInfo, State, StateSpec,
+    StatsReportListener, Stop, Store, StreamingConf, StreamingContext, StreamingContextState, StreamingListener,
+    UpdateSpec, WhenEmpty, Window,
 };
 
 /// What most programs need: `use millstream::prelude::*;`.

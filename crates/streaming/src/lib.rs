@@ -29,6 +29,7 @@ mod listener;
 mod receiver;
 mod signals;
 mod state;
+mod stats;
 pub mod wal;
 mod window;
 
@@ -43,5 +44,6 @@ pub use self::listener::{BatchInfo, BatchStamps, InputInfo, OutputOperationInfo,
 pub use self::receiver::{Receiver, Store};
 pub use self::state::mapped::MappedState;
 pub use self::state::{EachRecord, State, StateFn, StateSpec, UpdateSpec, WithTime};
+pub use self::stats::StatsReportListener;
 pub use self::window::{Interval, Window};
 pub use millstream_core::ListenerId;

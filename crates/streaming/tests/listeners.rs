@@ -1,4 +1,4 @@
-//! What listeners of a stream and of its engine are told, in one order (CX20, LS14).
+//! What listeners of a stream and of its engine are told, in one order (CX20, LS13, LS14).
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -10,8 +10,11 @@ use std::sync::mpsc::{Sender, channel};
 use common::{Notes, Story, advance, at, ends, within};
 use millstream_core::threads::lock;
 use millstream_core::{EngineListener, JobEnd, JobStart, StageInfo, Time};
-use millstream_streaming::{Stop, StreamingContext};
+use millstream_streaming::{BatchInfo, StatsReportListener, Stop, StreamingContext, StreamingListener};
 use millstream_testkit::{StreamTest, batches};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
 
 /// Writes down what the engine does, beside what the stream does.
 struct Engine(Notes<String>);
@@ -105,4 +108,57 @@ fn s123_a_listener_of_the_engine_cannot_stop_the_stream_but_may_ask_how_it_is() 
         within("the end of the application", &told)
     });
     assert!(refused);
+}
+
+/// Keeps what is logged, a line an event, with its level.
+#[derive(Clone, Default)]
+struct Log(Notes<String>);
+
+impl Subscriber for Log {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn event(&self, event: &Event<'_>) {
+        struct Text(String);
+        impl Visit for Text {
+            fn record_debug(&mut self, _: &Field, value: &dyn std::fmt::Debug) {
+                self.0.push_str(&format!("{value:?}"));
+            }
+        }
+        let mut text = Text(format!("{} ", event.metadata().level()));
+        event.record(&mut text);
+        self.0.add(text.0);
+    }
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+#[test]
+fn ls13_a_report_is_logged_after_each_batch() {
+    struct Logs(StatsReportListener, Log);
+    impl StreamingListener for Logs {
+        fn on_batch_completed(&self, batch: &BatchInfo) {
+            tracing::subscriber::with_default(self.1.clone(), || self.0.on_batch_completed(batch));
+        }
+    }
+    let test = StreamTest::new();
+    let log = Log::default();
+    test.ssc().add_streaming_listener(Logs(StatsReportListener::over(2), log.clone()));
+    test.input(batches![[1], [2], [3]]).foreach_rdd(|_, _| {});
+    test.ssc().start().unwrap();
+    let (mut counts, percentiles) = (Vec::new(), "INFO \t0%\t5%\t10%\t25%\t50%\t75%\t90%\t95%\t100%");
+    for n in 1..=3 {
+        advance(&test, n, n);
+        test.ssc().flush_listeners();
+        let lines = log.0.take();
+        assert_eq!((lines.len(), &*lines[1], &*lines[4]), (6, percentiles, percentiles), "{lines:?}");
+        counts.extend([0, 3].map(|i: usize| lines[i].split(',').next().unwrap().to_owned()));
+    }
+    let want = [1, 2, 2].map(|n| ["Total delay", "Processing time"].map(|what| format!("INFO {what}: (count: {n}")));
+    assert_eq!(counts, want.concat());
 }

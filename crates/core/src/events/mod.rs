@@ -1,6 +1,7 @@
 //! What happens in an engine, told to whoever listens: facts about jobs, stages and tasks, in the past tense.
 
 mod bus;
+mod stats;
 mod watch;
 
 use std::fmt;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use self::bus::Bus;
 pub use self::bus::{Event, ListenerId, Listeners, Place};
+pub use self::stats::StageStatsListener;
 pub use self::watch::JobWatch;
 use crate::clock::Clock;
 use crate::context::jobs::JobInfo;
