@@ -8,7 +8,7 @@ use std::any::Any;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use self::jobs::{JobLocals, Jobs, Running};
 use self::persistent::Persistent;
@@ -47,6 +47,8 @@ pub struct Env {
     pub(crate) saved: Checkpoints,
     /// Whom to tell what happens.
     pub(crate) events: Events,
+    /// The folder of that store in which the Rdds of this process are.
+    pub(crate) saved_under: RwLock<String>,
 }
 
 impl Env {
@@ -61,6 +63,11 @@ impl Env {
             given if given < bytes => self.blocks.make_room(bytes - given),
             _ => Ok(()),
         }
+    }
+
+    /// Returns the folder of the checkpoints' store in which the Rdds of this process are saved.
+    pub(crate) fn saved_under(&self) -> String {
+        self.saved_under.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Returns where checkpoints are.
@@ -204,7 +211,9 @@ impl ContextBuilder {
         let shuffles = ShuffleStore::new(Arc::clone(&memory), Arc::clone(&spill));
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
         let events = Events::new(Arc::clone(&clock));
-        let env = Arc::new(Env { blocks, shuffles, memory, spill, saved: Checkpoints::default(), events });
+        let saved_under = RwLock::new(format!("rdds-{app_id}"));
+        let saved = Checkpoints::default();
+        let env = Arc::new(Env { blocks, shuffles, memory, spill, saved, saved_under, events });
         let backend = match self.backend {
             Some(backend) => backend,
             None => {
@@ -486,6 +495,13 @@ impl Context {
     /// Forgets where checkpoints are kept. What has been written stays, and is still read by who was made from it.
     pub fn clear_checkpoint_store(&self) {
         *self.inner.env.saved.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Names the folder of the store in which the Rdds of this process are saved, for whoever starts again and again on one
+    /// store: ids of Rdds begin anew with each process.
+    #[doc(hidden)]
+    pub fn save_under(&self, folder: impl Into<String>) {
+        *self.inner.env.saved_under.write().unwrap_or_else(PoisonError::into_inner) = folder.into();
     }
 
     /// How many Rdds are marked to be saved and are not yet.

@@ -14,6 +14,18 @@ pub enum OnFailure {
     Continue,
 }
 
+/// What becomes of the batches that were due while the program did not run, when it goes on from a checkpoint. Batches that had
+/// begun run again in any case, with what they were given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MissedBatches {
+    /// Each runs, one after the other, as Spark's do: the first is given all that came.
+    Replay,
+    /// One batch, at the last time that was missed, takes the place of all.
+    Merge,
+    /// None runs: what came is given to the next batch that is due. Listeners are told how many were left out.
+    Skip,
+}
+
 /// Settings of streaming.
 ///
 /// # Example
@@ -57,6 +69,8 @@ pub struct StreamingConf {
     pub file_min_remember: Duration,
     /// What to do when a batch fails. Stop, unless told otherwise.
     pub on_failure: OnFailure,
+    /// What becomes of batches that were due while the program did not run.
+    pub missed_batches: MissedBatches,
     /// Whether only one such context may be active in the process at a time, as in Spark (S-136).
     pub exclusive: bool,
     /// Whether rules of Spark hold that this engine does better by default: time-outs of `map_with_state` are noticed only
@@ -80,6 +94,7 @@ impl Default for StreamingConf {
             concurrent_jobs: 1,
             file_min_remember: secs(60),
             on_failure: OnFailure::Stop,
+            missed_batches: MissedBatches::Merge,
             exclusive: true,
             spark_compatible: false,
             checkpoint_dir: None,
@@ -127,6 +142,7 @@ impl Conf {
     pub fn spark_compatible(mut self) -> Conf {
         self.streaming.spark_compatible = true;
         self.streaming.on_failure = OnFailure::Continue;
+        self.streaming.missed_batches = MissedBatches::Replay;
         self
     }
 

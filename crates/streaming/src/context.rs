@@ -2,12 +2,15 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use millstream_core::backend::Backend;
+use millstream_core::checkpoint::FolderCheckpoints;
 use millstream_core::clock::{Clock, Wake, monotonic};
+use millstream_core::disk::{Disk, RealDisk};
 use millstream_core::storage::BlockStore;
 use millstream_core::threads::{self, OwnedThread, lock};
 use millstream_core::{
@@ -20,9 +23,10 @@ use crate::batch::job_set::{JobRunner, JobThreads};
 use crate::batch::lifecycle::{Event, Lifecycle, Rules};
 use crate::batch::mailbox::Mailbox;
 use crate::batch::ticker::Ticker;
+use crate::checkpoint::{Durable, Found, Program};
 use crate::conf::{Conf, OnFailure, StreamingConf};
 use crate::dstream::{DStream, Input, handle};
-use crate::graph::{Graph, GraphShared, Running, StreamKind, StreamSpec};
+use crate::graph::{Graph, GraphShared, RunId, Running, StreamKind, StreamSpec};
 use crate::input::{ConstantSource, Hurry, InputContext, InputSource, QueueSource, RddQueue, WhenEmpty};
 use crate::listener::{self, ListenerBus, StreamingEvent, StreamingListener};
 
@@ -126,7 +130,21 @@ struct Inner {
     bus: ListenerBus,
     mailbox: Arc<Mailbox>,
     hurry: Arc<Hurry>,
+    disk: Arc<dyn Disk>,
+    /// Where the program is durable, and what is done with what is there.
+    kept_in: Mutex<Option<(PathBuf, Resume)>>,
     site: CallSite,
+}
+
+/// What is done with what an earlier run left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Resume {
+    /// It goes on.
+    Always,
+    /// It is thrown away.
+    Never,
+    /// The start is refused.
+    Refuse,
 }
 
 /// What outlives the handle: the batch thread tells it how things are.
@@ -160,6 +178,7 @@ pub struct StreamingContextBuilder {
     backend: Option<Arc<dyn Backend>>,
     blocks: Option<Arc<dyn BlockStore>>,
     app_id: Option<String>,
+    disk: Option<Arc<dyn Disk>>,
     site: CallSite,
 }
 
@@ -193,6 +212,34 @@ impl StreamingContextBuilder {
         self
     }
 
+    /// Keeps checkpoints on `disk`.
+    #[must_use]
+    pub fn with_disk(mut self, disk: Arc<dyn Disk>) -> Self {
+        self.disk = Some(disk);
+        self
+    }
+
+    /// As [`StreamingContext::get_or_create`], with the settings and components of this builder.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](Self::build) and [`StreamingContext::get_or_create`].
+    pub fn get_or_create(
+        self,
+        folder: impl AsRef<Path>,
+        setup: impl FnOnce(&StreamingContext) -> Result<()>,
+    ) -> Result<StreamingContext> {
+        let ssc = self.build()?;
+        ssc.keep_in(folder.as_ref(), Resume::Always)?;
+        match setup(&ssc) {
+            Ok(()) => Ok(ssc),
+            Err(error) => {
+                ssc.stop()?;
+                Err(error)
+            }
+        }
+    }
+
     /// Makes the context.
     ///
     /// # Errors
@@ -214,7 +261,8 @@ impl StreamingContextBuilder {
         if let Some(id) = self.app_id {
             engine = engine.with_app_id(id);
         }
-        Ok(StreamingContext::make(engine.build()?, self.conf.streaming, self.interval, self.site))
+        let disk = self.disk.unwrap_or_else(|| Arc::new(RealDisk));
+        Ok(StreamingContext::make(engine.build()?, self.conf.streaming, self.interval, disk, self.site))
     }
 }
 
@@ -268,6 +316,7 @@ impl StreamingContext {
             backend: None,
             blocks: None,
             app_id: None,
+            disk: None,
             site: CallSite::here("StreamingContext"),
         }
     }
@@ -285,10 +334,16 @@ impl StreamingContext {
     pub fn on(context: &Context, conf: StreamingConf, interval: Duration) -> Result<StreamingContext> {
         let site = CallSite::here("StreamingContext");
         check_interval(interval).and_then(|()| conf.check()).map_err(|e| e.at(site))?;
-        Ok(StreamingContext::make(context.clone(), conf, interval, site))
+        Ok(StreamingContext::make(context.clone(), conf, interval, Arc::new(RealDisk), site))
     }
 
-    fn make(context: Context, conf: StreamingConf, interval: Duration, site: CallSite) -> StreamingContext {
+    fn make(
+        context: Context,
+        conf: StreamingConf,
+        interval: Duration,
+        disk: Arc<dyn Disk>,
+        site: CallSite,
+    ) -> StreamingContext {
         let life = Life {
             state: StreamingContextState::Initialized,
             error: None,
@@ -311,6 +366,8 @@ impl StreamingContext {
                 bus,
                 mailbox: Arc::new(Mailbox::default()),
                 hurry: Arc::default(),
+                disk,
+                kept_in: Mutex::new(None),
                 site,
             }),
         }
@@ -500,8 +557,11 @@ impl StreamingContext {
         self.inner.bus.flush();
     }
 
-    /// Keeps checkpoints in a folder, which is made if it is not there: for states, incremental windows, and streams that
-    /// are to be [saved](DStream::checkpoint).
+    /// Makes the program durable in a folder, which is made if it is not there: what batches are given, which of them have
+    /// ended, and states are written there.
+    ///
+    /// A folder in which a program has run is not taken for a new one: `start()` refuses it.
+    /// [`get_or_create`](Self::get_or_create) goes on from there.
     ///
     /// # Errors
     ///
@@ -509,9 +569,71 @@ impl StreamingContext {
     ///
     /// # Spark
     ///
-    /// `StreamingContext.checkpoint`, SC08; what is recovered from it comes with durability.
-    pub fn checkpoint(&self, folder: impl AsRef<std::path::Path>) -> Result<()> {
-        self.inner.context.set_checkpoint_dir(folder)
+    /// `StreamingContext.checkpoint`, SC08.
+    pub fn checkpoint(&self, folder: impl AsRef<Path>) -> Result<()> {
+        let resume = if self.inner.conf.spark_compatible { Resume::Never } else { Resume::Refuse };
+        self.keep_in(folder.as_ref(), resume)
+    }
+
+    /// As [`checkpoint`](Self::checkpoint); what a program left in the folder is thrown away at the start.
+    ///
+    /// # Errors
+    ///
+    /// As [`checkpoint`](Self::checkpoint).
+    pub fn checkpoint_anew(&self, folder: impl AsRef<Path>) -> Result<()> {
+        self.keep_in(folder.as_ref(), Resume::Never)
+    }
+
+    fn keep_in(&self, folder: &Path, resume: Resume) -> Result<()> {
+        let inner = &self.inner;
+        let store = FolderCheckpoints::open_on(Arc::clone(&inner.disk), folder)?;
+        inner.context.set_checkpoint_store(Arc::new(store));
+        *lock(&inner.kept_in) = Some((folder.to_owned(), resume));
+        Ok(())
+    }
+
+    /// Makes a program that goes on where its last run ended, or begins if it never ran.
+    ///
+    /// `setup` builds the graph, at every start: the graph is code. What is restored is data: what batches were given, which of
+    /// them had ended, and states. Batches that had begun and not ended run again, with exactly what they were given; for those
+    /// that were missed see [`MissedBatches`](crate::MissedBatches).
+    ///
+    /// The program runs on `local[*]`; [`StreamingContextBuilder::get_or_create`] is for settings of one's own.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir()?;
+    /// use millstream_core::secs;
+    /// use millstream_streaming::StreamingContext;
+    ///
+    /// let ssc = StreamingContext::get_or_create(folder.path(), secs(1), |ssc| {
+    ///     let words = ssc.text_file_stream("/var/log/incoming").flat_map(|line| line.split(' '));
+    ///     let count = |new: Vec<u64>, old: Option<u64>| Some(old.unwrap_or(0) + new.iter().sum::<u64>());
+    ///     words.map(|word| (word, 1)).update_state_by_key(count).uid("counts").print();
+    ///     Ok(())
+    /// })?;
+    /// ssc.start()?;
+    /// # ssc.stop()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// What `setup` fails with. `start()` reports, with the kind `Config`, a folder in use by another process and a program that
+    /// is not that of the checkpoint; and with the kind `Data` a checkpoint that cannot be read.
+    ///
+    /// # Spark
+    ///
+    /// `StreamingContext.getOrCreate`, SC31; `new StreamingContext(path)`, SC04.
+    #[track_caller]
+    pub fn get_or_create(
+        folder: impl AsRef<Path>,
+        interval: Duration,
+        setup: impl FnOnce(&StreamingContext) -> Result<()>,
+    ) -> Result<StreamingContext> {
+        let name = folder.as_ref().file_name().map_or("millstream".into(), |name| name.to_string_lossy().into_owned());
+        StreamingContext::builder(Conf::new("local[*]", name)?, interval).get_or_create(folder, setup)
     }
 
     /// Takes the folder for checkpoints back, whether [`checkpoint`](Self::checkpoint), the engine's
@@ -533,6 +655,7 @@ impl StreamingContext {
             return Err(Error::new(ErrorKind::Stopped, text).at(site));
         }
         self.inner.ignores_folder.store(true, Ordering::Relaxed);
+        *lock(&self.inner.kept_in) = None;
         self.inner.context.clear_checkpoint_store();
         Ok(())
     }
@@ -600,6 +723,26 @@ impl StreamingContext {
         }
     }
 
+    /// Opens the checkpoint's folder, if the program is to be durable.
+    fn find_checkpoint(&self) -> Result<Option<Found>> {
+        let inner = &self.inner;
+        let Some((folder, resume)) = lock(&inner.kept_in).clone() else { return Ok(None) };
+        let found = Found::open(Arc::clone(&inner.disk), &folder)?;
+        match resume {
+            Resume::Refuse if found.is_used() => {
+                let text = format!(
+                    "the checkpoint directory {} is of a program that has run ({}): StreamingContext::get_or_create goes on \
+                     from there, checkpoint_anew throws it away",
+                    folder.display(),
+                    found.summary()
+                );
+                Err(Error::new(ErrorKind::Config, text).at(inner.site))
+            }
+            Resume::Never if found.is_used() => Ok(Some(found.clear()?)),
+            _ => Ok(Some(found)),
+        }
+    }
+
     fn launch(&self, life: &mut Life) -> Result<()> {
         let inner = &self.inner;
         let mut graph = inner.graph.take()?;
@@ -610,21 +753,48 @@ impl StreamingContext {
             ));
         }
         let clock = Arc::clone(inner.context.clock());
-        let ticker = Ticker::first(clock.now(), inner.interval);
-        graph.initialise(ticker.zero(), lock(&inner.remember).unwrap_or_default());
         // What the program said itself counts.
         if let Some(folder) = &inner.conf.checkpoint_dir
             && !inner.ignores_folder.load(Ordering::Relaxed)
             && inner.context.env().checkpoints().is_err()
         {
-            inner.context.set_checkpoint_dir(folder)?;
+            self.checkpoint(folder)?;
         }
+        let found = self.find_checkpoint()?;
+        let mut left_out = 0;
+        let ticker = match found.as_ref().filter(|found| found.is_used()).map(Found::times) {
+            Some((zero, latest)) => {
+                let (interval, now, missed) = (inner.interval, clock.now(), inner.conf.missed_batches);
+                let (ticker, count) = Ticker::resume(zero, latest.unwrap_or(zero), interval, now, missed);
+                left_out = count;
+                ticker
+            }
+            None => Ticker::first(clock.now(), inner.interval),
+        };
+        graph.initialise(ticker.zero(), lock(&inner.remember).unwrap_or_default());
         if let Some(site) = graph.saved_streams().next() {
             inner.context.env().checkpoints().map_err(|e| e.at(site))?;
         }
         inner.bus.check()?;
+        graph.run = RunId { app_id: inner.context.app_id().to_owned(), epoch: 0 };
+        let (mut durable, mut past) = (None, None);
+        if let Some(found) = found {
+            let is_used = found.is_used();
+            let begun = begin(found, &mut graph, &inner.context, inner.interval)?;
+            if is_used {
+                restore_inputs(&mut graph, &begun)?;
+                let facts = graph.facts(|stream| begun.saves(stream));
+                past = Some((begun.past(&facts, &graph.output_streams()), begun.past_batches()));
+            }
+            durable = Some(begun);
+        }
         let now = clock.now();
         inner.bus.post(|| StreamingEvent::StreamingStarted(now));
+        if left_out > 0 {
+            let next = ticker.next();
+            tracing::warn!(count = left_out, %next, "batches that were missed are left out");
+            inner.bus.post(|| StreamingEvent::BatchesLeftOut(next, left_out));
+        }
 
         let shared = Arc::clone(&inner.shared);
         let group = format!("streaming-{:p}", Arc::as_ptr(&inner.shared));
@@ -656,7 +826,7 @@ impl StreamingContext {
         let waker: Arc<dyn Wake> = Arc::clone(&inner.mailbox) as Arc<dyn Wake>;
         clock.subscribe(Arc::downgrade(&waker));
         let stop_timeout = inner.conf.graceful_stop_timeout.unwrap_or((inner.interval * 10).max(secs(10)));
-        let rules = Rules { checkpoint: false, stop_on_failure: inner.conf.on_failure == OnFailure::Stop };
+        let rules = Rules { checkpoint: durable.is_some(), stop_on_failure: inner.conf.on_failure == OnFailure::Stop };
         let batches = BatchLoop {
             graph,
             context: inner.context.clone(),
@@ -684,6 +854,8 @@ impl StreamingContext {
             woken: Duration::ZERO,
             stop_timeout,
             give_up: None,
+            durable,
+            past,
         };
         let (graph, bus, context) = (Arc::clone(&inner.graph), inner.bus.clone(), inner.context.clone());
         let (report, mailbox) = (reporter(&shared), Arc::clone(&inner.mailbox));
@@ -912,6 +1084,27 @@ fn lock_unless(other: &Arc<Shared>, own: &Arc<Shared>) -> StreamingContextState 
     if Arc::ptr_eq(other, own) { StreamingContextState::Initialized } else { lock(&other.state).state }
 }
 
+/// Notes the start in the checkpoint.
+fn begin(found: Found, graph: &mut Graph, context: &Context, interval: Duration) -> Result<Durable> {
+    let (keepers, keeper_of) = graph.keepers();
+    let program = Program { app_id: context.app_id(), zero: graph.zero(), interval, keepers, keeper_of };
+    let durable = Durable::begin(found, program, context.env().checkpoints()?)?;
+    let (app_id, epoch) = durable.run();
+    context.save_under(format!("states-{epoch}"));
+    graph.run = RunId { app_id: app_id.to_owned(), epoch };
+    Ok(durable)
+}
+
+/// Tells the inputs what they gave to the batches that are remembered.
+fn restore_inputs(graph: &mut Graph, durable: &Durable) -> Result<()> {
+    for (i, slot) in graph.slots.iter_mut().enumerate() {
+        if let StreamKind::Input { input, .. } = &mut slot.kind {
+            input.restore(&durable.given(i)).map_err(|error| error.at(slot.spec.site))?;
+        }
+    }
+    Ok(())
+}
+
 fn start_inputs(graph: &mut Graph, context: impl Fn(u64) -> InputContext) -> Result<()> {
     for i in 0..graph.slots.len() {
         let slot = &mut graph.slots[i];
@@ -930,9 +1123,9 @@ fn start_inputs(graph: &mut Graph, context: impl Fn(u64) -> InputContext) -> Res
 }
 
 /// Keeps the first error, for whoever awaits the context.
-fn reporter(shared: &Arc<Shared>) -> Box<dyn Fn(Error) + Send + Sync> {
+fn reporter(shared: &Arc<Shared>) -> Arc<dyn Fn(Error) + Send + Sync> {
     let shared = Arc::clone(shared);
-    Box::new(move |error| {
+    Arc::new(move |error| {
         tracing::error!(%error, "a batch failed");
         lock(&shared.state).error.get_or_insert(error);
         shared.changed.notify_all();

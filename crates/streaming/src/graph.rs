@@ -6,13 +6,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use millstream_core::partitioner::key_hash;
 use millstream_core::threads::lock;
 use millstream_core::{
-    AnyRdd, CallSite, Context, Data, Error, ErrorKind, Rdd, RddId, Result, StorageLevel, Time, panicked,
+    AnyRdd, CallSite, Context, Data, Error, ErrorKind, Rdd, RddId, Result, Saved, StorageLevel, Time, panicked,
 };
 
 use crate::batch::job_set::Job;
 use crate::batch::mailbox::Mailbox;
+use crate::checkpoint::identity::{Keeper, Kept};
+use crate::checkpoint::{Past, StreamFacts};
 use crate::dstream::{AnyInput, AnyNode, DStream};
 use crate::input::Hurry;
 use crate::window::Interval;
@@ -23,6 +26,17 @@ pub struct StreamId(pub(crate) usize);
 
 /// Keeps the Rdds of a stream as its level says.
 pub(crate) type KeepRdd = Arc<dyn Fn(&AnyRdd) + Send + Sync>;
+
+/// Makes the Rdd of a stream that an earlier run saved.
+pub(crate) type ReadSaved = Arc<dyn Fn(&Context, &Saved, usize, CallSite) -> AnyRdd + Send + Sync>;
+
+/// How the Rdds of a stream are saved, and read again by a later run.
+#[derive(Clone)]
+pub(crate) struct SaveForm {
+    /// Marks an Rdd to be saved.
+    pub(crate) mark: KeepRdd,
+    pub(crate) read: ReadSaved,
+}
 
 /// What is known of a stream beside how it is computed.
 pub(crate) struct StreamSpec {
@@ -37,7 +51,7 @@ pub(crate) struct StreamSpec {
     /// The stream that keeps Rdds in the place of this one: a window has nothing of its own to keep (S-30).
     pub(crate) kept_by: Option<StreamId>,
     /// The stream that is saved in the place of this one, and how: the state that this one is read from.
-    pub(crate) saved_by: Option<(StreamId, KeepRdd)>,
+    pub(crate) saved_by: Option<(StreamId, SaveForm)>,
     pub(crate) uid: Option<String>,
 }
 
@@ -56,6 +70,11 @@ impl StreamSpec {
             uid: None,
         }
     }
+
+    /// Says whether the stream is made from its own past.
+    pub(crate) fn is_state(&self) -> bool {
+        self.saving.by_itself.is_some()
+    }
 }
 
 /// How the Rdds of a stream are saved, so that a lineage that reaches back from batch to batch is cut.
@@ -63,8 +82,7 @@ impl StreamSpec {
 pub(crate) struct Saving {
     /// How often; a multiple of the slide.
     pub(crate) every: Option<Duration>,
-    /// Marks an Rdd to be saved.
-    pub(crate) mark: Option<KeepRdd>,
+    pub(crate) form: Option<SaveForm>,
     /// How often, where nobody said: for streams that are made from their own past.
     pub(crate) by_itself: Option<Duration>,
 }
@@ -106,6 +124,16 @@ pub(crate) struct Graph {
     pub(crate) slots: Vec<Slot>,
     pub(crate) outputs: Vec<OutputSlot>,
     zero: Time,
+    pub(crate) run: RunId,
+}
+
+/// Which run of which program this is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RunId {
+    /// The application; with a checkpoint, as its first run was called.
+    pub(crate) app_id: String,
+    /// Grows with every run that goes on from a checkpoint; 0 without one.
+    pub(crate) epoch: u64,
 }
 
 impl Graph {
@@ -125,6 +153,11 @@ impl Graph {
         for (slot, remember) in self.slots.iter_mut().zip(remember(&shapes, &outputs, least)) {
             slot.remember = remember;
         }
+    }
+
+    /// Returns the time from which slides are counted.
+    pub(crate) fn zero(&self) -> Time {
+        self.zero
     }
 
     /// Returns the stream that keeps the Rdds of a stream: itself, or what a window is made of.
@@ -157,18 +190,27 @@ impl Graph {
 
     /// Computes every stream that has an Rdd at `time`, in order.
     ///
-    /// `read` gives the Rdd of an input.
+    /// `read` gives the Rdd of an input. For a batch that an earlier run had, `past` says what is needed of it.
     pub(crate) fn compute(
         &mut self,
         time: Time,
         context: &Context,
+        past: Option<&Past>,
         read: &mut dyn FnMut(u64, &mut dyn AnyInput) -> Result<Option<AnyRdd>>,
     ) -> Result<()> {
         for i in 0..self.slots.len() {
             let (before, rest) = self.slots.split_at_mut(i);
             let Some(slot) = rest.first_mut() else { break };
             let is_batch = time > self.zero && time.is_multiple_of(slot.spec.slide, self.zero);
-            if slot.remember.is_none() || !is_batch {
+            if slot.remember.is_none() || !is_batch || past.is_some_and(|past| !past.holds(i, time)) {
+                continue;
+            }
+            if let (Some(save), Some(form)) = (past.and_then(|past| past.save(i, time)), &slot.spec.saving.form) {
+                let rdd = (form.read)(context, &save.at, save.partitions as usize, slot.spec.site);
+                if let Some(keep) = &slot.spec.keep {
+                    keep(&rdd);
+                }
+                slot.rdds.insert(time, rdd);
                 continue;
             }
             // Closures given to `transform` run here: one that panics is to be named.
@@ -178,19 +220,25 @@ impl Graph {
                 StreamKind::Input { number, input } => {
                     CallSite::scope(Some(slot.spec.site), || read(*number, &mut **input))
                 }
-                StreamKind::Derived(node) => {
-                    node.compute(&Batch { time, zero: self.zero, slots: before, own: Some(own), context, output: None })
-                }
+                StreamKind::Derived(node) => node.compute(&Batch {
+                    time,
+                    zero: self.zero,
+                    slots: before,
+                    own: Some(own),
+                    context,
+                    output: None,
+                    run: &self.run,
+                }),
             });
             let rdd = rdd.map_err(|error| error.at(slot.spec.site).in_batch(time))?;
             if let Some(rdd) = rdd {
                 if let Some(keep) = &slot.spec.keep {
                     keep(&rdd);
                 }
-                if let Saving { every: Some(every), mark: Some(mark), .. } = &slot.spec.saving
+                if let Saving { every: Some(every), form: Some(form), .. } = &slot.spec.saving
                     && time.is_multiple_of(*every, self.zero)
                 {
-                    mark(&rdd);
+                    (form.mark)(&rdd);
                 }
                 slot.rdds.insert(time, rdd);
             }
@@ -206,8 +254,15 @@ impl Graph {
             if !(time > self.zero && time.is_multiple_of(slot.spec.slide, self.zero)) {
                 continue;
             }
-            let batch =
-                Batch { time, zero: self.zero, slots: &self.slots, own: None, context, output: Some(&output.uid) };
+            let batch = Batch {
+                time,
+                zero: self.zero,
+                slots: &self.slots,
+                own: None,
+                context,
+                output: Some(&output.uid),
+                run: &self.run,
+            };
             let body = (output.plan)(&batch).map_err(|error| error.at(output.site).in_batch(time))?;
             if let Some(run) = body {
                 jobs.push(Job { time, id: id as u64, site: output.site, run });
@@ -217,7 +272,9 @@ impl Graph {
     }
 
     /// Lets go of Rdds that are out of reach behind a batch (S-22).
-    pub(crate) fn forget(&mut self, done: Time, unpersist: bool) {
+    ///
+    /// Where a ledger knows of the states that are saved, it says when their files go.
+    pub(crate) fn forget(&mut self, done: Time, unpersist: bool, has_ledger: bool) {
         for slot in &mut self.slots {
             let Some(remember) = slot.remember else { continue };
             let horizon = done - remember;
@@ -230,7 +287,8 @@ impl Graph {
                 if unpersist && slot.spec.keep.is_some() {
                     rdd.unpersist();
                 }
-                if slot.spec.saving.every.is_some() && rdd.is_checkpointed() {
+                let is_in_ledger = has_ledger && slot.spec.is_state();
+                if slot.spec.saving.every.is_some() && rdd.is_checkpointed() && !is_in_ledger {
                     slot.stale.push(rdd);
                 }
             }
@@ -245,6 +303,74 @@ impl Graph {
                 }
             }
         }
+    }
+
+    /// Returns what decides what is needed of each stream that an output needs; `saves` gives the batches behind which one's
+    /// state is in the store.
+    pub(crate) fn facts(&self, saves: impl Fn(usize) -> Vec<Time>) -> Vec<StreamFacts> {
+        let facts = |(i, slot): (usize, &Slot)| StreamFacts {
+            slide: slot.spec.slide,
+            reach: slot.spec.reach,
+            parents: slot.spec.parents.iter().map(|parent| parent.0).collect(),
+            is_state: slot.spec.is_state(),
+            saves: if slot.spec.is_state() { saves(i) } else { Vec::new() },
+        };
+        self.slots.iter().enumerate().map(facts).collect()
+    }
+
+    /// Returns the states that have been saved: the stream, the batch and where.
+    pub(crate) fn saved_states(&self) -> impl Iterator<Item = (usize, Time, Saved, usize)> {
+        let states = self.slots.iter().enumerate().filter(|(_, slot)| slot.spec.is_state());
+        states.flat_map(|(i, slot)| {
+            let saved =
+                move |(time, rdd): (&Time, &AnyRdd)| Some((i, *time, rdd.saved()?, rdd.node().num_partitions()));
+            slot.rdds.iter().filter_map(saved)
+        })
+    }
+
+    /// Returns the stream of each output.
+    pub(crate) fn output_streams(&self) -> Vec<usize> {
+        self.outputs.iter().map(|output| output.stream.0).collect()
+    }
+
+    /// Returns the longest time that an input remembers for its own sake.
+    pub(crate) fn input_memory(&self) -> Duration {
+        let memory = |slot: &Slot| match &slot.kind {
+            StreamKind::Input { input, .. } => input.memory(),
+            StreamKind::Derived(_) => Duration::ZERO,
+        };
+        self.slots.iter().map(memory).max().unwrap_or_default()
+    }
+
+    /// Returns what the program keeps from batch to batch, and the stream of each state and input among it.
+    pub(crate) fn keepers(&self) -> (Vec<Keeper>, BTreeMap<usize, u32>) {
+        let (mut keepers, mut keeper_of) = (Vec::new(), BTreeMap::new());
+        let mut count: BTreeMap<(Kept, &str), u32> = BTreeMap::new();
+        let mut made_of: Vec<u64> = Vec::new();
+        for (i, slot) in self.slots.iter().enumerate() {
+            let parents = slot.spec.parents.iter().map(|parent| made_of.get(parent.0).copied().unwrap_or(0));
+            let mark = key_hash(&(slot.spec.site.op(), slot.spec.slide.as_millis(), parents.collect::<Vec<_>>()));
+            made_of.push(mark);
+            let kept = match &slot.kind {
+                StreamKind::Input { .. } => Kept::Input,
+                StreamKind::Derived(_) if slot.spec.is_state() => Kept::State,
+                StreamKind::Derived(_) => continue,
+            };
+            let operation = slot.spec.site.op();
+            // What the program holds of a state is the stream that reads it, made at the same place.
+            let reads = |other: &&Slot| other.spec.parents == [StreamId(i)] && other.spec.site == slot.spec.site;
+            let uid = slot.spec.uid.as_ref();
+            let uid = uid.or_else(|| self.slots.iter().filter(reads).find_map(|reader| reader.spec.uid.as_ref()));
+            let key = uid.cloned().unwrap_or_else(|| {
+                let number = count.entry((kept, operation)).or_default();
+                *number += 1;
+                format!("{operation} {number}")
+            });
+            keeper_of.insert(i, u32::try_from(keepers.len()).unwrap_or(u32::MAX));
+            let named = uid.is_some();
+            keepers.push(Keeper { kept, key, named, made_of: mark, shape: String::new() });
+        }
+        (keepers, keeper_of)
     }
 
     /// Returns the longest time that an input remembers (S-24).
@@ -332,6 +458,7 @@ pub struct Batch<'a> {
     own: Option<Own<'a>>,
     context: &'a Context,
     output: Option<&'a str>,
+    run: &'a RunId,
 }
 
 /// What a node may see of its own stream.
@@ -359,10 +486,16 @@ impl Batch<'_> {
     /// Returns the key of this batch and output, the same for every attempt at it.
     pub fn key(&self) -> BatchKey {
         BatchKey {
-            app_id: self.context.app_id().to_owned(),
+            app_id: self.run.app_id.clone(),
             output: self.output.unwrap_or_default().to_owned(),
             batch: self.time,
         }
+    }
+
+    /// Returns a number that grows with every run that goes on from a checkpoint, so that a sink can refuse what a run before
+    /// sends late.
+    pub fn fencing_token(&self) -> u64 {
+        self.run.epoch
     }
 
     /// Returns the Rdd that a stream has at this batch's time.

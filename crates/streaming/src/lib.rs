@@ -20,6 +20,7 @@
 //! What follows what is decided in one place, `batch/lifecycle.rs`, which is pure.
 
 mod batch;
+mod checkpoint;
 mod conf;
 mod context;
 mod dstream;
@@ -33,7 +34,7 @@ mod stats;
 pub mod wal;
 mod window;
 
-pub use self::conf::{Conf, OnFailure, StreamingConf};
+pub use self::conf::{Conf, MissedBatches, OnFailure, StreamingConf};
 pub use self::context::{Stop, StreamingContext, StreamingContextBuilder, StreamingContextState};
 pub use self::dstream::{DStream, Outcome, OutputBatch};
 pub use self::graph::{Batch, BatchKey, StreamId};

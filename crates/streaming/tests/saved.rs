@@ -68,10 +68,15 @@ fn s48_s61_mis08_a_state_needs_a_checkpoint_directory() {
     ssc.stop().unwrap();
 }
 
-/// How many files there are in a folder, at any depth.
+/// How many files of states there are in the folder of a checkpoint.
 fn files(folder: &Path) -> usize {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries.map(|path| if path.is_dir() { files(&path) } else { 1 }).sum()
+    fn all(folder: &Path) -> usize {
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        entries.map(|path| if path.is_dir() { all(&path) } else { 1 }).sum()
+    }
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("states-")).map(|path| all(&path)).sum()
 }
 
 #[test]

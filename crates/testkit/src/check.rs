@@ -7,11 +7,13 @@ use millstream_core::checkpoint::MemoryCheckpoints;
 use millstream_core::clock::{Clock, ManualClock};
 use millstream_core::threads::lock;
 use millstream_core::{Context, ExchangeData, Rdd, Result, Time, as_millis, secs};
-use millstream_streaming::{Conf, DStream, InputSource, Rate, StreamingContext};
+use millstream_streaming::{Conf, DStream, InputSource, Rate, StreamingContext, StreamingContextBuilder};
 
 use crate::backend::ThroughBytes;
 use crate::batches::{Batches, Row};
+use crate::crash::run_through_crashes;
 use crate::literal::Literal;
+use crate::sim_disk::SimDisk;
 use crate::table::Table;
 
 /// A streaming context for a test: its clock stands still until the test moves it, its checkpoints are kept in memory, and
@@ -58,6 +60,20 @@ impl Check {
         Check { through_bytes: true, ..self }
     }
 
+    pub(crate) fn partitions(&self) -> usize {
+        self.partitions
+    }
+
+    pub(crate) fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Begins a context that runs so.
+    pub(crate) fn builder(&self, conf: Conf, interval: Duration) -> Result<StreamingContextBuilder> {
+        let builder = StreamingContext::builder(conf, interval).with_app_id("test");
+        Ok(if self.through_bytes { builder.with_backend(Arc::new(ThroughBytes::new(self.threads)?)) } else { builder })
+    }
+
     /// All ways in which [`check`] runs a program.
     pub fn all() -> Vec<Check> {
         let mut all: Vec<Check> = [1, 2, 7].into_iter().flat_map(|p| [Check::new(p, 1), Check::new(p, 4)]).collect();
@@ -83,17 +99,10 @@ impl Check {
     #[track_caller]
     pub fn with_conf(&self, interval: Duration, change: impl FnOnce(&mut Conf)) -> StreamTest {
         let made: Result<StreamTest> = (|| {
-            let mut conf = Conf::new(&format!("local[{}]", self.threads), "test")?;
-            conf.engine.default_parallelism = Some(self.partitions);
-            conf.streaming.exclusive = false;
+            let mut conf = self.conf()?;
             change(&mut conf);
             let clock = ManualClock::new(Time::ZERO);
-            let mut builder = StreamingContext::builder(conf, interval)
-                .with_clock(Arc::new(clock.clone()) as Arc<dyn Clock>)
-                .with_app_id("test");
-            if self.through_bytes {
-                builder = builder.with_backend(Arc::new(ThroughBytes::new(self.threads)?));
-            }
+            let builder = self.builder(conf, interval)?.with_clock(Arc::new(clock.clone()) as Arc<dyn Clock>);
             let (ssc, partitions) = (builder.build()?, self.partitions);
             ssc.context().set_checkpoint_store(Arc::new(MemoryCheckpoints::new()));
             Ok(StreamTest { ssc, clock, partitions, interval, now: Time::ZERO })
@@ -186,10 +195,16 @@ impl Collected {
 }
 
 /// Gives a test's batches.
-struct Rows<T> {
+pub(crate) struct Rows<T> {
     rows: Vec<Row<T>>,
     partitions: usize,
     interval: Duration,
+}
+
+impl<T> Rows<T> {
+    pub(crate) fn new(rows: Vec<Row<T>>, partitions: usize, interval: Duration) -> Rows<T> {
+        Rows { rows, partitions, interval }
+    }
 }
 
 impl<T: ExchangeData> InputSource for Rows<T> {
@@ -203,7 +218,7 @@ impl<T: ExchangeData> InputSource for Rows<T> {
 
     fn rdd(&self, row: &u64, context: &Context) -> Result<Option<Rdd<T>>> {
         let elements = match self.rows.get(*row as usize) {
-            Some(Row::Missing) => return Ok(None),
+            Some(Row::Missing | Row::Crash) => return Ok(None),
             Some(Row::Elements(elements)) => elements.clone(),
             None => Vec::new(),
         };
@@ -225,6 +240,10 @@ fn run_once<T: ExchangeData, U: ExchangeData>(
     program: &dyn Fn(DStream<T>) -> DStream<U>,
     least: usize,
 ) -> Result<Table> {
+    if !batches.crashes.is_empty() {
+        let survived = run_through_crashes(how, &SimDisk::new(0), &batches, program, least)?;
+        return Ok(survived.table);
+    }
     let mut test = how.context();
     let count = batches.rows.len().max(least);
     let collected = test.collect(&program(test.input(batches)));
@@ -237,6 +256,8 @@ fn run_once<T: ExchangeData, U: ExchangeData>(
 /// The table has a line for each batch that gives something: its time, and its elements with blanks between, in the form
 /// in which `print` shows them (blanks behind commas are ignored). The order of elements is not compared. A table that
 /// goes on behind the last batch has empty batches run.
+///
+/// With a row `CRASH` among the batches the program is durable, on a simulated disk; there it is killed, and started again.
 ///
 /// # Panics
 ///

@@ -43,7 +43,7 @@ impl<T> Model<T> {
     pub fn input(batches: Batches<T>, count: usize) -> Model<T> {
         let rows = batches.rows.into_iter().map(|row| match row {
             Row::Elements(elements) => Some(elements),
-            Row::Missing => None,
+            Row::Missing | Row::Crash => None,
         });
         Model::of(rows.chain(std::iter::repeat_with(|| Some(Vec::new()))).take(count).collect())
     }

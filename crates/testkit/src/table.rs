@@ -20,6 +20,13 @@ impl Table {
         }
     }
 
+    /// Puts a row of texts in its place.
+    pub(crate) fn put(&mut self, at: Time, texts: Vec<String>) {
+        if !texts.is_empty() {
+            self.rows.insert(at, texts);
+        }
+    }
+
     /// Returns the time of the last row.
     pub fn last(&self) -> Option<Time> {
         self.rows.keys().next_back().copied()

@@ -316,6 +316,11 @@ pub(crate) struct NodeParts<C> {
 impl Node {
     pub(crate) fn new<T: 'static>(parts: NodeParts<impl Compute>) -> Arc<Node> {
         let NodeParts { site, parents, partitions, partitioner, compute } = parts;
+        Node::boxed::<T>(NodeParts { site, parents, partitions, partitioner, compute: Box::new(compute) })
+    }
+
+    pub(crate) fn boxed<T: 'static>(parts: NodeParts<Box<dyn Compute>>) -> Arc<Node> {
+        let NodeParts { site, parents, partitions, partitioner, compute } = parts;
         Arc::new(Node {
             id: RddId(next_id()),
             site,
@@ -323,7 +328,7 @@ impl Node {
             item_name: std::any::type_name::<T>(),
             partitions,
             partitioner,
-            lineage: Lineage::new(parents, Box::new(compute)),
+            lineage: Lineage::new(parents, compute),
             is_persisted: AtomicBool::new(false),
             persisted: Mutex::new(None),
             saving: Mutex::new(Saving::Not),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::actions::Action;
-use super::lineage::{Compute, Dependency, Node, Opened, RddId};
+use super::lineage::{Compute, Dependency, Node, NodeParts, Opened, RddId};
 use super::persisted::Persisted;
 use super::pipeline::{PartitionReader, Pipeline};
 use super::reader::OwnedReader;
@@ -40,7 +40,7 @@ pub(crate) enum Saving {
 }
 
 /// Where a saved Rdd is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Saved {
     /// The folder of the store that its own files are in.
     pub folder: String,
@@ -375,6 +375,28 @@ impl<T> Rdd<T> {
     }
 }
 
+impl Context {
+    /// Makes the Rdd that an earlier process saved, of so many partitions.
+    #[doc(hidden)]
+    pub fn saved_rdd<T: ExchangeData>(&self, saved: &Saved, partitions: usize, site: CallSite) -> Rdd<T> {
+        self.read_saved(&Values::<T>(PhantomData), saved, partitions, site)
+    }
+
+    /// As [`saved_rdd`](Context::saved_rdd), of what was saved in a form of its own.
+    #[doc(hidden)]
+    pub fn saved_rdd_as<P: SaveAs>(&self, saved: &Saved, partitions: usize, site: CallSite) -> Rdd<P::Item> {
+        self.read_saved(&Own::<P>(PhantomData), saved, partitions, site)
+    }
+
+    fn read_saved<T: Data>(&self, form: &dyn SavedForm, saved: &Saved, partitions: usize, site: CallSite) -> Rdd<T> {
+        let compute = form.read(&saved.folder);
+        let parts = NodeParts { site, parents: Vec::new(), partitions, partitioner: None, compute };
+        let node = Node::boxed::<T>(parts);
+        *node.saving() = Saving::Done(Some(saved.clone()));
+        Rdd::from_node(node, self)
+    }
+}
+
 impl AnyRdd {
     /// Says whether the Rdd has been saved and its lineage cut.
     pub fn is_checkpointed(&self) -> bool {
@@ -414,7 +436,7 @@ pub(crate) fn save_marked(top: &Arc<Node>, context: &Context, site: CallSite) ->
         let form = Arc::clone(form);
         *saving = Saving::Now;
         drop(saving);
-        let folder = format!("rdds-{}/rdd-{}", context.app_id(), node.id());
+        let folder = format!("{}/rdd-{}", context.env().saved_under(), node.id());
         let written = save(&node, context, &*form, &folder, site);
         let mut saving = node.saving();
         match written {

@@ -97,7 +97,7 @@ pub(crate) struct JobRunner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) bus: ListenerBus,
     pub(crate) mailbox: Arc<Mailbox>,
-    pub(crate) report: Box<dyn Fn(Error) + Send + Sync>,
+    pub(crate) report: Arc<dyn Fn(Error) + Send + Sync>,
     /// What the thread that started the context said of its jobs (S-121).
     pub(crate) locals: JobLocals,
     pub(crate) group: String,

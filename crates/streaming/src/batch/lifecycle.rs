@@ -21,8 +21,10 @@ pub(crate) enum Event {
     PlanFailed(Time),
     /// All jobs of the batch have ended; whether all ended well.
     JobsEnded { at: Time, ok: bool },
-    /// The snapshot of the batch is durable.
+    /// It is durable that the batch has ended well.
     Checkpointed(Time),
+    /// What had to be durable is not, and nothing will be any more.
+    LogFailed,
     /// Somebody wants an end.
     StopAsked { graceful: bool },
     /// All inputs have stopped; whether they left something for one more batch.
@@ -38,7 +40,7 @@ pub(crate) enum Action {
     Plan(Time),
     /// Hand the batch's jobs to the threads that run them. Answered by `JobsEnded`.
     Run(Time),
-    /// Write a snapshot. Answered by `Checkpointed`.
+    /// Write down that the batch has ended well. Answered by `Checkpointed`.
     Checkpoint(Time),
     /// Tell the inputs that the batch is done.
     Commit(Time),
@@ -57,7 +59,7 @@ pub(crate) enum Action {
 /// What the life of a batch depends on.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rules {
-    /// Whether a snapshot is written before a batch is committed.
+    /// Whether the end of a batch is written down before it is committed.
     pub(crate) checkpoint: bool,
     /// Whether a failed batch stops the context.
     pub(crate) stop_on_failure: bool,
@@ -96,6 +98,11 @@ impl Lifecycle {
         Lifecycle { rules, batches: BTreeMap::new(), latest: None, ending: Ending::No }
     }
 
+    /// Takes note that an earlier run had batches up to `latest`.
+    pub(crate) fn resume(&mut self, latest: Option<Time>) {
+        self.latest = self.latest.max(latest);
+    }
+
     /// Says whether batches may still become due.
     pub(crate) fn takes_batches(&self) -> bool {
         self.ending == Ending::No
@@ -132,8 +139,8 @@ impl Lifecycle {
                 self.latest = self.latest.max(Some(at));
                 vec![Action::Plan(at)]
             }
-            Event::Planned { at, jobs: 0 } => self.ended(at),
-            Event::Planned { at, .. } => {
+            Event::Planned { at, jobs: 0 } if !self.rules.checkpoint => self.ended(at),
+            Event::Planned { at, jobs: 1.. } => {
                 self.batches.insert(at, Phase::Running);
                 vec![Action::Run(at)]
             }
@@ -144,11 +151,13 @@ impl Lifecycle {
                 }
                 self.go_on()
             }
-            Event::JobsEnded { at, ok: true } if self.rules.checkpoint => {
+            Event::JobsEnded { at, ok: true } | Event::Planned { at, jobs: 0 } if self.rules.checkpoint => {
                 self.batches.insert(at, Phase::Checkpointing);
                 vec![Action::Checkpoint(at)]
             }
-            Event::JobsEnded { at, ok: true } | Event::Checkpointed(at) => self.ended(at),
+            Event::JobsEnded { at, ok: true } | Event::Checkpointed(at) | Event::Planned { at, jobs: 0 } => {
+                self.ended(at)
+            }
             Event::StopAsked { graceful: true } => {
                 if self.ending != Ending::No {
                     return Vec::new();
@@ -163,7 +172,7 @@ impl Lifecycle {
                 self.ending = Ending::Draining;
                 if left { vec![Action::LastBatch] } else { self.drained() }
             }
-            Event::StopAsked { graceful: false } | Event::WaitedEnough => self.halt(),
+            Event::StopAsked { graceful: false } | Event::WaitedEnough | Event::LogFailed => self.halt(),
         }
     }
 
@@ -250,6 +259,32 @@ mod tests {
                 (E::Planned { at: t(1), jobs: 1 }, &[A::Run(t(1))]),
                 (E::JobsEnded { at: t(1), ok: true }, &[A::Checkpoint(t(1))]),
                 (E::Checkpointed(t(1)), &[A::Commit(t(1)), A::Forget(t(1))]),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_batch_without_jobs_is_written_down_too() {
+        table(
+            Rules { checkpoint: true, ..PLAIN },
+            &[
+                (E::Due(t(1)), &[A::Plan(t(1))]),
+                (E::Planned { at: t(1), jobs: 0 }, &[A::Checkpoint(t(1))]),
+                (E::Checkpointed(t(1)), &[A::Commit(t(1)), A::Forget(t(1))]),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_log_that_fails_ends_all_and_nothing_is_committed_any_more() {
+        table(
+            Rules { checkpoint: true, ..PLAIN },
+            &[
+                (E::Due(t(1)), &[A::Plan(t(1))]),
+                (E::Planned { at: t(1), jobs: 1 }, &[A::Run(t(1))]),
+                (E::JobsEnded { at: t(1), ok: true }, &[A::Checkpoint(t(1))]),
+                (E::LogFailed, &[A::Abandon, A::StopInputs, A::Halt]),
+                (E::Checkpointed(t(1)), &[]),
             ],
         );
     }

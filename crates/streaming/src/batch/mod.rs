@@ -16,6 +16,7 @@ use self::job_set::{Job, JobSet, JobThreads};
 use self::lifecycle::{Action, Event, Lifecycle};
 use self::mailbox::{Letter, Mailbox};
 use self::ticker::Ticker;
+use crate::checkpoint::{Durable, Past, PastBatch};
 use crate::conf::StreamingConf;
 use crate::graph::{Graph, StreamKind, guarded};
 use crate::listener::{BatchInfo, BatchStamps, ListenerBus, StreamingEvent};
@@ -37,7 +38,7 @@ pub(crate) struct BatchLoop {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) jobs: JobThreads,
     pub(crate) bus: ListenerBus,
-    pub(crate) report: Box<dyn Fn(Error) + Send + Sync>,
+    pub(crate) report: Arc<dyn Fn(Error) + Send + Sync>,
     pub(crate) settled: Box<dyn Fn(Time) + Send + Sync>,
     pub(crate) planned: BTreeMap<Time, (Vec<Job>, BatchInfo)>,
     pub(crate) woken: Duration,
@@ -48,12 +49,20 @@ pub(crate) struct BatchLoop {
     pub(crate) running: usize,
     /// When listeners are told that a batch has begun, unless it has ended by then.
     pub(crate) tell_at: Option<Duration>,
+    /// What is written down, where a checkpoint is kept.
+    pub(crate) durable: Option<Durable>,
+    /// What was restored, until the batches of earlier runs are planned.
+    pub(crate) past: Option<(Past, Vec<PastBatch>)>,
 }
 
 impl BatchLoop {
     /// Runs until the life cycle says halt.
     pub(crate) fn run(mut self) {
         self.mailbox.is_mine();
+        if self.go_on_from_the_past() {
+            self.end();
+            return;
+        }
         loop {
             let due = self.lifecycle.takes_batches().then(|| self.ticker.next());
             let letter = match self.give_up {
@@ -86,6 +95,50 @@ impl BatchLoop {
             }
             self.tell_at = (self.running > 0).then(|| monotonic() + TELL_WITHIN);
         }
+        self.end();
+    }
+
+    /// Plans the batches of earlier runs whose Rdds later ones are made of, and runs those that had not ended. Returns whether
+    /// to halt.
+    fn go_on_from_the_past(&mut self) -> bool {
+        let Some((past, batches)) = self.past.take() else { return false };
+        let pending: Vec<_> = batches.iter().filter(|batch| !batch.completed).map(|batch| batch.at).collect();
+        self.lifecycle.resume(self.durable.as_ref().and_then(Durable::latest));
+        self.past = Some((past, Vec::new()));
+        for PastBatch { at, completed } in batches {
+            let halt = if completed {
+                match self.plan_again(at) {
+                    Ok(()) => false,
+                    Err(error) => {
+                        (self.report)(error.in_batch(at));
+                        self.handle(Event::LogFailed)
+                    }
+                }
+            } else {
+                self.handle(Event::Due(at))
+            };
+            if halt {
+                return true;
+            }
+        }
+        if !pending.is_empty() {
+            tracing::info!(batches = pending.len(), "batches that had not ended run again");
+        }
+        self.past = None;
+        if let Some(up_to) = self.lifecycle.settled() {
+            (self.settled)(up_to);
+        }
+        false
+    }
+
+    /// Plans a batch that has ended, for what is made of it.
+    fn plan_again(&mut self, at: Time) -> Result<()> {
+        let (context, past) = (self.context.clone(), self.past.as_ref().map(|(past, _)| past));
+        let graph = &mut self.graph;
+        guarded(|| overwriting(|| graph.compute(at, &context, past, &mut |_, input| input.rdd(at, &context))))
+    }
+
+    fn end(mut self) {
         // Outputs that wait for an answer would not end.
         self.mailbox.close();
         self.jobs.stop(PATIENCE);
@@ -93,6 +146,9 @@ impl BatchLoop {
             if let StreamKind::Input { input, .. } = &mut slot.kind {
                 input.forget(Time::from_millis(i64::MAX));
             }
+        }
+        if let Some(durable) = &mut self.durable {
+            durable.snapshot();
         }
     }
 
@@ -130,11 +186,14 @@ impl BatchLoop {
     fn handle(&mut self, event: Event) -> bool {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
+            if let (Event::Checkpointed(at), Some(durable)) = (event, &mut self.durable) {
+                durable.completed(at);
+            }
             for action in self.lifecycle.on(event) {
                 match action {
                     Action::Plan(at) => events.push(self.plan(at)),
                     Action::Run(at) => self.submit(at),
-                    Action::Checkpoint(at) => events.push(Event::Checkpointed(at)),
+                    Action::Checkpoint(at) => events.extend(self.write_down(at)),
                     Action::Commit(at) => self.commit(at),
                     Action::Forget(at) => self.forget(at),
                     Action::StopInputs => events.push(self.stop_inputs()),
@@ -146,12 +205,38 @@ impl BatchLoop {
                     Action::Halt => return true,
                 }
             }
-            let ends = matches!(event, Event::JobsEnded { .. } | Event::PlanFailed(_) | Event::Planned { jobs: 0, .. });
+            let ends = matches!(
+                event,
+                Event::JobsEnded { .. }
+                    | Event::PlanFailed(_)
+                    | Event::Planned { jobs: 0, .. }
+                    | Event::Checkpointed(_)
+            );
             if let Some(up_to) = self.lifecycle.settled().filter(|_| ends) {
                 (self.settled)(up_to);
             }
         }
         false
+    }
+
+    /// Has it written down that a batch has ended well, with the states that were saved meanwhile.
+    fn write_down(&mut self, at: Time) -> Option<Event> {
+        let Some(durable) = &mut self.durable else { return Some(Event::Checkpointed(at)) };
+        let (mailbox, report) = (Arc::clone(&self.mailbox), Arc::clone(&self.report));
+        let then = move |result: Result<()>| match result {
+            Ok(()) => mailbox.post(Event::Checkpointed(at)),
+            Err(error) => {
+                report(error.in_batch(at));
+                mailbox.post(Event::LogFailed);
+            }
+        };
+        match durable.complete(at, self.graph.saved_states(), Box::new(then)) {
+            Ok(()) => None,
+            Err(error) => {
+                (self.report)(error.in_batch(at));
+                Some(Event::LogFailed)
+            }
+        }
     }
 
     fn plan(&mut self, at: Time) -> Event {
@@ -187,14 +272,29 @@ impl BatchLoop {
     /// Allocates, computes every stream, and plans the outputs (S-112).
     fn try_plan(&mut self, at: Time) -> Result<(Vec<Job>, BTreeMap<u64, crate::listener::InputInfo>)> {
         let mut infos = BTreeMap::new();
-        for slot in &mut self.graph.slots {
+        // A batch of an earlier run has what it was given then.
+        let is_past = self.past.is_some();
+        let mut given = Vec::new();
+        for (i, slot) in self.graph.slots.iter_mut().enumerate() {
             if let StreamKind::Input { number, input } = &mut slot.kind {
-                let info = input.allocate(at, None).map_err(|e| e.at(slot.spec.site).in_batch(at))?;
-                infos.insert(*number, info);
+                let info = if is_past {
+                    Ok(input.describe(at))
+                } else {
+                    input.allocate(at, None).and_then(|info| {
+                        if self.durable.is_some() {
+                            given.extend(input.written(at)?.map(|bytes| (i, bytes)));
+                        }
+                        Ok(info)
+                    })
+                };
+                infos.insert(*number, info.map_err(|e| e.at(slot.spec.site).in_batch(at))?);
             }
         }
-        let context = self.context.clone();
-        self.graph.compute(at, &context, &mut |_, input| input.rdd(at, &context))?;
+        if let (Some(durable), false) = (&mut self.durable, is_past) {
+            durable.allocated(at, given)?;
+        }
+        let (context, past) = (self.context.clone(), self.past.as_ref().map(|(past, _)| past));
+        self.graph.compute(at, &context, past, &mut |_, input| input.rdd(at, &context))?;
         Ok((self.graph.jobs(at, &context)?, infos))
     }
 
@@ -217,8 +317,12 @@ impl BatchLoop {
     }
 
     fn forget(&mut self, at: Time) {
-        self.graph.forget(at, self.conf.unpersist);
-        let horizon = at - self.graph.longest_input_memory();
+        self.graph.forget(at, self.conf.unpersist, self.durable.is_some());
+        let mut horizon = at - self.graph.longest_input_memory();
+        if let Some(durable) = &mut self.durable {
+            let facts = self.graph.facts(|stream| durable.saves(stream));
+            horizon = horizon.min(durable.forget(&facts, &self.graph.output_streams(), self.graph.input_memory()));
+        }
         for slot in &mut self.graph.slots {
             if let StreamKind::Input { input, .. } = &mut slot.kind {
                 input.forget(horizon);

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use millstream_core::{Time, as_millis};
 
+use crate::conf::MissedBatches;
+
 /// Gives the times of batches, one interval apart, strictly later each time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ticker {
@@ -21,6 +23,25 @@ impl Ticker {
     pub(crate) fn first(now: Time, interval: Duration) -> Ticker {
         let zero = now.floor(interval);
         Ticker { interval, zero, next: zero + interval, gaps: VecDeque::new() }
+    }
+
+    /// Goes on behind the batch `latest` of an earlier run, as `missed` says. Returns how many batches that leaves out.
+    pub(crate) fn resume(
+        zero: Time,
+        latest: Time,
+        interval: Duration,
+        now: Time,
+        missed: MissedBatches,
+    ) -> (Ticker, u64) {
+        let next = latest.floor_from(interval, zero) + interval;
+        let passed = now.floor_from(interval, zero);
+        let from = match missed {
+            MissedBatches::Replay => next,
+            MissedBatches::Merge => next.max(passed),
+            MissedBatches::Skip => next.max(passed + interval),
+        };
+        let left_out = as_millis(from - next) / as_millis(interval).max(1);
+        (Ticker { interval, zero, next: from, gaps: VecDeque::new() }, u64::try_from(left_out).unwrap_or(0))
     }
 
     /// Returns the zero time, from which all slides are counted.
@@ -82,6 +103,31 @@ mod tests {
             let ticker = Ticker::first(t(now), millis(interval));
             assert_eq!(ticker.next(), t(first), "{now} {interval}");
             assert_eq!(ticker.zero(), t(first) - millis(interval), "S-2");
+        }
+    }
+
+    #[test]
+    fn r19_what_was_missed_is_made_up_for_in_one_batch_in_each_or_not_at_all() {
+        use MissedBatches::{Merge, Replay, Skip};
+        let rows = [
+            // Policy, now, the batches that are due at once, and the one after them.
+            (Replay, 5_500, vec![3000, 4000, 5000], 6000),
+            (Merge, 5_500, vec![5000], 6000),
+            (Skip, 5_500, vec![], 6000),
+            // Nothing was missed.
+            (Replay, 2_500, vec![], 3000),
+            (Merge, 2_500, vec![], 3000),
+            (Skip, 2_500, vec![], 3000),
+            (Merge, 3_000, vec![3000], 4000),
+            // The clock was set back: no batch comes twice.
+            (Merge, 0, vec![], 3000),
+        ];
+        for (missed, now, due, next) in rows {
+            let (mut ticker, left_out) = Ticker::resume(t(0), t(2000), secs(1), t(now), missed);
+            let all: Vec<_> = std::iter::from_fn(|| ticker.due(t(now))).map(|at| at.as_millis()).collect();
+            assert_eq!((&all, ticker.next()), (&due, t(next)), "{missed:?} at {now}");
+            let missed_in_all = (now - 2000).max(0) / 1000;
+            assert_eq!(left_out as i64, missed_in_all - due.len() as i64, "{missed:?} at {now}");
         }
     }
 

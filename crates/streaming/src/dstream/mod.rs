@@ -15,14 +15,15 @@ use std::time::Duration;
 
 use millstream_core::plan::ship::Closure;
 use millstream_core::{
-    CallSite, Data, Error, ErrorKind, ExchangeData, Key, PartitionIter, Partitioner, Rdd, Result, StorageLevel, Time,
+    AnyRdd, CallSite, Data, Error, ErrorKind, ExchangeData, Key, PartitionIter, Partitioner, Rdd, Result, StorageLevel,
+    Time,
 };
 
 pub(crate) use self::joined::{transform_all, union_all};
 pub(crate) use self::node::{AnyInput, AnyNode, Input, NodeFn};
 pub use self::output::{Outcome, OutputBatch};
 pub(crate) use self::pair::Placing;
-use crate::graph::{Batch, GraphShared, KeepRdd, StreamId, StreamKind, StreamSpec};
+use crate::graph::{Batch, GraphShared, KeepRdd, SaveForm, StreamId, StreamKind, StreamSpec};
 use crate::state::save::{HasTable, Saved};
 
 /// A stream: for each batch one [`Rdd`].
@@ -122,26 +123,36 @@ pub(crate) fn derive_as<U: Data>(
     DStream { id, graph: Arc::clone(graph), item: PhantomData }
 }
 
-/// Marks an Rdd of a stream to be saved.
-pub(crate) fn mark<T: ExchangeData>() -> KeepRdd {
-    Arc::new(|rdd| {
-        if let Some(rdd) = rdd.typed::<T>() {
-            rdd.checkpoint();
-        }
-    })
+/// The Rdds of a stream are saved element by element.
+pub(crate) fn mark<T: ExchangeData>() -> SaveForm {
+    SaveForm {
+        mark: Arc::new(|rdd| {
+            if let Some(rdd) = rdd.typed::<T>() {
+                rdd.checkpoint();
+            }
+        }),
+        read: Arc::new(|context, saved, partitions, site| {
+            AnyRdd::new(&context.saved_rdd::<T>(saved, partitions, site))
+        }),
+    }
 }
 
-/// Marks an Rdd of a state's tables to be saved in their form.
-pub(crate) fn mark_table<T: HasTable>() -> KeepRdd {
-    Arc::new(|rdd| {
-        if let Some(rdd) = rdd.typed::<T>() {
-            rdd.checkpoint_as::<Saved<T>>();
-        }
-    })
+/// The Rdds of a state's tables are saved in the tables' own form.
+pub(crate) fn mark_table<T: HasTable>() -> SaveForm {
+    SaveForm {
+        mark: Arc::new(|rdd| {
+            if let Some(rdd) = rdd.typed::<T>() {
+                rdd.checkpoint_as::<Saved<T>>();
+            }
+        }),
+        read: Arc::new(|context, saved, partitions, site| {
+            AnyRdd::new(&context.saved_rdd_as::<Saved<T>>(saved, partitions, site))
+        }),
+    }
 }
 
 /// Has the Rdds of a stream saved every `interval`; keeps a mistake if that does not fit.
-pub(crate) fn save_every(graph: &GraphShared, id: StreamId, interval: Duration, mark: KeepRdd, site: CallSite) {
+pub(crate) fn save_every(graph: &GraphShared, id: StreamId, interval: Duration, form: SaveForm, site: CallSite) {
     let slide = graph.ask(|graph| graph.slots.get(id.0).map(|slot| slot.spec.slide)).flatten();
     let slide = slide.unwrap_or(graph.interval());
     if interval.is_zero() || !interval.as_nanos().is_multiple_of(slide.as_nanos().max(1)) {
@@ -151,10 +162,10 @@ pub(crate) fn save_every(graph: &GraphShared, id: StreamId, interval: Duration, 
     }
     graph.change(site, |graph| {
         let saved_by = graph.slots.get(id.0).and_then(|slot| slot.spec.saved_by.clone());
-        let (id, mark) = saved_by.unwrap_or((id, mark));
+        let (id, form) = saved_by.unwrap_or((id, form));
         if let Some(slot) = graph.slots.get_mut(id.0) {
             slot.spec.saving.every = Some(interval);
-            slot.spec.saving.mark = Some(mark);
+            slot.spec.saving.form = Some(form);
         }
     });
 }
@@ -357,11 +368,11 @@ impl<T: Data> DStream<T> {
     }
 
     /// Has the stream saved as often as streams are that are made from their own past, unless the program says how often.
-    pub(crate) fn saved_by_itself(&self, mark: KeepRdd, site: CallSite) {
+    pub(crate) fn saved_by_itself(&self, form: SaveForm, site: CallSite) {
         let id = self.id;
         self.graph.change(site, |graph| {
             if let Some(slot) = graph.slots.get_mut(id.0) {
-                slot.spec.saving.mark = Some(mark);
+                slot.spec.saving.form = Some(form);
             }
         });
     }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
+use std::time::Duration;
 
-use millstream_core::{AnyRdd, Context, Data, Rdd, Result, Time};
+use millstream_core::{AnyRdd, Context, Data, Error, ErrorKind, Rdd, Result, Time, codec};
 
 use crate::graph::{Batch, guarded};
 use crate::input::{InputContext, InputSource, Rate};
@@ -62,6 +63,14 @@ pub(crate) trait AnyInput: Send {
     fn commit(&mut self, batch: Time) -> Result<()>;
     /// Lets go of all allocations of batches up to `horizon`.
     fn forget(&mut self, horizon: Time);
+    /// Returns what a batch was given, to be written down.
+    fn written(&self, batch: Time) -> Result<Option<Vec<u8>>>;
+    /// Takes over what an earlier run gave to its batches, oldest first.
+    fn restore(&mut self, written: &[(Time, &[u8])]) -> Result<()>;
+    /// Returns for how long allocations are remembered for the source's own sake.
+    fn memory(&self) -> Duration;
+    /// Says how much a batch was given.
+    fn describe(&self, batch: Time) -> InputInfo;
 }
 
 /// Keeps the allocations of a source until their batches are out of reach.
@@ -122,6 +131,34 @@ impl<S: InputSource> AnyInput for Input<S> {
             Some(allocation) => guarded(|| self.source.commit(allocation)),
             None => Ok(()),
         }
+    }
+
+    fn written(&self, batch: Time) -> Result<Option<Vec<u8>>> {
+        self.allocations.get(&batch).map(codec::encode).transpose()
+    }
+
+    fn restore(&mut self, written: &[(Time, &[u8])]) -> Result<()> {
+        let mut allocations = Vec::with_capacity(written.len());
+        for (batch, bytes) in written {
+            let allocation: S::Allocation = codec::decode(bytes).map_err(|error| {
+                let text =
+                    format!("the checkpoint tells what the input gave to the batch {batch} in another form: {error}");
+                Error::new(ErrorKind::Data, text)
+            })?;
+            allocations.push((*batch, allocation));
+        }
+        guarded(|| self.source.restore(&allocations))?;
+        self.allocations = allocations.into_iter().collect();
+        Ok(())
+    }
+
+    fn memory(&self) -> Duration {
+        self.source.memory()
+    }
+
+    fn describe(&self, batch: Time) -> InputInfo {
+        let info = self.allocations.get(&batch).map(|allocation| guarded(|| Ok(self.source.describe(allocation))));
+        info.and_then(Result::ok).unwrap_or_default()
     }
 
     fn forget(&mut self, horizon: Time) {

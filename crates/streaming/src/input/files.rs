@@ -110,6 +110,8 @@ struct Selection {
     memory: Duration,
     /// What recent batches were given.
     given: BTreeMap<Time, Vec<PathBuf>>,
+    /// Where the last batch lies before its time, if a run before this one had it: files of the time in between are not lost.
+    slide: Duration,
 }
 
 impl Selection {
@@ -117,14 +119,16 @@ impl Selection {
         let (least, slide) = (as_millis(least), as_millis(slide).max(1));
         let slides = least / slide + i64::from(least % slide > 0);
         let memory = millis(slides.max(1).saturating_mul(slide).unsigned_abs());
-        Selection { initial, memory, given: BTreeMap::new() }
+        Selection { initial, memory, given: BTreeMap::new(), slide: millis(slide.unsigned_abs()) }
     }
 
     /// Chooses the files of batch `t` among those found (S-89, S-91, S-92).
     fn choose(&mut self, t: Time, found: Vec<Found>) -> Vec<PathBuf> {
+        // After batches that were left out, files may be as old as if there had been one each time.
+        let since = self.given.last_key_value().map_or(t, |(last, _)| t.min(*last + self.slide)) - self.memory;
         // One batch more than the files' times reach (S-23).
-        self.given = self.given.split_off(&(t - self.memory));
-        let threshold = self.initial.max(t - self.memory);
+        self.given = self.given.split_off(&since);
+        let threshold = self.initial.max(since);
         let known: BTreeSet<&PathBuf> = self.given.values().flatten().collect();
         let mut files: Vec<PathBuf> = found
             .into_iter()
@@ -136,6 +140,14 @@ impl Selection {
         self.given.insert(t, files.clone());
         files
     }
+}
+
+/// The files of a batch.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Given {
+    /// Files not modified after this are never taken.
+    initial: Time,
+    files: Vec<PathBuf>,
 }
 
 /// Gives the files that appear in folders. Spark's `FileInputDStream`, IN06.
@@ -151,22 +163,36 @@ pub(crate) struct FileSource<R> {
 
 impl<R: ReadFiles> InputSource for FileSource<R> {
     type Item = R::Item;
-    type Allocation = Vec<PathBuf>;
+    type Allocation = Given;
 
-    fn allocate(&mut self, batch: Time, _: Option<Rate>) -> Result<Vec<PathBuf>> {
+    fn allocate(&mut self, batch: Time, _: Option<Rate>) -> Result<Given> {
         let found = list(&self.folders, &self.filter);
         let initial = if self.filter.new_files_only { self.made } else { Time::ZERO };
         let (interval, least) = (self.interval, self.least);
         let selection = self.selection.get_or_insert_with(|| Selection::new(initial, interval, least));
-        Ok(selection.choose(batch, found))
+        Ok(Given { initial: selection.initial, files: selection.choose(batch, found) })
     }
 
-    fn rdd(&self, allocation: &Vec<PathBuf>, context: &Context) -> Result<Option<Rdd<R::Item>>> {
-        Ok(Some(self.reader.read(context, allocation)))
+    fn restore(&mut self, given: &[(Time, Given)]) -> Result<()> {
+        if let Some((_, last)) = given.last() {
+            // What was too old for the first run is too old for this one.
+            let mut selection = Selection::new(last.initial, self.interval, self.least);
+            selection.given = given.iter().map(|(batch, given)| (*batch, given.files.clone())).collect();
+            self.selection = Some(selection);
+        }
+        Ok(())
     }
 
-    fn describe(&self, allocation: &Vec<PathBuf>) -> InputInfo {
-        let names: Vec<_> = allocation.iter().map(|path| path.display().to_string()).collect();
+    fn memory(&self) -> Duration {
+        self.least + self.interval
+    }
+
+    fn rdd(&self, given: &Given, context: &Context) -> Result<Option<Rdd<R::Item>>> {
+        Ok(Some(self.reader.read(context, &given.files)))
+    }
+
+    fn describe(&self, given: &Given) -> InputInfo {
+        let names: Vec<_> = given.files.iter().map(|path| path.display().to_string()).collect();
         let names = names.join("\n");
         let metadata = [("files".to_owned(), names.clone()), ("Description".to_owned(), names)];
         InputInfo { records: 0, metadata: metadata.into() }

@@ -58,7 +58,24 @@ pub trait InputSource: Send + 'static {
     /// An error fails the batch.
     fn rdd(&self, allocation: &Self::Allocation, context: &Context) -> Result<Option<Rdd<Self::Item>>>;
 
-    /// Every output of the batch has succeeded.
+    /// Is told what earlier runs of the program gave to the batches that are remembered, oldest first. Called once, before
+    /// [`start`](Self::start), when a program goes on from a checkpoint; also with an empty list.
+    ///
+    /// What was given once must not be given to a later batch again, and [`rdd`](Self::rdd) may be asked to read it.
+    ///
+    /// # Errors
+    ///
+    /// The source cannot give again what it gave: the start of the context fails.
+    fn restore(&mut self, _given: &[(Time, Self::Allocation)]) -> Result<()> {
+        Ok(())
+    }
+
+    /// Returns for how long what was given to batches is to be remembered, beside what windows and states ask for.
+    fn memory(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Every output of the batch has succeeded, and, with a checkpoint, that is written down durably.
     ///
     /// # Errors
     ///

@@ -116,6 +116,14 @@ impl<T: ExchangeData> InputSource for QueueSource<T> {
         Ok(numbers)
     }
 
+    fn restore(&mut self, _: &[(Time, Vec<u64>)]) -> Result<()> {
+        Err(Error::new(
+            ErrorKind::Config,
+            "queue_stream cannot go on from a checkpoint, since the queue is gone (S-101): give the stream a source that can \
+             read again what it gave, or no checkpoint directory",
+        ))
+    }
+
     fn rdd(&self, allocation: &Vec<u64>, context: &Context) -> Result<Option<Rdd<T>>> {
         let rdds = allocation
             .iter()

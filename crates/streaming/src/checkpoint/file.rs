@@ -1,0 +1,152 @@
+//! Checkpoint files: a ledger each, whole or not there.
+//!
+//! ```text
+//! checkpoint-<20 digits>   the number of the first record of the log that is not in it
+//!   "msckpt" version:u16   little endian
+//!   length:u64             of the body
+//!   body                   the ledger, in the codec
+//!   crc:u32                of everything before it
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use millstream_core::disk::{Disk, write_durably};
+use millstream_core::{Error, ErrorKind, Result, codec};
+
+use super::ledger::Ledger;
+
+const MAGIC: &[u8; 6] = b"msckpt";
+
+/// The version of the form. Files of every version that there ever was are read.
+const VERSION: u16 = 1;
+
+const PREFIX: &str = "checkpoint-";
+
+/// How many files are kept: the newest, and one to fall back upon.
+const KEPT: usize = 2;
+
+/// A checkpoint file that was read.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    /// The number of the first record that is not in it.
+    pub(crate) next: u64,
+    pub(crate) ledger: Ledger,
+}
+
+/// The checkpoint files of a folder.
+#[derive(Debug)]
+pub(crate) struct Snapshots {
+    disk: Arc<dyn Disk>,
+    folder: PathBuf,
+}
+
+impl Snapshots {
+    pub(crate) fn new(disk: Arc<dyn Disk>, folder: &Path) -> Snapshots {
+        Snapshots { disk, folder: folder.to_owned() }
+    }
+
+    fn path(&self, next: u64) -> PathBuf {
+        self.folder.join(format!("{PREFIX}{next:020}"))
+    }
+
+    /// Returns the numbers of the files that are there, oldest first.
+    fn numbers(&self) -> Result<Vec<u64>> {
+        let names = self.disk.list(&self.folder)?;
+        let mut numbers: Vec<u64> =
+            names.iter().filter_map(|name| name.strip_prefix(PREFIX)).filter_map(|n| n.parse().ok()).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// Returns the newest file that can be read; nothing if there is none at all.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Data`: there are files, and none can be read.
+    pub(crate) fn newest(&self) -> Result<Option<Snapshot>> {
+        let mut first = None;
+        for number in self.numbers()?.into_iter().rev() {
+            let path = self.path(number);
+            match self.disk.read(&path).and_then(|bytes| decode(&bytes, &path)) {
+                Ok(ledger) => return Ok(Some(Snapshot { next: number, ledger })),
+                Err(error) => {
+                    tracing::warn!(file = %path.display(), %error, "a checkpoint file cannot be read; the one before is looked at");
+                    first.get_or_insert(error);
+                }
+            }
+        }
+        first.map_or(Ok(None), Err)
+    }
+
+    /// Writes a ledger, and lets go of the oldest files. Returns the first record that the files that are left do not have.
+    pub(crate) fn write(&self, next: u64, ledger: &Ledger) -> Result<u64> {
+        write_durably(&*self.disk, &self.path(next), &encode(ledger)?)?;
+        let mut numbers = self.numbers()?;
+        let old = numbers.len().saturating_sub(KEPT);
+        for number in numbers.drain(..old) {
+            self.disk.remove_file(&self.path(number))?;
+        }
+        Ok(numbers.first().copied().unwrap_or(next))
+    }
+}
+
+fn encode(ledger: &Ledger) -> Result<Vec<u8>> {
+    let body = codec::encode(ledger)?;
+    let mut bytes = Vec::with_capacity(body.len() + 20);
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&(body.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(&body);
+    let crc = crc32fast::hash(&bytes);
+    bytes.extend_from_slice(&crc.to_le_bytes());
+    Ok(bytes)
+}
+
+fn decode(bytes: &[u8], path: &Path) -> Result<Ledger> {
+    let damaged = |what: &str| {
+        let text = format!(
+            "checkpoint file {} {what}; restore it, or remove it to fall back on the one before",
+            path.display()
+        );
+        Error::new(ErrorKind::Data, text)
+    };
+    let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| damaged("does not begin as one does"))?;
+    let (version, rest) = rest.split_first_chunk::<2>().ok_or_else(|| damaged("is cut off"))?;
+    let version = u16::from_le_bytes(*version);
+    if version == 0 || version > VERSION {
+        return Err(damaged(&format!("has the version {version}, which this build does not know")));
+    }
+    let (length, rest) = rest.split_first_chunk::<8>().ok_or_else(|| damaged("is cut off"))?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|_| damaged("is longer than memory"))?;
+    let (body, crc) = rest.split_at_checked(length).ok_or_else(|| damaged("is cut off"))?;
+    let covered = bytes.len().saturating_sub(4);
+    if crc.len() != 4 || crc32fast::hash(&bytes[..covered]).to_le_bytes() != *crc {
+        return Err(damaged("is damaged: its checksum is another"));
+    }
+    codec::decode(body).map_err(|error| damaged(&format!("is damaged: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_changed_anywhere_is_refused_and_named() {
+        let ledger = Ledger { epoch: 7, app_id: "app".into(), ..Ledger::default() };
+        let bytes = encode(&ledger).unwrap();
+        let path = Path::new("checkpoint-1");
+        assert_eq!(decode(&bytes, path).unwrap(), ledger);
+        for at in 0..bytes.len() {
+            let mut other = bytes.clone();
+            other[at] ^= 0x10;
+            let error = decode(&other, path).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Data);
+            assert!(error.to_string().contains("checkpoint-1"), "{error}");
+        }
+        for length in 0..bytes.len() {
+            assert!(decode(&bytes[..length], path).is_err());
+        }
+        assert!(decode(&[bytes.clone(), vec![0]].concat(), path).is_err());
+    }
+}

@@ -1,0 +1,246 @@
+//! What is known durably of a program, as one value: records folded one by one, while it runs and when it starts again.
+//! Pure.
+//!
+//! The log holds the records; a checkpoint file is the ledger itself, as it was behind some record. Both ways give the same.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use millstream_core::{Saved, Time};
+use serde::{Deserialize, Serialize};
+
+use super::identity::Keeper;
+
+/// A fact of the log. Variants are never taken away nor changed: new ones come behind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Record {
+    /// A process began to run the program.
+    Began(Began),
+    /// It was decided what belongs to a batch. Nothing of the batch runs before this is durable.
+    Allocated(Allocated),
+    /// The state of a stream behind a batch is in the store.
+    Saved(SavedState),
+    /// All outputs of a batch have ended well. Nothing of it is committed before this is durable.
+    Completed(Completed),
+}
+
+/// A start of the program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Began {
+    /// Grows with every start: what a late writer of an earlier one is told by.
+    pub(crate) epoch: u64,
+    /// The application, as batch keys call it: that of the first start.
+    pub(crate) app_id: String,
+    /// The time from which all slides are counted: that of the first start.
+    pub(crate) zero: Time,
+    pub(crate) interval: Duration,
+    /// What keeps something from batch to batch; other records name it by its place here.
+    pub(crate) keepers: Vec<Keeper>,
+    /// For each of them, its place in the list of the start before, if it was there.
+    pub(crate) before: Vec<Option<u32>>,
+}
+
+/// What belongs to a batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Allocated {
+    pub(crate) batch: Time,
+    /// The allocation of each input, by keeper, as the input wrote it.
+    pub(crate) inputs: Vec<(u32, Vec<u8>)>,
+}
+
+/// Where the state of a stream is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SavedState {
+    pub(crate) keeper: u32,
+    pub(crate) batch: Time,
+    pub(crate) save: Save,
+}
+
+/// A state in the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Save {
+    pub(crate) at: Saved,
+    pub(crate) partitions: u32,
+}
+
+/// The end of a batch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Completed {
+    pub(crate) batch: Time,
+}
+
+/// A batch that is remembered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BatchFacts {
+    pub(crate) inputs: BTreeMap<u32, Vec<u8>>,
+    pub(crate) completed: bool,
+}
+
+/// Everything that is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ledger {
+    pub(crate) epoch: u64,
+    pub(crate) app_id: String,
+    pub(crate) zero: Time,
+    pub(crate) interval: Duration,
+    pub(crate) keepers: Vec<Keeper>,
+    /// Batches that were allocated, as long as they are needed to run or to plan a batch.
+    pub(crate) batches: BTreeMap<Time, BatchFacts>,
+    /// Where states are, by keeper and batch.
+    pub(crate) saves: BTreeMap<u32, BTreeMap<Time, Save>>,
+    /// The latest batch that was allocated.
+    pub(crate) latest: Option<Time>,
+}
+
+impl Ledger {
+    /// Takes note of a record.
+    pub(crate) fn apply(&mut self, record: Record) {
+        match record {
+            Record::Began(began) => self.begin(began),
+            Record::Allocated(Allocated { batch, inputs }) => {
+                self.latest = self.latest.max(Some(batch));
+                self.batches.insert(batch, BatchFacts { inputs: inputs.into_iter().collect(), completed: false });
+            }
+            Record::Saved(SavedState { keeper, batch, save }) => {
+                self.saves.entry(keeper).or_default().insert(batch, save);
+            }
+            Record::Completed(Completed { batch }) => {
+                if let Some(facts) = self.batches.get_mut(&batch) {
+                    facts.completed = true;
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, began: Began) {
+        let Began { epoch, app_id, zero, interval, keepers, before } = began;
+        let place: BTreeMap<u32, u32> =
+            (0u32..).zip(&before).filter_map(|(now, before)| before.map(|before| (before, now))).collect();
+        for facts in self.batches.values_mut() {
+            let inputs = std::mem::take(&mut facts.inputs);
+            facts.inputs = inputs.into_iter().filter_map(|(old, bytes)| Some((*place.get(&old)?, bytes))).collect();
+        }
+        let saves = std::mem::take(&mut self.saves);
+        self.saves = saves.into_iter().filter_map(|(old, saves)| Some((*place.get(&old)?, saves))).collect();
+        *self = Ledger { epoch, app_id, zero, interval, keepers, ..std::mem::take(self) };
+    }
+
+    /// Says whether no program ever began here.
+    pub(crate) fn is_new(&self) -> bool {
+        self.epoch == 0
+    }
+
+    /// Returns the batches that were allocated and whose end is not known, oldest first.
+    pub(crate) fn pending(&self) -> impl Iterator<Item = Time> {
+        self.batches.iter().filter(|(_, facts)| !facts.completed).map(|(batch, _)| *batch)
+    }
+
+    /// Returns the earliest time at which a batch may still run: the oldest that is pending, or one behind the latest.
+    pub(crate) fn next(&self) -> Time {
+        let after = self.latest.unwrap_or(self.zero) + self.interval;
+        self.pending().next().unwrap_or(after)
+    }
+
+    /// Lets go of what no batch from now on needs: batches up to `horizon` that have ended, and, of each keeper, states before
+    /// the one that is named. Returns the folders that nothing is read from any more.
+    pub(crate) fn forget(&mut self, horizon: Time, states: &BTreeMap<u32, Time>) -> Vec<String> {
+        self.batches.retain(|batch, facts| *batch > horizon || !facts.completed);
+        let mut gone = Vec::new();
+        for (keeper, first) in states {
+            let Some(saves) = self.saves.get_mut(keeper) else { continue };
+            let kept = saves.split_off(first);
+            gone.extend(std::mem::replace(saves, kept).into_values().flat_map(|save| save.at.needs));
+        }
+        let needed: std::collections::BTreeSet<&String> =
+            self.saves.values().flat_map(BTreeMap::values).flat_map(|save| &save.at.needs).collect();
+        gone.retain(|folder| !needed.contains(folder));
+        gone.sort();
+        gone.dedup();
+        gone
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millstream_core::secs;
+
+    fn t(s: i64) -> Time {
+        Time::from_millis(s * 1000)
+    }
+
+    fn began(epoch: u64, keys: &[&str], before: &[Option<u32>]) -> Record {
+        Record::Began(Began {
+            epoch,
+            app_id: "app".into(),
+            zero: t(0),
+            interval: secs(1),
+            keepers: keys.iter().map(|key| Keeper::state(key)).collect(),
+            before: before.to_vec(),
+        })
+    }
+
+    fn allocated(s: i64) -> Record {
+        Record::Allocated(Allocated { batch: t(s), inputs: vec![(0, vec![1])] })
+    }
+
+    fn completed(s: i64) -> Record {
+        Record::Completed(Completed { batch: t(s) })
+    }
+
+    fn saved(keeper: u32, s: i64, needs: &[&str]) -> Record {
+        let needs: Vec<String> = needs.iter().map(ToString::to_string).collect();
+        let at = Saved { folder: needs.last().cloned().unwrap_or_default(), needs };
+        Record::Saved(SavedState { keeper, batch: t(s), save: Save { at, partitions: 2 } })
+    }
+
+    fn ledger(records: impl IntoIterator<Item = Record>) -> Ledger {
+        let mut ledger = Ledger::default();
+        records.into_iter().for_each(|record| ledger.apply(record));
+        ledger
+    }
+
+    #[test]
+    fn what_was_allocated_and_has_not_ended_is_pending() {
+        let mut ledger = ledger([began(1, &["in", "state"], &[None, None])]);
+        assert_eq!(ledger.next(), t(1));
+        for record in [allocated(1), completed(1), allocated(2), allocated(3), completed(3)] {
+            ledger.apply(record);
+        }
+        assert_eq!(ledger.pending().collect::<Vec<_>>(), [t(2)]);
+        assert_eq!((ledger.next(), ledger.latest), (t(2), Some(t(3))));
+        ledger.apply(completed(2));
+        assert_eq!(ledger.next(), t(4));
+    }
+
+    #[test]
+    fn a_start_finds_what_was_kept_in_its_new_place_and_lets_go_of_the_rest() {
+        let mut ledger = ledger([
+            began(1, &["in", "a", "b"], &[None, None, None]),
+            allocated(1),
+            saved(1, 1, &["fa"]),
+            saved(2, 1, &["fb"]),
+        ]);
+        ledger.apply(began(2, &["b", "in", "c"], &[Some(2), Some(0), None]));
+        assert_eq!(ledger.epoch, 2);
+        assert_eq!(ledger.batches[&t(1)].inputs, [(1, vec![1])].into());
+        assert_eq!(ledger.saves.keys().collect::<Vec<_>>(), [&0]);
+        assert_eq!(ledger.saves[&0][&t(1)].at.folder, "fb");
+    }
+
+    #[test]
+    fn what_is_let_go_is_what_nothing_builds_upon() {
+        let mut ledger = ledger([
+            began(1, &["in", "a"], &[None, None]),
+            saved(1, 1, &["f1"]),
+            saved(1, 2, &["f1", "f2"]),
+            saved(1, 3, &["f2", "f3"]),
+            allocated(1),
+            completed(1),
+            allocated(2),
+        ]);
+        assert_eq!(ledger.forget(t(2), &[(1, t(2))].into()), [""; 0], "f1 is read with f2");
+        assert_eq!(ledger.batches.keys().collect::<Vec<_>>(), [&t(2)], "what is pending stays");
+        assert_eq!(ledger.forget(t(2), &[(1, t(3))].into()), ["f1"]);
+    }
+}

@@ -1,0 +1,368 @@
+//! What makes a program durable: a log of what was decided and done, checkpoint files, and how a start goes on from them.
+//!
+//! ```text
+//! DIR/lock                  held by the process that runs the program
+//! DIR/log/…                 records: started, allocated, saved, completed          ledger.rs, crate::wal
+//! DIR/checkpoint-NUMBER     what the records up to NUMBER come to                  file.rs
+//! DIR/states-EPOCH/…        states, as the tasks of that run wrote them            millstream-core, checkpoint.rs
+//! ```
+//!
+//! The graph is code, and runs anew with every start; only data is here. The order of writing is in `docs/specs/durability.md`.
+
+mod file;
+pub(crate) mod identity;
+mod ledger;
+mod recover;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_core::checkpoint::CheckpointStore;
+use millstream_core::disk::{Disk, DiskLock};
+use millstream_core::{Error, ErrorKind, Result, Saved, Time, codec};
+
+use self::file::Snapshots;
+use self::identity::{Keeper, Match, compare, objections};
+pub(crate) use self::ledger::Save;
+use self::ledger::{Allocated, Began, Completed, Ledger, Record, SavedState};
+pub(crate) use self::recover::StreamFacts;
+use self::recover::{Need, needs};
+use self::writer::{Targets, Then, Writer};
+use crate::wal::{LogConf, SegmentLog, WriteAheadLog};
+
+/// The version of what stands in front of the records of one append.
+const RECORDS_VERSION: u8 = 1;
+
+/// After how many records a checkpoint file is written, at least.
+const SNAPSHOT_AFTER: u64 = 256;
+
+/// And after how many bytes.
+const SNAPSHOT_BYTES: u64 = 1 << 20;
+
+/// Segments are short, so that what a checkpoint file has taken over goes soon. Times of this log are numbers of records.
+fn log_conf() -> LogConf {
+    LogConf {
+        rolling_interval: Duration::from_millis(4 * SNAPSHOT_AFTER),
+        segment_bytes: SNAPSHOT_BYTES,
+        ..LogConf::default()
+    }
+}
+
+/// A checkpoint that was found, and is held.
+pub(crate) struct Found {
+    disk: Arc<dyn Disk>,
+    folder: PathBuf,
+    lock: Box<dyn DiskLock>,
+    log: SegmentLog,
+    ledger: Ledger,
+    /// The number of the next record.
+    next: u64,
+}
+
+impl Found {
+    /// Opens the folder of a checkpoint, and makes it if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Config` if another process runs the program; `Data` if what is there cannot be read.
+    pub(crate) fn open(disk: Arc<dyn Disk>, folder: &Path) -> Result<Found> {
+        disk.create_folder(folder)?;
+        let lock = disk.lock(&folder.join("lock"))?.ok_or_else(|| {
+            let text = format!(
+                "the checkpoint directory {} is in use: another process runs this program; stop it first, or give this one a \
+                 directory of its own",
+                folder.display()
+            );
+            Error::new(ErrorKind::Config, text)
+        })?;
+        let snapshot = Snapshots::new(Arc::clone(&disk), folder).newest()?;
+        let (mut next, mut ledger) = snapshot.map_or((0, Ledger::default()), |found| (found.next, found.ledger));
+        let mut log = SegmentLog::open(Arc::clone(&disk), folder.join("log"), log_conf())?;
+        log.replay(&mut |at, _, bytes| {
+            let number = u64::try_from(at.as_millis()).unwrap_or(0);
+            if number < next {
+                return Ok(());
+            }
+            if number > next {
+                let text = format!("records {next} to {} of the log are missing", number - 1);
+                return Err(Error::new(ErrorKind::Data, text));
+            }
+            next += 1;
+            decode(bytes)?.into_iter().for_each(|record| ledger.apply(record));
+            Ok(())
+        })
+        .map_err(|error| {
+            let text = format!("the checkpoint in {} cannot be read: {}", folder.display(), error.message());
+            Error::new(error.kind(), text)
+        })?;
+        Ok(Found { disk, folder: folder.to_owned(), lock, log, ledger, next })
+    }
+
+    /// Says whether a program has run here before.
+    pub(crate) fn is_used(&self) -> bool {
+        !self.ledger.is_new()
+    }
+
+    /// Says what is there, for people.
+    pub(crate) fn summary(&self) -> String {
+        let latest = self.ledger.latest.map_or("no batch yet".to_owned(), |at| format!("last batch {at}"));
+        format!("application {}, start {}, {latest}", self.ledger.app_id, self.ledger.epoch)
+    }
+
+    /// Returns the time from which slides are counted, and the latest batch.
+    pub(crate) fn times(&self) -> (Time, Option<Time>) {
+        (self.ledger.zero, self.ledger.latest)
+    }
+
+    /// Throws away what is there.
+    pub(crate) fn clear(mut self) -> Result<Found> {
+        self.log.close()?;
+        let Found { disk, folder, lock, .. } = self;
+        for name in disk.list(&folder)? {
+            let path = folder.join(&name);
+            if name.starts_with("checkpoint-") {
+                disk.remove_file(&path)?;
+            } else if name == "log" || name.starts_with("states-") {
+                disk.remove_folder(&path)?;
+            }
+        }
+        disk.sync_folder(&folder)?;
+        drop(lock);
+        Found::open(disk, &folder)
+    }
+}
+
+fn encode(records: &[Record]) -> Result<Vec<u8>> {
+    codec::encode_onto(records, vec![RECORDS_VERSION])
+}
+
+fn decode(bytes: &[u8]) -> Result<Vec<Record>> {
+    match bytes.split_first() {
+        Some((&RECORDS_VERSION, rest)) => codec::decode(rest),
+        Some((version, _)) => {
+            let text = format!("records have the version {version}, which this build does not know");
+            Err(Error::new(ErrorKind::Data, text))
+        }
+        None => Err(Error::new(ErrorKind::Data, "a record is empty")),
+    }
+}
+
+/// What is to be restored before the first batch of this run.
+#[derive(Debug, Default)]
+pub(crate) struct Past {
+    /// By stream.
+    needs: Vec<Option<Need>>,
+    /// Where the states are that streams are read from, by stream.
+    saves: BTreeMap<usize, Save>,
+}
+
+impl Past {
+    /// Says whether a stream is to have an Rdd at `time`.
+    pub(crate) fn holds(&self, stream: usize, time: Time) -> bool {
+        self.needs.get(stream).copied().flatten().is_some_and(|need| need.holds(time))
+    }
+
+    /// Returns where a stream's Rdd of `time` is to be read from, if it is.
+    pub(crate) fn save(&self, stream: usize, time: Time) -> Option<&Save> {
+        let need = self.needs.get(stream).copied().flatten()?;
+        (need.save == Some(time)).then(|| self.saves.get(&stream))?
+    }
+}
+
+/// A batch of an earlier run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PastBatch {
+    pub(crate) at: Time,
+    /// Whether its outputs are known to have ended well: then it is planned, and not run.
+    pub(crate) completed: bool,
+}
+
+/// How a program that is starting looks.
+pub(crate) struct Program<'a> {
+    pub(crate) app_id: &'a str,
+    pub(crate) zero: Time,
+    pub(crate) interval: Duration,
+    pub(crate) keepers: Vec<Keeper>,
+    /// The keeper of each stream that is one.
+    pub(crate) keeper_of: BTreeMap<usize, u32>,
+}
+
+/// The durable side of a program that runs.
+pub(crate) struct Durable {
+    ledger: Ledger,
+    next: u64,
+    keeper_of: BTreeMap<usize, u32>,
+    /// Records that are under way, by batch.
+    waiting: BTreeMap<Time, Vec<Record>>,
+    since_snapshot: (u64, u64),
+    writer: Writer,
+    /// Behind the writer, so that it is let go when all is written.
+    _lock: Box<dyn DiskLock>,
+}
+
+impl Durable {
+    /// Begins a run: compares what the program keeps with what was kept, and notes the start durably.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Config`: the program is not the one that the checkpoint is of, and something would be lost.
+    pub(crate) fn begin(found: Found, program: Program<'_>, states: Arc<dyn CheckpointStore>) -> Result<Durable> {
+        let Found { disk, folder, lock, log, mut ledger, mut next } = found;
+        let matches = compare(&ledger.keepers, &program.keepers);
+        let objections = objections(&ledger.keepers, &program.keepers, &matches);
+        if !objections.is_empty() {
+            let text = format!(
+                "the checkpoint in {} is not of this program, and nothing of it is dropped without being told to:\n{}",
+                folder.display(),
+                objections.join("\n")
+            );
+            return Err(Error::new(ErrorKind::Config, text));
+        }
+        let was_new = ledger.is_new();
+        let mut before = vec![None; program.keepers.len()];
+        for found in &matches {
+            if let Match::Kept { now, before: b } | Match::Changed { now, before: b } = *found {
+                before[now as usize] = Some(b);
+            }
+        }
+        let began = Began {
+            epoch: ledger.epoch + 1,
+            app_id: if was_new { program.app_id.to_owned() } else { ledger.app_id.clone() },
+            zero: if was_new { program.zero } else { ledger.zero },
+            interval: program.interval,
+            keepers: program.keepers,
+            before,
+        };
+        let records = [Record::Began(began)];
+        let targets = Targets { log: Box::new(log), snapshots: Snapshots::new(disk, &folder), states };
+        let writer = Writer::start(targets)?;
+        writer.append_and_wait(next, encode(&records)?)?;
+        next += 1;
+        records.into_iter().for_each(|record| ledger.apply(record));
+        let keeper_of = program.keeper_of;
+        let (waiting, since_snapshot) = (BTreeMap::new(), (0, 0));
+        Ok(Durable { ledger, next, keeper_of, waiting, since_snapshot, writer, _lock: lock })
+    }
+
+    /// Returns the latest batch that was allocated.
+    pub(crate) fn latest(&self) -> Option<Time> {
+        self.ledger.latest
+    }
+
+    /// Returns the application, and which start of it this is.
+    pub(crate) fn run(&self) -> (&str, u64) {
+        (&self.ledger.app_id, self.ledger.epoch)
+    }
+
+    /// Returns the batches behind which the state of a stream is in the store.
+    pub(crate) fn saves(&self, stream: usize) -> Vec<Time> {
+        let saves = self.keeper_of.get(&stream).and_then(|keeper| self.ledger.saves.get(keeper));
+        saves.into_iter().flat_map(BTreeMap::keys).copied().collect()
+    }
+
+    /// Returns what must be restored of each stream.
+    pub(crate) fn past(&self, streams: &[StreamFacts], outputs: &[usize]) -> Past {
+        let needs = needs(streams, outputs, self.ledger.zero, self.ledger.next());
+        let save = |(stream, need): (usize, &Option<Need>)| {
+            let saves = self.ledger.saves.get(self.keeper_of.get(&stream)?)?;
+            Some((stream, saves.get(&need.as_ref()?.save?)?.clone()))
+        };
+        let saves = needs.iter().enumerate().filter_map(save).collect();
+        Past { needs, saves }
+    }
+
+    /// Returns the batches of earlier runs that are remembered, oldest first.
+    pub(crate) fn past_batches(&self) -> Vec<PastBatch> {
+        self.ledger.batches.iter().map(|(at, facts)| PastBatch { at: *at, completed: facts.completed }).collect()
+    }
+
+    /// Returns what an input gave to the batches that are remembered.
+    pub(crate) fn given(&self, stream: usize) -> Vec<(Time, &[u8])> {
+        let Some(keeper) = self.keeper_of.get(&stream) else { return Vec::new() };
+        let batches = self.ledger.batches.iter();
+        batches.filter_map(|(at, facts)| Some((*at, &**facts.inputs.get(keeper)?))).collect()
+    }
+
+    /// Writes down what belongs to a batch; `inputs` are by stream. Durable on return.
+    pub(crate) fn allocated(&mut self, batch: Time, inputs: Vec<(usize, Vec<u8>)>) -> Result<()> {
+        let keeper = |(stream, bytes): (usize, Vec<u8>)| Some((*self.keeper_of.get(&stream)?, bytes));
+        let inputs = inputs.into_iter().filter_map(keeper).collect();
+        let records = vec![Record::Allocated(Allocated { batch, inputs })];
+        let (number, bytes) = self.numbered(&records)?;
+        self.writer.append_and_wait(number, bytes)?;
+        records.into_iter().for_each(|record| self.ledger.apply(record));
+        Ok(())
+    }
+
+    /// Has it written down that a batch has ended well, and which states have been saved; `then` is called when that is
+    /// durable, or will not be.
+    pub(crate) fn complete(
+        &mut self,
+        batch: Time,
+        saved: impl Iterator<Item = (usize, Time, Saved, usize)>,
+        then: Then,
+    ) -> Result<()> {
+        let mut records = Vec::new();
+        for (stream, at, saved, partitions) in saved {
+            let Some(&keeper) = self.keeper_of.get(&stream) else { continue };
+            let is_waiting =
+                |record: &Record| matches!(record, Record::Saved(other) if (other.keeper, other.batch) == (keeper, at));
+            let known = self.ledger.saves.get(&keeper).is_some_and(|saves| saves.contains_key(&at));
+            if known || self.waiting.values().flatten().any(is_waiting) {
+                continue;
+            }
+            let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
+            let save = Save { at: saved, partitions };
+            records.push(Record::Saved(SavedState { keeper, batch: at, save }));
+        }
+        records.push(Record::Completed(Completed { batch }));
+        let (number, bytes) = self.numbered(&records)?;
+        self.waiting.insert(batch, records);
+        self.writer.append(number, bytes, then);
+        Ok(())
+    }
+
+    /// Takes note that what [`complete`](Self::complete) handed over is durable.
+    pub(crate) fn completed(&mut self, batch: Time) {
+        for record in self.waiting.remove(&batch).into_iter().flatten() {
+            self.ledger.apply(record);
+        }
+    }
+
+    fn numbered(&mut self, records: &[Record]) -> Result<(u64, Vec<u8>)> {
+        let bytes = encode(records)?;
+        let number = self.next;
+        self.next += 1;
+        self.since_snapshot.0 += 1;
+        self.since_snapshot.1 += bytes.len() as u64;
+        Ok((number, bytes))
+    }
+
+    /// Lets go of what no batch needs any more. Returns the time up to which inputs may forget what they gave.
+    pub(crate) fn forget(&mut self, streams: &[StreamFacts], outputs: &[usize], memory: Duration) -> Time {
+        let next = self.ledger.next();
+        let needs = needs(streams, outputs, self.ledger.zero, next);
+        let first = needs.iter().flatten().map(|need| need.after).min().unwrap_or(next);
+        let horizon = first.min(self.ledger.latest.unwrap_or(self.ledger.zero) - memory);
+        let state =
+            |(stream, need): (usize, &Option<Need>)| Some((*self.keeper_of.get(&stream)?, need.as_ref()?.save?));
+        let states = needs.iter().enumerate().filter_map(state).collect();
+        let gone = self.ledger.forget(horizon, &states);
+        self.writer.remove(gone);
+        if self.since_snapshot.0 >= SNAPSHOT_AFTER || self.since_snapshot.1 >= SNAPSHOT_BYTES {
+            self.snapshot();
+        }
+        horizon
+    }
+
+    /// Has a checkpoint file written, if all that was handed over is durable: it would lie else.
+    pub(crate) fn snapshot(&mut self) {
+        if self.waiting.is_empty() {
+            self.since_snapshot = (0, 0);
+            self.writer.snapshot(self.next, self.ledger.clone());
+        }
+    }
+}

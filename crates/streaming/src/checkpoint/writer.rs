@@ -1,0 +1,168 @@
+//! The `disk` thread: writes records to the log in the order in which they were handed over, many with one wait for the disk.
+//!
+//! Whoever hands something over waits for it, or is told later. After the first failure nothing is written any more.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use millstream_core::checkpoint::CheckpointStore;
+use millstream_core::threads::{self, OwnedThread, lock};
+use millstream_core::{Error, ErrorKind, Result, Time};
+
+use super::file::Snapshots;
+use super::ledger::Ledger;
+use crate::wal::WriteAheadLog;
+
+/// What is done when a record is durable, or will never be.
+pub(crate) type Then = Box<dyn FnOnce(Result<()>) + Send>;
+
+enum Task {
+    Append { number: u64, record: Vec<u8>, then: Then },
+    Snapshot { next: u64, ledger: Box<Ledger> },
+    Remove { folders: Vec<String> },
+}
+
+/// The way to the thread.
+pub(crate) struct Writer {
+    desk: Arc<Desk>,
+    thread: Option<OwnedThread>,
+}
+
+#[derive(Default)]
+struct Desk {
+    state: Mutex<DeskState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct DeskState {
+    tasks: VecDeque<Task>,
+    closed: bool,
+}
+
+/// What the thread writes to.
+pub(crate) struct Targets {
+    pub(crate) log: Box<dyn WriteAheadLog>,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) states: Arc<dyn CheckpointStore>,
+}
+
+impl Writer {
+    pub(crate) fn start(targets: Targets) -> Result<Writer> {
+        let desk = Arc::new(Desk::default());
+        let shared = Arc::clone(&desk);
+        let thread = threads::spawn("disk", move || shared.work(targets))?;
+        Ok(Writer { desk, thread: Some(thread) })
+    }
+
+    fn hand_over(&self, task: Task) {
+        lock(&self.desk.state).tasks.push_back(task);
+        self.desk.changed.notify_one();
+    }
+
+    /// Has a record written; `then` is called when it is durable.
+    pub(crate) fn append(&self, number: u64, record: Vec<u8>, then: Then) {
+        self.hand_over(Task::Append { number, record, then });
+    }
+
+    /// Writes a record; it is durable on return.
+    pub(crate) fn append_and_wait(&self, number: u64, record: Vec<u8>) -> Result<()> {
+        let (told, tell): (Sender<Result<()>>, _) = channel();
+        self.append(
+            number,
+            record,
+            Box::new(move |result| {
+                let _ = told.send(result);
+            }),
+        );
+        tell.recv().unwrap_or_else(|_| Err(Error::new(ErrorKind::Stopped, "the log has been closed")))
+    }
+
+    /// Has a checkpoint file written, and the log cut behind it.
+    pub(crate) fn snapshot(&self, next: u64, ledger: Ledger) {
+        self.hand_over(Task::Snapshot { next, ledger: Box::new(ledger) });
+    }
+
+    /// Has folders of states removed that nothing is read from any more.
+    pub(crate) fn remove(&self, folders: Vec<String>) {
+        if !folders.is_empty() {
+            self.hand_over(Task::Remove { folders });
+        }
+    }
+}
+
+impl Drop for Writer {
+    /// Writes what was handed over, and ends.
+    fn drop(&mut self) {
+        lock(&self.desk.state).closed = true;
+        self.desk.changed.notify_one();
+        if let Some(thread) = self.thread.take() {
+            thread.join();
+        }
+    }
+}
+
+impl Desk {
+    /// Returns what to do next: all records that stand in front of the queue, or one other task.
+    fn take(&self) -> Option<Vec<Task>> {
+        let mut state = lock(&self.state);
+        loop {
+            let records = state.tasks.iter().take_while(|task| matches!(task, Task::Append { .. })).count();
+            if !state.tasks.is_empty() {
+                return Some(state.tasks.drain(..records.max(1)).collect());
+            }
+            if state.closed {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn work(&self, mut targets: Targets) {
+        while let Some(tasks) = self.take() {
+            let (mut records, mut thens) = (Vec::new(), Vec::new());
+            for task in tasks {
+                match task {
+                    Task::Append { number, record, then } => {
+                        records.push((record, number));
+                        thens.push(then);
+                    }
+                    Task::Snapshot { next, ledger } => told(targets.snapshot(next, &ledger)),
+                    Task::Remove { folders } => told(targets.remove(&folders)),
+                }
+            }
+            if records.is_empty() {
+                continue;
+            }
+            let all: Vec<_> = records.iter().map(|(record, number)| (&record[..], as_time(*number))).collect();
+            let result = targets.log.append_all(&all).map(|_| ());
+            thens.into_iter().for_each(|then| then(result.clone()));
+        }
+        told(targets.log.close());
+    }
+}
+
+/// The log is ordered by times; ours are the numbers of records.
+pub(crate) fn as_time(number: u64) -> Time {
+    Time::from_millis(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+impl Targets {
+    fn snapshot(&mut self, next: u64, ledger: &Ledger) -> Result<()> {
+        let first = self.snapshots.write(next, ledger)?;
+        self.log.forget_before(as_time(first))
+    }
+
+    fn remove(&self, folders: &[String]) -> Result<()> {
+        folders.iter().try_for_each(|folder| self.states.remove_folder(folder))
+    }
+}
+
+/// A checkpoint file that could not be written, or a folder that could not be removed, costs room and a longer start: the
+/// log has all that is needed.
+fn told(outcome: Result<()>) {
+    if let Err(error) = outcome {
+        tracing::warn!(%error, "the checkpoint could not be tidied up");
+    }
+}

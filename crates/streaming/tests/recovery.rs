@@ -1,0 +1,92 @@
+//! What a program that is killed and started again gives: exactly what it would have given.
+
+use millstream_core::Text;
+use millstream_core::secs;
+use millstream_streaming::{DStream, State, StateSpec};
+use millstream_testkit::{Batches, Check, Fault, batches, check_faults, check_local};
+
+fn pairs() -> Batches<(Text, i32)> {
+    batches![
+        [("a", 1), ("b", 5)],
+        [("a", 2)],
+        [],
+        [("c", 7), ("a", 3)],
+        [("b", 1)],
+        [("a", 4), ("c", 1)],
+        [],
+        [("d", 2), ("a", 1)],
+        [("b", 3)],
+        [("a", 1)],
+        [("c", 4), ("d", 4)],
+        [("a", 6)],
+    ]
+}
+
+fn totals(pairs: &DStream<(Text, i32)>) -> DStream<(Text, i32)> {
+    pairs.update_state_by_key(|new, old: Option<i32>| Some(old.unwrap_or(0) + new.iter().sum::<i32>()))
+}
+
+fn running(pairs: &DStream<(Text, i32)>) -> DStream<(Text, i32)> {
+    let spec = StateSpec::function(|key: &Text, value: Option<i32>, state: &mut State<'_, i32>| {
+        let sum = state.get_option().copied().unwrap_or(0) + value.unwrap_or(0);
+        state.update(sum);
+        (key.clone(), sum)
+    });
+    pairs.map_with_state(spec).checkpoint(secs(3)).stream()
+}
+
+#[test]
+fn a_state_goes_on_where_it_was() {
+    check_local(
+        batches![[("a", 1)], [("a", 2), ("b", 1)], CRASH, [("a", 4)], CRASH, CRASH, [("b", 1)]],
+        |pairs: DStream<(Text, i32)>| totals(&pairs),
+        "
+        1s  (a, 1)
+        2s  (a, 3) (b, 1)
+        3s  (a, 7) (b, 1)
+        4s  (a, 7) (b, 2)
+        ",
+    );
+}
+
+#[test]
+fn a_crash_behind_any_batch_is_not_seen_by_any_operation_that_remembers() {
+    let programs: [(&str, fn(DStream<(Text, i32)>) -> DStream<(Text, i32)>); 7] = [
+        ("update_state_by_key", |pairs| totals(&pairs)),
+        ("a saved update_state_by_key", |pairs| totals(&pairs).checkpoint(secs(2))),
+        ("map_with_state", |pairs| running(&pairs)),
+        ("window", |pairs| pairs.reduce_by_key_and_window(|a, b| a + b, (secs(4), secs(2)))),
+        ("incremental window", |pairs| {
+            pairs.reduce_by_key_and_window_inv(|a, b| a + b, |a, b| a - b, (secs(4), secs(1))).checkpoint(secs(2))
+        }),
+        ("window of a state", |pairs| {
+            totals(&pairs).checkpoint(secs(3)).reduce_by_key_and_window(|a, b| a.max(b), secs(3))
+        }),
+        ("state of a window", |pairs| totals(&pairs.window((secs(3), secs(1)))).checkpoint(secs(2))),
+    ];
+    for (name, program) in programs {
+        let how = Check::new(2, 1);
+        let want = millstream_testkit::durable_steps(how, &pairs(), &program).0;
+        for behind in 0..=12 {
+            let disk = millstream_testkit::SimDisk::new(behind as u64);
+            let batches = pairs().crash_behind(behind);
+            match millstream_testkit::run_through_crashes(how, &disk, &batches, &program, 0) {
+                Ok(survived) => {
+                    assert_eq!(survived.table.to_string(), want.to_string(), "{name}, killed behind {behind}");
+                    assert_eq!((survived.starts, survived.repeats), (2, 0), "{name}, killed behind {behind}");
+                }
+                Err(error) => panic!("{name}, killed behind {behind}: {error}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_fault_at_any_step_of_the_disk_changes_no_result() {
+    let fired = check_faults(Check::new(2, 1), &Fault::ALL, &pairs(), |pairs| {
+        totals(&pairs).checkpoint(secs(3)).reduce_by_key_and_window(|a, b| a.max(b), secs(2))
+    });
+    assert!(fired > 200, "{fired}");
+    let fired = check_faults(Check::new(2, 1), &Fault::ALL, &pairs(), |pairs| running(&pairs));
+    assert!(fired > 200, "{fired}");
+}

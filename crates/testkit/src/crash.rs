@@ -1,0 +1,244 @@
+//! Running a durable program that is killed again and again, and seeing that nobody can tell from its outputs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use millstream_core::clock::{Clock, ManualClock};
+use millstream_core::disk::Disk;
+use millstream_core::threads::lock;
+use millstream_core::{Error, ErrorKind, ExchangeData, Result, Time, secs, textform};
+use millstream_streaming::{Conf, DStream, MissedBatches, StreamingContext};
+
+use crate::batches::Batches;
+use crate::check::{Check, Rows};
+use crate::sim_disk::{Fault, SimDisk};
+use crate::table::Table;
+
+/// The folder of the checkpoint on a simulated disk.
+const FOLDER: &str = "/checkpoint";
+
+/// A program that has not come to its end after so many starts never will.
+const STARTS: usize = 50;
+
+/// What a run that was interrupted came to.
+#[derive(Debug)]
+pub struct Survived {
+    /// What the batches gave: one that ran several times gave the same each time.
+    pub table: Table,
+    /// How often the program was started.
+    pub starts: usize,
+    /// How often an output ran again that had ended before.
+    pub repeats: usize,
+    /// The disk behind it all.
+    pub disk: SimDisk,
+}
+
+/// A sink that remembers batches by their keys, as one outside of the process would.
+#[derive(Clone, Debug, Default)]
+struct Sink {
+    batches: Arc<Mutex<BTreeMap<Time, Vec<String>>>>,
+    differences: Arc<Mutex<Vec<String>>>,
+    repeats: Arc<Mutex<usize>>,
+}
+
+impl Sink {
+    fn take<U: ExchangeData>(&self, at: Time, elements: &[U]) {
+        let mut texts: Vec<String> =
+            elements.iter().map(|e| textform::of(e).unwrap_or_else(|error| format!("<{error}>"))).collect();
+        texts.sort();
+        let mut batches = lock(&self.batches);
+        match batches.get(&at) {
+            Some(before) if *before != texts => {
+                lock(&self.differences).push(format!("batch {at} gave {before:?} first, and then {texts:?}"));
+            }
+            Some(_) => *lock(&self.repeats) += 1,
+            None => {
+                batches.insert(at, texts);
+            }
+        }
+    }
+}
+
+/// Runs a program durably over batches, one a second, on a simulated disk; starts it again whenever it ends before its time,
+/// and kills it behind the batches of the rows `CRASH`.
+///
+/// # Errors
+///
+/// The program cannot go on; or a batch that ran again gave something else than before. With what the disk was asked for.
+pub fn run_through_crashes<T: ExchangeData, U: ExchangeData>(
+    how: Check,
+    disk: &SimDisk,
+    batches: &Batches<T>,
+    program: &dyn Fn(DStream<T>) -> DStream<U>,
+    least: usize,
+) -> Result<Survived> {
+    let sink = Sink::default();
+    let clock = ManualClock::new(Time::ZERO);
+    let mut crashes = batches.crashes.iter().copied().peekable();
+    let count = batches.rows.len().max(least);
+    let (mut starts, mut done) = (0, 0);
+    let outcome = loop {
+        starts += 1;
+        if starts > STARTS {
+            break Err(Error::new(ErrorKind::Internal, format!("not at its end after {STARTS} starts")));
+        }
+        let until = crashes.peek().map_or(count, |crash| (*crash).min(count));
+        match one_run(how, disk, &clock, batches, program, &sink, &mut done, until) {
+            Ok(()) if done >= count && crashes.peek().is_none() => break Ok(()),
+            // It is killed here.
+            Ok(()) => {
+                crashes.next();
+                disk.crash(starts as u64);
+            }
+            Err(error) if disk.is_down() || matches!(error.kind(), ErrorKind::Unavailable) => {}
+            Err(error) => break Err(error),
+        }
+        disk.restart();
+        disk.make_room();
+    };
+    let told = |error: Error| Error::new(error.kind(), format!("{error}\n{}", disk.trace()));
+    outcome.map_err(told)?;
+    if let Some(difference) = lock(&sink.differences).first() {
+        return Err(told(Error::new(ErrorKind::Internal, difference.clone())));
+    }
+    let mut table = Table::default();
+    for (at, texts) in &*lock(&sink.batches) {
+        table.put(*at, texts.clone());
+    }
+    let repeats = *lock(&sink.repeats);
+    Ok(Survived { table, starts, repeats, disk: disk.clone() })
+}
+
+/// One life of the program: to the batch `until`, or to its early end.
+#[allow(clippy::too_many_arguments, reason = "a step of one loop, in a function of its own to be read")]
+fn one_run<T: ExchangeData, U: ExchangeData>(
+    how: Check,
+    disk: &SimDisk,
+    clock: &ManualClock,
+    batches: &Batches<T>,
+    program: &dyn Fn(DStream<T>) -> DStream<U>,
+    sink: &Sink,
+    done: &mut usize,
+    until: usize,
+) -> Result<()> {
+    let mut conf = how.conf()?;
+    conf.streaming.missed_batches = MissedBatches::Replay;
+    let builder = how
+        .builder(conf, secs(1))?
+        .with_clock(Arc::new(clock.clone()) as Arc<dyn Clock>)
+        .with_disk(Arc::new(disk.clone()) as Arc<dyn Disk>);
+    let ssc = builder.get_or_create(Path::new(FOLDER), |ssc| {
+        let input = ssc.input(Rows::new(batches.rows.clone(), how.partitions(), secs(1)));
+        let sink = sink.clone();
+        program(input).foreach_rdd(move |rdd, at| {
+            sink.take(at, &rdd.collect()?);
+            Ok(())
+        });
+        Ok(())
+    })?;
+    let outcome = to_the_end(&ssc, clock, done, until);
+    if outcome.is_ok() && until > *done {
+        return Err(Error::new(ErrorKind::Internal, "the program ended before its batches"));
+    }
+    // The machine is gone before the process is: nothing that the end of the process writes counts.
+    if outcome.is_ok() {
+        disk.kill();
+    }
+    ssc.stop()?;
+    outcome
+}
+
+fn to_the_end(ssc: &StreamingContext, clock: &ManualClock, done: &mut usize, until: usize) -> Result<()> {
+    ssc.start()?;
+    let at = |batch: usize| Time::from_millis(batch as i64 * 1000);
+    if *done > 0 {
+        // First what an earlier life left.
+        ssc.await_batch(at(*done));
+        ssc.await_termination_or_timeout(std::time::Duration::ZERO)?;
+    }
+    while *done < until {
+        let next = at(*done + 1);
+        clock.advance_to(next);
+        let settled = ssc.await_batch(next);
+        ssc.await_termination_or_timeout(std::time::Duration::ZERO)?;
+        if !settled {
+            return Err(Error::new(ErrorKind::Stopped, format!("the program stopped before the batch {next}")));
+        }
+        *done += 1;
+    }
+    Ok(())
+}
+
+/// Says which operations of the disk a program makes durable steps with, by running it once without a fault.
+///
+/// # Panics
+///
+/// If the run fails.
+#[track_caller]
+pub fn durable_steps<T: ExchangeData, U: ExchangeData>(
+    how: Check,
+    batches: &Batches<T>,
+    program: &dyn Fn(DStream<T>) -> DStream<U>,
+) -> (Table, u64) {
+    let disk = SimDisk::new(0);
+    match run_through_crashes(how, &disk, batches, program, 0) {
+        Ok(survived) => (survived.table, survived.disk.operations().len() as u64),
+        Err(error) => panic!("without any fault: {error}"),
+    }
+}
+
+/// Runs a program once for each operation that its checkpoint asks of the disk and each kind of fault there, and compares what
+/// its batches give with what they give when nothing goes wrong.
+///
+/// Returns how many faults really happened.
+///
+/// # Example
+///
+/// ```
+/// use millstream_testkit::{Check, Fault, batches, check_faults};
+///
+/// let faults = check_faults(Check::new(1, 1), &[Fault::Crash], &batches![[("a", 1)], [("a", 2)]], |pairs| {
+///     pairs.update_state_by_key(|new, old: Option<i32>| Some(old.unwrap_or(0) + new.iter().sum::<i32>()))
+/// });
+/// assert!(faults > 10);
+/// ```
+///
+/// # Panics
+///
+/// If a run gives something else, or cannot go on; with the operation, the fault, and what the disk was asked for.
+#[track_caller]
+#[allow(clippy::needless_pass_by_value, reason = "`batches![…]` reads better without an ampersand")]
+pub fn check_faults<T: ExchangeData, U: ExchangeData>(
+    how: Check,
+    faults: &[Fault],
+    batches: &Batches<T>,
+    program: impl Fn(DStream<T>) -> DStream<U>,
+) -> usize {
+    let (want, steps) = durable_steps(how, batches, &program);
+    let mut fired = 0;
+    for step in 1..=steps {
+        for fault in faults {
+            let disk = SimDisk::new(step);
+            disk.fail_at(step, *fault);
+            match run_through_crashes(how, &disk, batches, &program, 0) {
+                Ok(survived) => {
+                    let got = survived.table;
+                    assert!(got == want, "{fault:?} at {step}: expected\n{want}\n\nbut got\n{got}\n{}", disk.trace());
+                }
+                Err(error) => panic!("{fault:?} at {step}: {error}"),
+            }
+            fired += disk.fired().len();
+        }
+    }
+    fired
+}
+
+impl Check {
+    pub(crate) fn conf(&self) -> Result<Conf> {
+        let mut conf = Conf::new(&format!("local[{}]", self.threads()), "test")?;
+        conf.engine.default_parallelism = Some(self.partitions());
+        conf.streaming.exclusive = false;
+        Ok(conf)
+    }
+}
