@@ -564,8 +564,13 @@ impl Context {
             },
             watch,
         };
-        let handle = self.inner.backend.run(job, &self.inner.env, ends);
-        lock(&self.inner.running).insert(number, Running { locals: locals.clone(), site, handle: handle.clone() });
+        let handle = {
+            // Whoever sees a task of the job run can find the job, and cancel it.
+            let mut running = lock(&self.inner.running);
+            let handle = self.inner.backend.run(job, &self.inner.env, ends);
+            running.insert(number, Running { locals: locals.clone(), site, handle: handle.clone() });
+            handle
+        };
         if locals.is_cancelled() {
             // Before it stood among those that run.
             handle.cancel();

@@ -287,10 +287,20 @@ impl Job {
     }
 
     /// Takes a task of this job, if a thread may run one more.
+    ///
+    /// One worker less was woken for the job than it had tasks, since its waiter was to take one. If a worker that was woken
+    /// for another job has taken that, the waiter wakes one in its place.
     fn take_task(self: &Arc<Self>) -> Option<Attempt> {
         let mut queue = lock(&self.pool.queue);
         let free = self.pool.slots.saturating_sub(queue.running);
-        let at = queue.tasks.find(&self.lane, free, |(job, _)| Arc::ptr_eq(job, self))?;
+        let Some(at) = queue.tasks.find(&self.lane, free, |(job, _)| Arc::ptr_eq(job, self)) else {
+            let waiting = free > 0 && queue.idle > 0 && !queue.tasks.is_empty();
+            drop(queue);
+            if waiting {
+                self.pool.work.notify_one();
+            }
+            return None;
+        };
         queue.running += 1;
         queue.tasks.take_at(&self.lane, at).map(|(_, attempt)| attempt)
     }
