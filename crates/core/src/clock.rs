@@ -32,6 +32,12 @@ pub trait Clock: Debug + Send + Sync + 'static {
     fn stepped(&self) -> Duration {
         Duration::ZERO
     }
+
+    /// Says whether the clock moves with the passing of time, so that lengths of time may be measured by [`monotonic`], which is more
+    /// precise.
+    fn is_real(&self) -> bool {
+        false
+    }
 }
 
 /// The system's clock.
@@ -117,6 +123,10 @@ impl Clock for SystemClock {
 
     fn stepped(&self) -> Duration {
         lock(&self.state).stepped
+    }
+
+    fn is_real(&self) -> bool {
+        true
     }
 }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 use millstream_core::conf::{EngineConf, number};
 use millstream_core::{Error, ErrorKind, Result, millis, secs};
 
+use crate::backpressure::{PidConf, PidRateEstimator};
+
 /// What to do when a batch fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFailure {
@@ -45,9 +47,17 @@ pub enum MissedBatches {
 pub struct StreamingConf {
     /// How often a receiver's items become a block. 200 ms. Spark's `spark.streaming.blockInterval`, K-9.
     pub block_interval: Duration,
-    /// Records a second that a receiver may store one by one; no limit by default. Spark's
-    /// `spark.streaming.receiver.maxRate`, K-8.
+    /// Records a second that a receiver may store; no limit by default. Blocks that are stored whole count too, unless the program
+    /// is to be [compatible](Self::spark_compatible). Spark's `spark.streaming.receiver.maxRate`, K-8.
     pub receiver_max_rate: Option<u64>,
+    /// Whether the rate at which receivers store, and sources that [keep to a limit](crate::InputSource::keeps_to_limit) give,
+    /// follows the rate at which batches are processed. On, unlike Spark's `spark.streaming.backpressure.enabled`, K-1.
+    pub backpressure: bool,
+    /// Records a second before the first estimate; no limit by default but [`receiver_max_rate`](Self::receiver_max_rate). Spark's
+    /// `spark.streaming.backpressure.initialRate`, K-2.
+    pub backpressure_initial_rate: Option<u64>,
+    /// How rates are estimated. Spark's `spark.streaming.backpressure.pid.*`, K-4 to K-7.
+    pub pid: PidConf,
     /// How long a receiver waits before it starts again. 2 s. Spark's `spark.streaming.receiverRestartDelay`, K-23.
     pub receiver_restart_delay: Duration,
     /// The longest record, in bytes, that a receiver of lines or blocks takes. 256 MiB.
@@ -85,6 +95,9 @@ impl Default for StreamingConf {
         StreamingConf {
             block_interval: millis(200),
             receiver_max_rate: None,
+            backpressure: true,
+            backpressure_initial_rate: None,
+            pid: PidConf::default(),
             receiver_restart_delay: secs(2),
             max_record: 256 << 20,
             unpersist: true,
@@ -112,7 +125,7 @@ impl Default for StreamingConf {
 /// let mut conf = Conf::new("local[2]", "word count")?;
 /// conf.set("spark.streaming.blockInterval", "50ms")?;
 /// conf.set("spark.default.parallelism", "4")?;
-/// assert!(conf.set("spark.streaming.backpressure.enabled", "true").is_err());
+/// assert!(conf.set("spark.streaming.ui.retainedBatches", "10").is_err());
 /// # Ok::<(), millstream_core::Error>(())
 /// ```
 ///
@@ -141,6 +154,7 @@ impl Conf {
     #[must_use]
     pub fn spark_compatible(mut self) -> Conf {
         self.streaming.spark_compatible = true;
+        self.streaming.backpressure = false;
         self.streaming.on_failure = OnFailure::Continue;
         self.streaming.missed_batches = MissedBatches::Replay;
         self
@@ -170,7 +184,6 @@ impl Conf {
 /// Keys of Spark whose feature is absent, with the feature's name.
 const ABSENT: &[(&str, &str)] = &[
     ("spark.streaming.blockQueueSize", "a queue of blocks; a receiver keeps each block itself"),
-    ("spark.streaming.backpressure.", "back-pressure"),
     ("spark.streaming.receiver.writeAheadLog.", "the write-ahead log of receivers"),
     ("spark.streaming.driver.writeAheadLog.", "the write-ahead log of the driver"),
     ("spark.streaming.receiver.blockStoreTimeout", "the write-ahead log of receivers"),
@@ -195,6 +208,7 @@ impl StreamingConf {
         let refused = [
             ("block_interval", self.block_interval.is_zero()),
             ("receiver_max_rate", self.receiver_max_rate == Some(0)),
+            ("backpressure_initial_rate", self.backpressure_initial_rate == Some(0)),
             ("max_record", self.max_record == 0),
             ("concurrent_jobs", self.concurrent_jobs == 0),
         ];
@@ -202,7 +216,7 @@ impl StreamingConf {
             Some((name, _)) => {
                 Err(Error::new(ErrorKind::Config, format!("setting {name} must be more than nothing: `0`")))
             }
-            None => Ok(()),
+            None => PidRateEstimator::new(secs(1), self.pid).map(drop),
         }
     }
 
@@ -212,6 +226,17 @@ impl StreamingConf {
         match name {
             "blockInterval" => self.block_interval = positive(key, value)?,
             "receiver.maxRate" => self.receiver_max_rate = Some(number(key, value, 1)? as u64),
+            "backpressure.enabled" => self.backpressure = flag(key, value)?,
+            "backpressure.initialRate" => self.backpressure_initial_rate = Some(number(key, value, 1)? as u64),
+            "backpressure.rateEstimator" if value.trim() == "pid" => {}
+            "backpressure.rateEstimator" => {
+                let text = format!("setting {key} must be `pid`, the one estimator there is: `{value}`");
+                return Err(Error::new(ErrorKind::Config, text));
+            }
+            "backpressure.pid.proportional" => self.set_pid(key, value, |pid| &mut pid.proportional)?,
+            "backpressure.pid.integral" => self.set_pid(key, value, |pid| &mut pid.integral)?,
+            "backpressure.pid.derived" => self.set_pid(key, value, |pid| &mut pid.derived)?,
+            "backpressure.pid.minRate" => self.set_pid(key, value, |pid| &mut pid.min_rate)?,
             "receiverRestartDelay" => self.receiver_restart_delay = duration(key, value)?,
             "unpersist" => self.unpersist = flag(key, value)?,
             "stopGracefullyOnShutdown" => self.stop_gracefully_on_shutdown = flag(key, value)?,
@@ -223,6 +248,18 @@ impl StreamingConf {
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// Sets a parameter of the estimator, if it can work.
+    fn set_pid(&mut self, key: &str, value: &str, of: impl FnOnce(&mut PidConf) -> &mut f64) -> Result<()> {
+        let number = value.trim().parse::<f64>();
+        let number =
+            number.map_err(|_| Error::new(ErrorKind::Config, format!("setting {key} must be a number: `{value}`")))?;
+        let mut pid = self.pid;
+        *of(&mut pid) = number;
+        PidRateEstimator::new(secs(1), pid)?;
+        self.pid = pid;
+        Ok(())
     }
 }
 
@@ -283,15 +320,50 @@ mod tests {
         assert_eq!(conf.streaming.concurrent_jobs, 3);
         assert_eq!(conf.streaming.graceful_stop_timeout, Some(secs(5)));
         assert_eq!(conf.engine.master.attempts(), 4);
-        let absent = conf.set("spark.streaming.backpressure.enabled", "true").unwrap_err().to_string();
-        assert!(
-            absent.contains("spark.streaming.backpressure.enabled") && absent.contains("back-pressure"),
-            "{absent}"
-        );
+        let absent = conf.set("spark.streaming.blockQueueSize", "10").unwrap_err().to_string();
+        assert!(absent.contains("spark.streaming.blockQueueSize") && absent.contains("queue of blocks"), "{absent}");
         let unknown = conf.set("spark.streaming.blokInterval", "1").unwrap_err().to_string();
         assert!(unknown.contains("there is no setting spark.streaming.blokInterval"), "{unknown}");
         assert!(conf.set("spark.streaming.blockInterval", "0").is_err());
         assert!(conf.set("spark.streaming.concurrentJobs", "0").is_err());
-        assert!(conf.set("spark.streaming.receiver.maxRate", "0").is_err());
+        for rate in ["0", "-1"] {
+            for key in ["spark.streaming.receiver.maxRate", "spark.streaming.backpressure.initialRate"] {
+                let error = conf.set(key, rate).unwrap_err();
+                assert!(error.kind() == ErrorKind::Config && error.to_string().contains(key), "R-58: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn k1_back_pressure_is_on_unless_sparks_rules_are_to_hold_and_mis18_its_parameters_must_make_sense() {
+        let mut conf = Conf::new("local[2]", "t").unwrap();
+        assert!(conf.streaming.backpressure && !conf.clone().spark_compatible().streaming.backpressure);
+        let key = |name: &str| format!("spark.streaming.backpressure.{name}");
+        for (name, value) in [
+            ("enabled", "false"),
+            ("initialRate", "500"),
+            ("rateEstimator", "pid"),
+            ("pid.proportional", "0.5"),
+            ("pid.integral", "0"),
+            ("pid.derived", "2"),
+            ("pid.minRate", "7.5"),
+        ] {
+            conf.set(&key(name), value).unwrap();
+        }
+        assert!(!conf.streaming.backpressure);
+        assert_eq!(conf.streaming.backpressure_initial_rate, Some(500));
+        assert_eq!(conf.streaming.pid, PidConf { proportional: 0.5, integral: 0.0, derived: 2.0, min_rate: 7.5 });
+        for (name, value) in [
+            ("enabled", "perhaps"),
+            ("rateEstimator", "guess"),
+            ("pid.proportional", "-1"),
+            ("pid.integral", "much"),
+            ("pid.derived", "NaN"),
+            ("pid.minRate", "0"),
+        ] {
+            let error = conf.set(&key(name), value).unwrap_err();
+            assert!(error.kind() == ErrorKind::Config && error.to_string().contains(name), "{error}");
+        }
+        assert_eq!(conf.streaming.pid.min_rate, 7.5, "what was refused changes nothing");
     }
 }

@@ -18,10 +18,12 @@ use millstream_core::{
     panicked, secs,
 };
 
+use crate::backpressure::RateControllers;
 use crate::batch::BatchLoop;
 use crate::batch::job_set::{JobRunner, JobThreads};
 use crate::batch::lifecycle::{Event, Lifecycle, Rules};
 use crate::batch::mailbox::Mailbox;
+use crate::batch::submitted::Submitted;
 use crate::batch::ticker::Ticker;
 use crate::checkpoint::{Durable, Found, Program};
 use crate::conf::{Conf, OnFailure, StreamingConf};
@@ -823,6 +825,7 @@ impl StreamingContext {
             jobs.stop(Duration::ZERO);
             return Err(error);
         }
+        let rates = RateControllers::new(graph.inputs_that_keep_to_a_limit(), &inner.conf, inner.interval)?;
         let waker: Arc<dyn Wake> = Arc::clone(&inner.mailbox) as Arc<dyn Wake>;
         clock.subscribe(Arc::downgrade(&waker));
         let stop_timeout = inner.conf.graceful_stop_timeout.unwrap_or((inner.interval * 10).max(secs(10)));
@@ -832,7 +835,8 @@ impl StreamingContext {
             context: inner.context.clone(),
             conf: inner.conf.clone(),
             seen_steps: clock.stepped(),
-            running: 0,
+            submitted: Submitted::new(inner.conf.concurrent_jobs),
+            rates,
             tell_at: None,
             clock,
             ticker,

@@ -379,6 +379,14 @@ impl Graph {
         inputs.filter_map(|slot| slot.remember).max().unwrap_or_default()
     }
 
+    /// Returns the numbers of the inputs whose rate can be controlled.
+    pub(crate) fn inputs_that_keep_to_a_limit(&self) -> impl Iterator<Item = u64> {
+        self.slots.iter().filter_map(|slot| match &slot.kind {
+            StreamKind::Input { number, input } if input.keeps_to_limit() => Some(*number),
+            _ => None,
+        })
+    }
+
     /// Describes the graph, a line a stream, for people.
     pub(crate) fn describe(&self) -> String {
         let mut text = String::new();

@@ -19,6 +19,7 @@
 //!
 //! What follows what is decided in one place, `batch/lifecycle.rs`, which is pure.
 
+mod backpressure;
 mod batch;
 mod checkpoint;
 mod conf;
@@ -34,6 +35,7 @@ mod stats;
 pub mod wal;
 mod window;
 
+pub use self::backpressure::{BatchLoad, PidConf, PidRateEstimator};
 pub use self::conf::{Conf, MissedBatches, OnFailure, StreamingConf};
 pub use self::context::{Stop, StreamingContext, StreamingContextBuilder, StreamingContextState};
 pub use self::dstream::{DStream, Outcome, OutputBatch};

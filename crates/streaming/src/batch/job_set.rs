@@ -52,6 +52,11 @@ impl JobSet {
         lock(&self.state).info.clone()
     }
 
+    /// Looks at the batch, and at when it was woken, without a copy.
+    pub(crate) fn look<R>(&self, look: impl FnOnce(&BatchInfo, Duration) -> R) -> R {
+        look(&lock(&self.state).info, self.woken)
+    }
+
     /// Notes that a job begins; returns the batch if it is the first one to.
     fn begins(&self, job: u64, now: Time) -> (Option<BatchInfo>, Option<OutputOperationInfo>) {
         let mut state = lock(&self.state);

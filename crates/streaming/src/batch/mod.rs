@@ -3,6 +3,7 @@
 pub(crate) mod job_set;
 pub(crate) mod lifecycle;
 pub(crate) mod mailbox;
+pub(crate) mod submitted;
 pub(crate) mod ticker;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,9 @@ use millstream_core::{Context, Error, Result, Time, overwriting, secs};
 use self::job_set::{Job, JobSet, JobThreads};
 use self::lifecycle::{Action, Event, Lifecycle};
 use self::mailbox::{Letter, Mailbox};
+use self::submitted::Submitted;
 use self::ticker::Ticker;
+use crate::backpressure::{Delays, RateControllers};
 use crate::checkpoint::{Durable, Past, PastBatch};
 use crate::conf::StreamingConf;
 use crate::graph::{Graph, StreamKind, guarded};
@@ -45,8 +48,9 @@ pub(crate) struct BatchLoop {
     pub(crate) stop_timeout: Duration,
     pub(crate) give_up: Option<Duration>,
     pub(crate) seen_steps: Duration,
-    /// How many batches have been handed over and have not ended.
-    pub(crate) running: usize,
+    /// The batches that have been handed over and have not ended.
+    pub(crate) submitted: Submitted,
+    pub(crate) rates: RateControllers,
     /// When listeners are told that a batch has begun, unless it has ended by then.
     pub(crate) tell_at: Option<Duration>,
     /// What is written down, where a checkpoint is kept.
@@ -86,14 +90,14 @@ impl BatchLoop {
                 }
             };
             self.woken = monotonic();
-            if matches!(event, Event::JobsEnded { .. }) {
-                self.running -= 1;
+            if let Event::JobsEnded { at, .. } = event {
+                self.has_ended(at);
             }
             let graceful = event == Event::StopAsked { graceful: true };
             if (graceful && self.run_what_is_due()) || self.handle(event) {
                 break;
             }
-            self.tell_at = (self.running > 0).then(|| monotonic() + TELL_WITHIN);
+            self.tell_at = (!self.submitted.is_empty()).then(|| monotonic() + TELL_WITHIN);
         }
         self.end();
     }
@@ -259,11 +263,14 @@ impl BatchLoop {
                     };
                     self.woken = woken;
                     self.planned.insert(at, (jobs, info));
+                } else {
+                    self.begun(at);
                 }
                 Event::Planned { at, jobs: count }
             }
             Err(error) => {
                 (self.report)(error);
+                self.begun(at);
                 Event::PlanFailed(at)
             }
         }
@@ -280,7 +287,7 @@ impl BatchLoop {
                 let info = if is_past {
                     Ok(input.describe(at))
                 } else {
-                    input.allocate(at, None).and_then(|info| {
+                    input.allocate(at, self.rates.limit(*number)).and_then(|info| {
                         if self.durable.is_some() {
                             given.extend(input.written(at)?.map(|bytes| (i, bytes)));
                         }
@@ -303,7 +310,45 @@ impl BatchLoop {
         let set = JobSet::new(info, &jobs, self.woken);
         self.bus.post_quietly(|| StreamingEvent::BatchSubmitted(Arc::new(set.info())));
         self.jobs.submit(jobs, &set);
-        self.running += 1;
+        self.submitted.add(at, set);
+        self.tell_begun();
+    }
+
+    /// A batch has ended: its delays make new rates, and another's turn has come.
+    fn has_ended(&mut self, at: Time) {
+        let Some(set) = self.submitted.ended(at) else { return };
+        self.tell_begun();
+        if self.rates.is_empty() {
+            return;
+        }
+        let (rates, is_real) = (&mut self.rates, self.clock.is_real());
+        let new = set.look(|batch, woken| {
+            Delays::of(batch, is_real.then_some(woken)).map(|delays| rates.completed(batch, delays)).unwrap_or_default()
+        });
+        for (stream, rate) in new {
+            for slot in &mut self.graph.slots {
+                match &mut slot.kind {
+                    StreamKind::Input { number, input } if *number == stream => input.set_limit(rate),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Tells the inputs of the batches whose turn has come.
+    fn tell_begun(&mut self) {
+        for at in self.submitted.begun() {
+            self.begun(at);
+        }
+    }
+
+    /// Tells the inputs that what a batch was given waits no longer.
+    fn begun(&mut self, at: Time) {
+        for slot in &mut self.graph.slots {
+            if let StreamKind::Input { input, .. } = &mut slot.kind {
+                input.begun(at);
+            }
+        }
     }
 
     fn commit(&mut self, at: Time) {

@@ -71,6 +71,10 @@ pub(crate) trait AnyInput: Send {
     fn memory(&self) -> Duration;
     /// Says how much a batch was given.
     fn describe(&self, batch: Time) -> InputInfo;
+    fn keeps_to_limit(&self) -> bool;
+    fn set_limit(&mut self, limit: Rate);
+    /// What the batch was given waits no longer.
+    fn begun(&mut self, batch: Time);
 }
 
 /// Keeps the allocations of a source until their batches are out of reach.
@@ -159,6 +163,31 @@ impl<S: InputSource> AnyInput for Input<S> {
     fn describe(&self, batch: Time) -> InputInfo {
         let info = self.allocations.get(&batch).map(|allocation| guarded(|| Ok(self.source.describe(allocation))));
         info.and_then(Result::ok).unwrap_or_default()
+    }
+
+    fn keeps_to_limit(&self) -> bool {
+        guarded(|| Ok(self.source.keeps_to_limit())).unwrap_or(false)
+    }
+
+    fn set_limit(&mut self, limit: Rate) {
+        logged(
+            "keep to a new limit",
+            guarded(|| {
+                let _: () = self.source.set_limit(limit);
+                Ok(())
+            }),
+        );
+    }
+
+    fn begun(&mut self, batch: Time) {
+        let Some(allocation) = self.allocations.get(&batch) else { return };
+        logged(
+            "take note of a batch that runs",
+            guarded(|| {
+                let _: () = self.source.begun(allocation);
+                Ok(())
+            }),
+        );
     }
 
     fn forget(&mut self, horizon: Time) {

@@ -46,6 +46,10 @@ pub trait InputSource: Send + 'static {
     /// Decides what belongs to this batch. Called once a batch, in order. It may look at the outside, and must not
     /// consume it.
     ///
+    /// `limit` is the rate that back-pressure asks for, for a source that [keeps to it](Self::keeps_to_limit): no more records
+    /// than that are to be given for each second of the batch interval. Before the first estimate it is
+    /// [`backpressure_initial_rate`](StreamingConf::backpressure_initial_rate).
+    ///
     /// # Errors
     ///
     /// An error fails the batch.
@@ -106,6 +110,19 @@ pub trait InputSource: Send + 'static {
     fn has_left(&self) -> bool {
         false
     }
+
+    /// Says whether the source gives no more than the limit that it is told. Back-pressure then makes one from each batch that
+    /// ended, if [`describe`](Self::describe) says how many records the batch was given.
+    fn keeps_to_limit(&self) -> bool {
+        false
+    }
+
+    /// Is told a new limit as soon as there is one: for a source that receives between batches. Others wait for
+    /// [`allocate`](Self::allocate).
+    fn set_limit(&mut self, _limit: Rate) {}
+
+    /// The batch is among those that run, or never will be: what it was given waits no longer, and makes room for more.
+    fn begun(&mut self, _allocation: &Self::Allocation) {}
 
     /// Says how much an allocation is, for people.
     fn describe(&self, _allocation: &Self::Allocation) -> InputInfo {

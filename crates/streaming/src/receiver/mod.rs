@@ -84,7 +84,8 @@ pub trait Store<T>: Send {
     fn store_many(&mut self, items: Vec<T>) -> Result<()>;
 
     /// Makes one block of `items` and keeps it as durably as the receiver's storage level says; then calls `stored`,
-    /// in which a reliable receiver acknowledges to its sender.
+    /// in which a reliable receiver acknowledges to its sender. Waits for the rate limit, if there is one, unless Spark's rules are to
+    /// hold (S-84).
     ///
     /// # Errors
     ///

@@ -11,7 +11,7 @@ use millstream_core::threads::{self, OwnedThread, lock};
 use millstream_core::{Context, Error, ErrorKind, ExchangeData, Rdd, Result, StorageLevel, Time, panicked, secs};
 
 use super::blocks::{BlockGenerator, BlockTracker, ReceivedBlock};
-use super::rate::RateLimiter;
+use super::rate::Limit;
 use super::{Receiver, Store};
 use crate::input::{InputContext, InputSource, Rate};
 use crate::listener::{InputInfo, ReceiverInfo, StreamingEvent};
@@ -40,7 +40,7 @@ struct Desk<T> {
 struct DeskState<T> {
     generator: BlockGenerator<T>,
     tracker: BlockTracker,
-    limiter: Option<RateLimiter>,
+    limit: Limit,
     stopping: bool,
     gone: bool,
     on_stop: Option<Box<dyn FnOnce() + Send>>,
@@ -73,7 +73,7 @@ impl<R: Receiver> InputSource for ReceiverSource<R> {
             state: Mutex::new(DeskState {
                 generator: BlockGenerator::new(input.conf().block_interval),
                 tracker: BlockTracker::default(),
-                limiter: input.conf().receiver_max_rate.map(|rate| RateLimiter::new(rate, now)),
+                limit: Limit::new(input.conf().receiver_max_rate, input.conf().backpressure_initial_rate, now),
                 stopping: false,
                 gone: false,
                 on_stop: None,
@@ -126,6 +126,16 @@ impl<R: Receiver> InputSource for ReceiverSource<R> {
 
     fn describe(&self, allocation: &Vec<ReceivedBlockRef>) -> InputInfo {
         InputInfo { records: allocation.iter().map(|block| block.0.items).sum(), metadata: Default::default() }
+    }
+
+    fn keeps_to_limit(&self) -> bool {
+        true
+    }
+
+    fn set_limit(&mut self, limit: Rate) {
+        let Some(desk) = &self.desk else { return };
+        lock(&desk.state).limit.set(limit.0, monotonic());
+        desk.changed.notify_all();
     }
 
     fn has_left(&self) -> bool {
@@ -290,20 +300,19 @@ fn time_to_go() -> Error {
 }
 
 impl<T: ExchangeData> DeskStore<T> {
-    /// Takes permits, waiting for them by real time: what is limited comes from outside.
-    fn wait_for_rate(&self, n: usize) -> Result<()> {
+    /// Waits for the rate by real time, as what is limited comes from outside; takes permits, and returns how many of `n` items may
+    /// be stored now. A block may be stored whole.
+    fn wait_for_rate(&self, n: usize, whole: bool) -> Result<usize> {
         let mut state = lock(&self.desk.state);
-        let wait = match &mut state.limiter {
-            Some(limiter) => limiter.take(n, monotonic()),
-            None => Duration::ZERO,
-        };
-        let until = monotonic() + wait;
         while !state.stopping {
-            let left = until.saturating_sub(monotonic());
-            if left.is_zero() {
-                return Ok(());
+            let Some(limiter) = state.limit.limiter() else { return Ok(n) };
+            let wait = limiter.wait(monotonic());
+            if wait.is_zero() {
+                let piece = if whole { n } else { n.min(limiter.piece()) };
+                limiter.take(piece);
+                return Ok(piece);
             }
-            state = self.desk.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.desk.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
         Err(time_to_go())
     }
@@ -326,16 +335,23 @@ impl<T: ExchangeData> DeskStore<T> {
 
 impl<T: ExchangeData> Store<T> for DeskStore<T> {
     fn store(&mut self, item: T) -> Result<()> {
-        self.wait_for_rate(1)?;
+        self.wait_for_rate(1, false)?;
         self.add(std::iter::once(item))
     }
 
     fn store_many(&mut self, items: Vec<T>) -> Result<()> {
-        self.wait_for_rate(items.len())?;
-        self.add(items.into_iter())
+        let mut items = items.into_iter();
+        while items.len() > 0 {
+            let piece = self.wait_for_rate(items.len(), false)?;
+            self.add(items.by_ref().take(piece))?;
+        }
+        Ok(())
     }
 
     fn store_block(&mut self, items: Vec<T>, stored: Box<dyn FnOnce() + Send>) -> Result<()> {
+        if !self.desk.input.conf().spark_compatible {
+            self.wait_for_rate(items.len(), true)?;
+        }
         let sequence = {
             let mut state = lock(&self.desk.state);
             if state.stopping {
