@@ -7,7 +7,7 @@ pub(crate) mod persistent;
 use std::any::Any;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use self::jobs::{JobLocals, Jobs, Running};
@@ -25,6 +25,7 @@ use crate::plan::{Facts, JobPlan, TaskContext, TaskResult, plan_job};
 use crate::rdd::actions::{Action, CountAction};
 use crate::rdd::paths::{list_files, list_found};
 use crate::rdd::saved::{Checkpoints, save_marked};
+use crate::rdd::saver::Saver;
 use crate::rdd::{Node, Rdd, RddId, ShuffleId, sources, union};
 use crate::shuffle::ShuffleStore;
 use crate::spill::SpillDir;
@@ -124,7 +125,7 @@ struct Inner {
     app_id: String,
     stopped: AtomicBool,
     next_job: AtomicU64,
-    marked: AtomicUsize,
+    saver: Saver,
     running: Mutex<Jobs>,
     persistent: Mutex<Persistent>,
 }
@@ -241,7 +242,7 @@ impl ContextBuilder {
                 app_id,
                 stopped: AtomicBool::new(false),
                 next_job: AtomicU64::new(0),
-                marked: AtomicUsize::new(0),
+                saver: Saver::default(),
                 running: Mutex::default(),
                 persistent: Mutex::default(),
                 conf: self.conf,
@@ -427,7 +428,7 @@ impl Context {
         Rdd::failed(error, self)
     }
 
-    /// Refuses further jobs. Running ones end; then the outputs of shuffles are let go, and their files are removed, and
+    /// Waits for what is being saved, then refuses further jobs. Running ones end; then the outputs of shuffles are let go, and their files are removed, and
     /// listeners are told that the application has ended.
     ///
     /// It waits until listeners have been told what has happened so far, unless one of them calls it.
@@ -436,6 +437,8 @@ impl Context {
     ///
     /// `SparkContext.stop`, CX20.
     pub fn stop(&self) {
+        // What has failed has been logged.
+        let _ = self.await_saves();
         self.inner.stopped.store(true, Ordering::Release);
         self.let_go();
         self.flush_listeners();
@@ -504,9 +507,9 @@ impl Context {
         *self.inner.env.saved_under.write().unwrap_or_else(PoisonError::into_inner) = folder.into();
     }
 
-    /// How many Rdds are marked to be saved and are not yet.
-    pub(crate) fn marked(&self) -> &AtomicUsize {
-        &self.inner.marked
+    /// What is saved in the background, and what is to be.
+    pub(crate) fn saver(&self) -> &Saver {
+        &self.inner.saver
     }
 
     /// Runs an action on some partitions of an Rdd and returns what it gave, in their order. Then saves what is marked.

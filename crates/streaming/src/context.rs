@@ -931,6 +931,7 @@ impl StreamingContext {
         let inner = &self.inner;
         self.refuse_listeners("stop")?;
         let stop_engine = how.context.unwrap_or(inner.conf.stop_context_by_default);
+        let mut saves = Ok(());
         let mut life = lock(&inner.shared.state);
         match life.state {
             StreamingContextState::Initialized => {
@@ -960,12 +961,13 @@ impl StreamingContext {
                 let thread = life.thread.take();
                 drop(life);
                 drop(thread);
+                saves = inner.context.await_saves();
             }
         }
         if stop_engine {
             inner.context.stop();
         }
-        Ok(())
+        saves
     }
 
     /// The end of the context waits for its listeners, so none of them can wait for that.

@@ -99,6 +99,8 @@ pub(crate) struct Slot {
     rdds: BTreeMap<Time, AnyRdd>,
     /// Rdds that are not, and whose files wait for newer ones to be written.
     stale: Vec<AnyRdd>,
+    /// States that are not remembered, and that are still being saved.
+    late: BTreeMap<Time, AnyRdd>,
     /// The newest Rdd that was written when they were last looked through.
     swept: Option<RddId>,
     /// For how long; nothing for a stream that no output needs (S-25).
@@ -138,7 +140,15 @@ pub(crate) struct RunId {
 
 impl Graph {
     pub(crate) fn add(&mut self, spec: StreamSpec, kind: StreamKind) -> StreamId {
-        self.slots.push(Slot { spec, kind, rdds: BTreeMap::new(), stale: Vec::new(), swept: None, remember: None });
+        self.slots.push(Slot {
+            spec,
+            kind,
+            rdds: BTreeMap::new(),
+            stale: Vec::new(),
+            late: BTreeMap::new(),
+            swept: None,
+            remember: None,
+        });
         StreamId(self.slots.len() - 1)
     }
 
@@ -282,16 +292,25 @@ impl Graph {
                 if *entry.key() > horizon {
                     break;
                 }
-                let rdd = entry.remove();
+                let (time, rdd) = entry.remove_entry();
                 // What the program persisted itself is the program's; what the stream kept is let go.
                 if unpersist && slot.spec.keep.is_some() {
                     rdd.unpersist();
                 }
                 let is_in_ledger = has_ledger && slot.spec.is_state();
-                if slot.spec.saving.every.is_some() && rdd.is_checkpointed() && !is_in_ledger {
+                if is_in_ledger && rdd.is_to_be_saved() {
+                    slot.late.insert(time, rdd);
+                } else if slot.spec.saving.every.is_some()
+                    && (rdd.is_checkpointed() || rdd.is_to_be_saved())
+                    && !is_in_ledger
+                {
                     slot.stale.push(rdd);
                 }
             }
+            // What has been saved late is told to the ledger, unless something newer has been.
+            let newest =
+                slot.rdds.iter().chain(&slot.late).filter(|(_, rdd)| rdd.is_checkpointed()).map(|(at, _)| *at).max();
+            slot.late.retain(|at, _| newest.is_none_or(|newest| *at >= newest));
             // Files are read by what was made since, until a newer Rdd has been written in its turn.
             let newest = slot.rdds.values().rev().find(|rdd| rdd.is_checkpointed()).map(|rdd| rdd.node().id());
             if !slot.stale.is_empty() && newest != slot.swept {
@@ -324,7 +343,7 @@ impl Graph {
         states.flat_map(|(i, slot)| {
             let saved =
                 move |(time, rdd): (&Time, &AnyRdd)| Some((i, *time, rdd.saved()?, rdd.node().num_partitions()));
-            slot.rdds.iter().filter_map(saved)
+            slot.rdds.iter().chain(&slot.late).filter_map(saved)
         })
     }
 
@@ -405,7 +424,8 @@ impl Graph {
 
 /// Removes what was saved of an Rdd, unless something saved later builds upon it. Returns whether that is done.
 fn let_go(rdd: &AnyRdd, needed: &BTreeSet<String>) -> bool {
-    let Some(saved) = rdd.saved() else { return true };
+    // What is being written now is known only when it is.
+    let Some(saved) = rdd.saved() else { return !rdd.is_to_be_saved() };
     if needed.contains(&saved.folder) {
         return false;
     }

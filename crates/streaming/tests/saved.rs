@@ -100,6 +100,7 @@ fn sc08_k33_states_are_saved_in_the_folder_that_is_named_by_the_program_or_the_s
             assert_eq!(files(&path) > 0, s > 10, "S-18: every ten seconds");
             clock.advance_to(common::at(s));
             assert!(ssc.await_batch(common::at(s)));
+            ssc.context().await_saves().unwrap();
         }
         assert_eq!((sums.all().last(), files(&path)), (Some(&(2, 3)), 2), "one partition of either state");
         ssc.stop().unwrap();

@@ -168,6 +168,8 @@ impl StreamTest {
             if !self.ssc.await_batch(self.now) {
                 break;
             }
+            // What is saved in the background would be saved sooner or later otherwise.
+            self.ssc.context().await_saves()?;
         }
         self.ssc.await_termination_or_timeout(Duration::ZERO).map(|_| ())
     }

@@ -161,6 +161,8 @@ fn to_the_end(ssc: &StreamingContext, clock: &ManualClock, done: &mut usize, unt
         let next = at(*done + 1);
         clock.advance_to(next);
         let settled = ssc.await_batch(next);
+        // What is saved in the background would be saved sooner or later otherwise.
+        ssc.context().await_saves()?;
         ssc.await_termination_or_timeout(std::time::Duration::ZERO)?;
         if !settled {
             return Err(Error::new(ErrorKind::Stopped, format!("the program stopped before the batch {next}")));

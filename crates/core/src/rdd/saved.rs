@@ -5,12 +5,16 @@
 //!
 //! ```text
 //! marked ──(a job on it, or on what is made of it, ends well)──► being written ──► saved: the lineage is cut
+//!    ▲                                                             │
+//!    └───────────── the job has failed ◄── it cannot be written ◄──┘
 //! ```
+//!
+//! States are written in the background ([`SaveAs`], `saver.rs`): the job that found them marked does not wait.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use super::actions::Action;
 use super::lineage::{Compute, Dependency, Node, NodeParts, Opened, RddId};
@@ -26,6 +30,7 @@ use crate::error::{CallSite, Error, ErrorKind, Result};
 use crate::plan::TaskContext;
 use crate::plan::ship::PlanWriter;
 use crate::storage::{BlockId, StorageLevel};
+use crate::threads::lock;
 
 /// How far a node's checkpoint is.
 pub(crate) enum Saving {
@@ -35,6 +40,8 @@ pub(crate) enum Saving {
     Marked(Arc<dyn SavedForm>),
     /// A job is writing it.
     Now,
+    /// It could not be written in the background: the next job fails with that, and it is marked again.
+    Failed(Arc<dyn SavedForm>, Error),
     /// It is written: there, unless the partitions are merely kept.
     Done(Option<Saved>),
 }
@@ -50,28 +57,56 @@ pub struct Saved {
 
 /// How the partitions of an Rdd are written to a checkpoint and read again.
 pub(crate) trait SavedForm: Send + Sync + 'static {
-    /// Makes the action that writes a partition into `folder`, and gives the other folders that it builds upon.
-    fn write(&self, folder: &str) -> Arc<dyn Action>;
+    /// Makes the action that writes a partition into `folder`, and gives the other folders that it builds upon; or leaves that
+    /// on the desk.
+    fn write(&self, folder: &str, desk: &Desk) -> Arc<dyn Action>;
     /// Makes what reads the partitions from `folder`.
     fn read(&self, folder: &str) -> Box<dyn Compute>;
     /// Says whether nothing is written, and the kept partitions are all there is.
     fn is_local(&self) -> bool {
         false
     }
+    /// The row of Rdds that it belongs to, if it is written in the background.
+    fn chain(&self) -> Option<&Chain> {
+        None
+    }
+}
+
+/// What tasks leave for the thread that asked for it: to write partitions, by number, so that it takes no slot of the tasks.
+/// A task that runs elsewhere writes by itself.
+#[derive(Clone, Default)]
+pub(crate) struct Desk(Arc<Mutex<BTreeMap<usize, WriteLater>>>);
+
+type WriteLater = Box<dyn FnOnce() -> Result<Vec<String>> + Send>;
+
+/// A row of Rdds that are made of each other and saved now and then, in the background. If several of them are marked, the
+/// newest is saved: that cuts the others off as well.
+#[doc(hidden)]
+#[derive(Clone, Debug, Default)]
+pub struct Chain(Arc<u8>);
+
+impl PartialEq for Chain {
+    fn eq(&self, other: &Chain) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 /// A form of its own: for elements that know better than their codec how to be written, and what was written before.
+///
+/// Elsewhere the default is used, and knows only what it reads.
 #[doc(hidden)]
-pub trait SaveAs: Send + Sync + 'static {
+pub trait SaveAs: Default + Clone + Send + Sync + 'static {
     /// The elements.
     type Item: Data;
 
-    /// Writes the elements of a partition into `folder`; returns the other folders that this builds upon.
+    /// Writes the elements of a partition into `folder`; returns the folders that this builds upon. It may be asked again
+    /// for what it has written, if another partition could not be.
     ///
     /// # Errors
     ///
     /// Whatever the store fails with.
     fn write(
+        &self,
         store: &dyn CheckpointStore,
         folder: &str,
         partition: usize,
@@ -83,31 +118,47 @@ pub trait SaveAs: Send + Sync + 'static {
     /// # Errors
     ///
     /// Whatever the store fails with; or the kind is `Data`.
-    fn read(store: &dyn CheckpointStore, folder: &str, partition: usize) -> Result<Vec<Self::Item>>;
+    fn read(&self, store: &dyn CheckpointStore, folder: &str, partition: usize) -> Result<Vec<Self::Item>>;
 }
 
-struct Own<P>(PhantomData<fn() -> P>);
+struct Own<P> {
+    form: P,
+    chain: Chain,
+}
 
 impl<P: SaveAs> SavedForm for Own<P> {
-    fn write(&self, folder: &str) -> Arc<dyn Action> {
-        Arc::new(WriteOwn::<P> { folder: folder.to_owned(), of: PhantomData })
+    fn write(&self, folder: &str, desk: &Desk) -> Arc<dyn Action> {
+        Arc::new(WriteOwn { folder: folder.to_owned(), form: self.form.clone(), desk: Some(desk.clone()) })
     }
 
     fn read(&self, folder: &str) -> Box<dyn Compute> {
-        Box::new(ReadOwn::<P> { folder: folder.to_owned(), of: PhantomData })
+        Box::new(ReadOwn { folder: folder.to_owned(), form: self.form.clone() })
+    }
+
+    fn chain(&self) -> Option<&Chain> {
+        Some(&self.chain)
     }
 }
 
 struct WriteOwn<P> {
     folder: String,
-    of: PhantomData<fn() -> P>,
+    form: P,
+    desk: Option<Desk>,
 }
 
 impl<P: SaveAs> Action for WriteOwn<P> {
     fn run(&self, pipeline: &mut Pipeline, task: &TaskContext) -> Result<Box<dyn Any + Send + Sync>> {
         let store = task.env().checkpoints()?;
         let items = pipeline.read_all::<P::Item>()?;
-        Ok(Box::new(P::write(&*store, &self.folder, task.partition(), items)?))
+        let (form, folder, partition) = (self.form.clone(), self.folder.clone(), task.partition());
+        let write = move || form.write(&*store, &folder, partition, items);
+        Ok(Box::new(match &self.desk {
+            Some(desk) => {
+                drop(lock(&desk.0).insert(partition, Box::new(write)));
+                Vec::new()
+            }
+            None => write()?,
+        }))
     }
 
     fn codec(&self) -> TypeCodec {
@@ -116,7 +167,7 @@ impl<P: SaveAs> Action for WriteOwn<P> {
 
     fn ship(&self, w: &mut PlanWriter) -> Result<()> {
         w.code(|r| {
-            let action: Arc<dyn Action> = Arc::new(WriteOwn::<P> { folder: r.value()?, of: PhantomData });
+            let action: Arc<dyn Action> = Arc::new(WriteOwn { folder: r.value()?, form: P::default(), desk: None });
             Ok(Box::new(action))
         });
         w.value(&self.folder)
@@ -125,18 +176,18 @@ impl<P: SaveAs> Action for WriteOwn<P> {
 
 struct ReadOwn<P> {
     folder: String,
-    of: PhantomData<fn() -> P>,
+    form: P,
 }
 
 impl<P: SaveAs> Compute for ReadOwn<P> {
     fn open<'a>(&'a self, p: usize, _: &'a [Dependency], task: &TaskContext) -> Result<Opened<'a>> {
-        let items = P::read(&*task.env().checkpoints()?, &self.folder, p)?;
+        let items = self.form.read(&*task.env().checkpoints()?, &self.folder, p)?;
         Ok(Opened::Source(Box::new(OwnedReader::new(items.into_iter()))))
     }
 
     fn ship(&self, w: &mut PlanWriter) -> Result<()> {
         w.code(|r| {
-            let compute: Box<dyn Compute> = Box::new(ReadOwn::<P> { folder: r.value()?, of: PhantomData });
+            let compute: Box<dyn Compute> = Box::new(ReadOwn { folder: r.value()?, form: P::default() });
             Ok(Box::new(compute))
         });
         w.value(&self.folder)
@@ -147,7 +198,7 @@ impl<P: SaveAs> Compute for ReadOwn<P> {
 struct Values<T>(PhantomData<fn() -> T>);
 
 impl<T: ExchangeData> SavedForm for Values<T> {
-    fn write(&self, folder: &str) -> Arc<dyn Action> {
+    fn write(&self, folder: &str, _: &Desk) -> Arc<dyn Action> {
         Arc::new(WriteValues::<T> { folder: folder.to_owned(), of: PhantomData })
     }
 
@@ -294,7 +345,7 @@ impl<T: ExchangeData> Action for Touch<T> {
 struct Kept<T>(PhantomData<fn() -> T>);
 
 impl<T: ExchangeData> SavedForm for Kept<T> {
-    fn write(&self, _: &str) -> Arc<dyn Action> {
+    fn write(&self, _: &str, _: &Desk) -> Arc<dyn Action> {
         Arc::new(Touch::<T>(PhantomData))
     }
 
@@ -363,10 +414,12 @@ impl<T: ExchangeData> Rdd<T> {
 }
 
 impl<T> Rdd<T> {
-    /// As [`checkpoint`](Rdd::checkpoint), in a form of its own.
+    /// As [`checkpoint`](Rdd::checkpoint), in a form of its own, and in the background: a job that ends does not wait.
+    ///
+    /// Keep it until it is saved; else it is computed again.
     #[doc(hidden)]
-    pub fn checkpoint_as<P: SaveAs<Item = T>>(&self) {
-        mark(self.node(), self.context(), Arc::new(Own::<P>(PhantomData)));
+    pub fn checkpoint_as<P: SaveAs<Item = T>>(&self, form: P, chain: &Chain) {
+        mark(self.node(), self.context(), Arc::new(Own { form, chain: chain.clone() }));
     }
 
     /// Says whether the Rdd has been saved and its lineage cut. Spark's `isCheckpointed`, RD33.
@@ -385,7 +438,7 @@ impl Context {
     /// As [`saved_rdd`](Context::saved_rdd), of what was saved in a form of its own.
     #[doc(hidden)]
     pub fn saved_rdd_as<P: SaveAs>(&self, saved: &Saved, partitions: usize, site: CallSite) -> Rdd<P::Item> {
-        self.read_saved(&Own::<P>(PhantomData), saved, partitions, site)
+        self.read_saved(&Own { form: P::default(), chain: Chain::default() }, saved, partitions, site)
     }
 
     fn read_saved<T: Data>(&self, form: &dyn SavedForm, saved: &Saved, partitions: usize, site: CallSite) -> Rdd<T> {
@@ -401,6 +454,12 @@ impl AnyRdd {
     /// Says whether the Rdd has been saved and its lineage cut.
     pub fn is_checkpointed(&self) -> bool {
         is_saved(self.node())
+    }
+
+    /// Says whether the Rdd is marked to be saved or is being saved, and is not yet.
+    #[doc(hidden)]
+    pub fn is_to_be_saved(&self) -> bool {
+        matches!(*self.node().saving(), Saving::Marked(_) | Saving::Now | Saving::Failed(..))
     }
 
     /// Returns where the Rdd has been saved, if it has been written somewhere.
@@ -420,29 +479,53 @@ fn is_saved(node: &Node) -> bool {
 fn mark(node: &Node, context: &Context, form: Arc<dyn SavedForm>) {
     let mut saving = node.saving();
     if matches!(*saving, Saving::Not) {
+        context.saver().marked(form.chain().is_some());
         *saving = Saving::Marked(form);
-        context.marked().fetch_add(1, Ordering::AcqRel);
     }
 }
 
-/// Writes all marked Rdds in the lineage of `top`, those that others are made from first.
+/// Writes all marked Rdds in the lineage of `top`, those that others are made from first; or has them written in the
+/// background. Fails with what has failed there.
 pub(crate) fn save_marked(top: &Arc<Node>, context: &Context, site: CallSite) -> Result<()> {
-    if context.marked().load(Ordering::Acquire) == 0 {
+    if !context.saver().has_work() {
         return Ok(());
     }
+    let mut later: Vec<(Arc<Node>, Chain)> = Vec::new();
     for node in marked_in(top) {
         let mut saving = node.saving();
-        let Saving::Marked(form) = &*saving else { continue };
-        let form = Arc::clone(form);
+        let form = match &*saving {
+            Saving::Marked(form) => Arc::clone(form),
+            Saving::Failed(form, error) => {
+                // It is tried again by the job after this one.
+                let (form, error) = (Arc::clone(form), error.clone());
+                *saving = Saving::Marked(form);
+                context.saver().told();
+                return Err(error);
+            }
+            _ => continue,
+        };
+        if let Some(chain) = form.chain().cloned() {
+            drop(saving);
+            // Whoever cuts off the newest cuts off the others.
+            if let Some(at) = later.iter().position(|(_, other)| *other == chain) {
+                let (older, _) = later.remove(at);
+                let mut saving = older.saving();
+                if matches!(*saving, Saving::Marked(_)) {
+                    *saving = Saving::Not;
+                    context.saver().unmarked(true);
+                }
+            }
+            later.push((node, chain));
+            continue;
+        }
         *saving = Saving::Now;
         drop(saving);
-        let folder = format!("{}/rdd-{}", context.env().saved_under(), node.id());
-        let written = save(&node, context, &*form, &folder, site);
+        let written = save(&node, context, &*form, site);
         let mut saving = node.saving();
         match written {
             Ok(saved) => {
                 *saving = Saving::Done(saved);
-                context.marked().fetch_sub(1, Ordering::AcqRel);
+                context.saver().unmarked(false);
             }
             Err(error) => {
                 // It may be tried again with the next job.
@@ -451,18 +534,23 @@ pub(crate) fn save_marked(top: &Arc<Node>, context: &Context, site: CallSite) ->
             }
         }
     }
-    Ok(())
+    if later.is_empty() {
+        Ok(())
+    } else {
+        context.saver().begin(context, later.into_iter().map(|(node, _)| node).collect())
+    }
 }
 
-fn save(
-    node: &Arc<Node>,
-    context: &Context,
-    form: &dyn SavedForm,
-    folder: &str,
-    site: CallSite,
-) -> Result<Option<Saved>> {
+/// Writes a node's partitions, and cuts its lineage when all of them are there.
+pub(super) fn save(node: &Arc<Node>, context: &Context, form: &dyn SavedForm, site: CallSite) -> Result<Option<Saved>> {
+    let folder = format!("{}/rdd-{}", context.env().saved_under(), node.id());
     let all: Vec<usize> = (0..node.num_partitions()).collect();
-    let others: Vec<Vec<String>> = context.run_job(node, form.write(folder), all, site)?;
+    let desk = Desk::default();
+    let mut others: Vec<Vec<String>> = context.run_job(node, form.write(&folder, &desk), all, site)?;
+    let left = std::mem::take(&mut *lock(&desk.0));
+    for write in left.into_values() {
+        others.push(write()?);
+    }
     tracing::debug!(rdd = %node.id(), "an Rdd has been saved");
     let local = form.is_local();
     if local {
@@ -472,10 +560,10 @@ fn save(
             return Err(Error::new(ErrorKind::Unavailable, text));
         }
     }
-    node.cut(form.read(folder));
+    node.cut(form.read(&folder));
     let needs: std::collections::BTreeSet<String> =
-        others.into_iter().flatten().chain(std::iter::once(folder.to_owned())).collect();
-    Ok((!local).then(|| Saved { folder: folder.to_owned(), needs: needs.into_iter().collect() }))
+        others.into_iter().flatten().chain(std::iter::once(folder.clone())).collect();
+    Ok((!local).then(|| Saved { folder, needs: needs.into_iter().collect() }))
 }
 
 /// Finds the marked nodes of a lineage, parents first. What is saved already has none behind it.
@@ -498,7 +586,7 @@ fn marked_in(top: &Arc<Node>) -> Vec<Arc<Node>> {
                 stack.extend(parents.into_iter().rev().map(Visit::Enter));
             }
             Visit::Leave(node) => {
-                if matches!(*node.saving(), Saving::Marked(_)) {
+                if matches!(*node.saving(), Saving::Marked(_) | Saving::Failed(..)) {
                     found.push(node);
                 }
             }

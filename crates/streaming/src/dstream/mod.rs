@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use millstream_core::plan::ship::Closure;
 use millstream_core::{
-    AnyRdd, CallSite, Data, Error, ErrorKind, ExchangeData, Key, PartitionIter, Partitioner, Rdd, Result, StorageLevel,
-    Time,
+    AnyRdd, CallSite, Chain, Data, Error, ErrorKind, ExchangeData, Key, PartitionIter, Partitioner, Rdd, Result,
+    SaveAs, StorageLevel, Time,
 };
 
 pub(crate) use self::joined::{transform_all, union_all};
@@ -137,16 +137,21 @@ pub(crate) fn mark<T: ExchangeData>() -> SaveForm {
     }
 }
 
-/// The Rdds of a state's tables are saved in the tables' own form.
+/// The Rdds of a state's tables are saved in the tables' own form, in the background.
 pub(crate) fn mark_table<T: HasTable>() -> SaveForm {
+    in_form(Saved::<T>::default)
+}
+
+fn in_form<F: SaveAs>(form: impl Fn() -> F + Send + Sync + 'static) -> SaveForm {
+    let chain = Chain::default();
     SaveForm {
-        mark: Arc::new(|rdd| {
-            if let Some(rdd) = rdd.typed::<T>() {
-                rdd.checkpoint_as::<Saved<T>>();
+        mark: Arc::new(move |rdd| {
+            if let Some(rdd) = rdd.typed::<F::Item>() {
+                rdd.checkpoint_as(form(), &chain);
             }
         }),
         read: Arc::new(|context, saved, partitions, site| {
-            AnyRdd::new(&context.saved_rdd_as::<Saved<T>>(saved, partitions, site))
+            AnyRdd::new(&context.saved_rdd_as::<F>(saved, partitions, site))
         }),
     }
 }

@@ -12,7 +12,7 @@ use super::pair::Placing;
 use super::{DStream, derive_as, mark_table};
 use crate::graph::StreamSpec;
 use crate::state::step::nothing;
-use crate::state::table::{Change, Changes, StateTable};
+use crate::state::table::{Change, StateTable};
 use crate::state::update::multiple_of_ten_seconds;
 use crate::window::{Interval, Window};
 
@@ -214,6 +214,14 @@ struct WindowStep<K, V, F, G, H> {
     of: PhantomData<fn(K, V)>,
 }
 
+fn no_value() -> Error {
+    Error::new(
+        ErrorKind::User,
+        "neither the previous window has a value for a key nor are there new ones: does the key hash and compare the same \
+         each time?",
+    )
+}
+
 /// What happened to a key between two windows.
 struct Moved<K, V> {
     hash: u64,
@@ -261,32 +269,30 @@ where
             });
         }
         right.failed()?;
-        let (table, ()) = before.next(|reading| {
-            let mut changes = Changes::new(self.time, false);
+        let (table, ()) = before.next(self.time, false, |making| {
             for Moved { hash, key, left, entered } in moved {
-                let value = match (reading.get(hash, &key).cloned(), left, entered) {
-                    (Some(old), left, entered) => {
-                        let rest = left.map_or(old.clone(), |left| (self.inverse)(old, left));
-                        match entered {
-                            Some(entered) => (self.f)(rest, entered),
-                            None => rest,
+                making.change(hash, key, |key, old| {
+                    let value = match (old.cloned(), left, entered) {
+                        (Some(old), left, entered) => {
+                            let rest = match left {
+                                Some(left) => (self.inverse)(old, left),
+                                None => old,
+                            };
+                            match entered {
+                                Some(entered) => (self.f)(rest, entered),
+                                None => rest,
+                            }
                         }
-                    }
-                    // What had been dropped by the filter, or was never there, begins anew.
-                    (None, _, Some(entered)) => entered,
-                    (None, _, None) if self.keep.is_some() => continue,
-                    (None, _, None) => {
-                        return Err(Error::new(
-                            ErrorKind::User,
-                            "neither the previous window has a value for a key nor are there new ones: does the key hash \
-                             and compare the same each time?",
-                        ));
-                    }
-                };
-                let stays = self.keep.as_ref().is_none_or(|keep| keep(&key, &value));
-                changes.put(hash, key, if stays { Change::Set(value) } else { Change::Remove });
+                        // What had been dropped by the filter, or was never there, begins anew.
+                        (None, _, Some(entered)) => entered,
+                        (None, _, None) if self.keep.is_some() => return (Change::Keep, Ok(())),
+                        (None, _, None) => return (Change::Keep, Err(no_value())),
+                    };
+                    let stays = self.keep.as_ref().is_none_or(|keep| keep(key, &value));
+                    (if stays { Change::Set(value) } else { Change::Remove }, Ok(()))
+                })?;
             }
-            Ok((changes, ()))
+            Ok::<_, Error>(())
         })?;
         Ok(vec![table])
     }

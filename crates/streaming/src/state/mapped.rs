@@ -12,7 +12,7 @@ use millstream_core::{CallSite, ExchangeData, Key, PartitionIter, Result, Step, 
 
 use super::save::HasTable;
 use super::step::{nothing, placed};
-use super::table::{Change, Changes, Reading, StateTable};
+use super::table::{Change, Making, StateTable};
 use super::{Outcome, State, StateFn, StateSpec};
 use crate::DStream;
 use crate::dstream::{Placing, derive_as, mark_table, save_every};
@@ -154,7 +154,7 @@ impl<K: Key, V: ExchangeData> DStream<(K, V)> {
         F: StateFn<K, V, S, E>,
     {
         let site = CallSite::here("map_with_state");
-        let StateSpec { f, initial, partitioner, timeout, .. } = spec;
+        let StateSpec { f, mut initial, partitioner, timeout, .. } = spec;
         let placing = partitioner.map_or_else(Placing::default, Placing::by);
         let slide = self.slide();
         let mut stream = StreamSpec::new(site, slide, vec![self.id()]);
@@ -166,7 +166,11 @@ impl<K: Key, V: ExchangeData> DStream<(K, V)> {
             let data = placed(batch, &parent, &partitioner, site);
             let time = batch.time();
             let previous = match batch.previous::<Mapped<K, S, E>>() {
-                Some((_, rdd)) => rdd,
+                Some((_, rdd)) => {
+                    // Only the first Rdd of the state is made from the initial one: what was made of that is let go.
+                    initial = None;
+                    rdd
+                }
                 None => {
                     let states = match &initial {
                         Some(states) => CallSite::scope(Some(site), || states.partition_by(&partitioner)),
@@ -177,7 +181,6 @@ impl<K: Key, V: ExchangeData> DStream<(K, V)> {
                     }))
                 }
             };
-            // Only the first Rdd of the state is made from the initial one; it is not needed longer.
             let scan = !late_scan || batch.is_saved();
             let step = MapStep { f: f.clone(), time, timeout, scan, of: PhantomData };
             Ok(Some(step_over(&previous, &data, step, None, site)))
@@ -224,41 +227,36 @@ where
     E: ExchangeData,
     F: StateFn<K, V, S, E>,
 {
-    fn apply(&self, reading: &Reading<'_, K, S>, records: Vec<(K, V)>) -> (Changes<K, S>, Vec<E>) {
-        let mut changes = Changes::new(self.time, self.timeout.is_some());
-        let mut emitted = Vec::new();
+    fn apply(&self, making: &mut Making<'_, K, S>, records: Vec<(K, V)>) -> Vec<E> {
+        let mut emitted = Vec::with_capacity(records.len());
         for (key, value) in records {
-            let hash = key_hash(&key);
-            let before = match changes.get(hash, &key) {
-                Some(Change::Set(state)) => Some(state),
-                Some(Change::Remove) => None,
-                Some(Change::Touch) | None => reading.get(hash, &key),
-            };
-            let mut state = State::new(before);
-            emitted.extend(self.f.call(self.time, &key, Some(value), &mut state));
-            match state.outcome() {
-                Outcome::Updated(state) => changes.put(hash, key, Change::Set(state)),
-                Outcome::Removed => changes.put(hash, key, Change::Remove),
-                Outcome::Same { exists: true } if self.timeout.is_some() => {
-                    // What was set in this batch is set, and has been used in it.
-                    if changes.get(hash, &key).is_none() {
-                        changes.put(hash, key, Change::Touch);
-                    }
-                }
-                Outcome::Same { .. } => {}
-            }
+            let given = making.change(key_hash(&key), key, |key, before| {
+                let mut state = State::new(before);
+                let given = self.f.call(self.time, key, Some(value), &mut state);
+                let change = match state.outcome() {
+                    Outcome::Updated(state) => Change::Set(state),
+                    Outcome::Removed => Change::Remove,
+                    Outcome::Same { exists: true } => Change::Touch,
+                    Outcome::Same { exists: false } => Change::Keep,
+                };
+                (change, given)
+            });
+            emitted.extend(given);
         }
         if let Some(timeout) = self.timeout.filter(|_| self.scan) {
             let limit = self.time - timeout;
-            for (hash, key) in reading.unused_since(limit) {
-                let (None, Some(before)) = (changes.get(hash, &key), reading.get(hash, &key)) else { continue };
-                let mut state = State::timing_out(before);
-                emitted.extend(self.f.call(self.time, &key, None, &mut state));
-                changes.put(hash, key, Change::Remove);
+            for (hash, key) in making.unused_since(limit) {
+                emitted.extend(making.change(hash, key, |key, before| match before {
+                    Some(before) => {
+                        let mut state = State::timing_out(before);
+                        (Change::Remove, self.f.call(self.time, key, None, &mut state))
+                    }
+                    None => (Change::Keep, None),
+                }));
             }
-            changes.dealt_with(limit);
+            making.dealt_with(limit);
         }
-        (changes, emitted)
+        emitted
     }
 }
 
@@ -286,8 +284,8 @@ where
         // All records first: nothing of the program runs while they are read, and half of them would be a wrong state.
         let records: Vec<(K, V)> = right.by_ref().collect();
         right.failed()?;
-        let made = before.table.next(|reading| Ok::<_, millstream_core::Error>(self.apply(reading, records)));
-        let (table, emitted) = made?;
+        let make = |making: &mut Making<'_, K, S>| Ok::<_, millstream_core::Error>(self.apply(making, records));
+        let (table, emitted) = before.table.next(self.time, self.timeout.is_some(), make)?;
         Ok(vec![Mapped { table, emitted: Arc::new(emitted) }])
     }
 

@@ -4,6 +4,8 @@
 //! persisted, and every few batches it is saved and its lineage cut there.
 
 pub(crate) mod mapped;
+mod parts;
+mod past;
 pub(crate) mod save;
 pub(crate) mod step;
 pub(crate) mod table;

@@ -1,14 +1,17 @@
-//! How states are written to checkpoints: what changed since the last one, and a part of the rest in turn.
+//! How tables are written to checkpoints: what changed since the last one, and a part of the rest in turn.
 //!
 //! Each checkpoint has a folder with a file a partition. A file names the folders that it builds upon; a table is read from
 //! all of them, oldest first. As every shard is written as a whole now and then, the oldest fall away.
+//!
+//! It is written in the background, while later batches change the table: see [`table`](super::table).
 
 use std::marker::PhantomData;
 
 use millstream_core::checkpoint::CheckpointStore;
 use millstream_core::{Data, Error, ErrorKind, ExchangeData, Key, Result, SaveAs, codec};
 
-use super::table::{Part, StateTable};
+use super::parts::Head;
+use super::table::StateTable;
 
 /// A partition of a state: a table, and what else is kept with it.
 pub(crate) trait HasTable: Data {
@@ -38,48 +41,84 @@ impl<K: Key, S: ExchangeData> HasTable for StateTable<K, S> {
     }
 }
 
-/// The form of states in checkpoints.
+/// The form of tables in checkpoints.
 pub(crate) struct Saved<T>(PhantomData<fn() -> T>);
 
-/// The first bytes of a file: what it is, and the version of its form.
-const MAGIC: &[u8; 8] = b"mststa1\n";
+impl<T> Clone for Saved<T> {
+    fn clone(&self) -> Self {
+        Saved(PhantomData)
+    }
+}
 
-fn name(folder: &str, partition: usize) -> String {
+impl<T> Default for Saved<T> {
+    fn default() -> Self {
+        Saved(PhantomData)
+    }
+}
+
+/// The first bytes of a file: what it is, and the version of its form. Behind it: what is kept beside the table, and a part.
+const MAGIC: &[u8; 8] = b"mststa2\n";
+
+/// The file of a partition in a folder.
+pub(super) fn name(folder: &str, partition: usize) -> String {
     format!("{folder}/state-{partition:05}")
 }
 
-type File<T> = (Part<<T as HasTable>::Key, <T as HasTable>::State>, <T as HasTable>::Rest);
-
-fn read_file<T: HasTable>(store: &dyn CheckpointStore, folder: &str, partition: usize) -> Result<File<T>> {
+/// Reads a file that begins with `magic`; returns what follows it.
+pub(super) fn read_file(
+    store: &dyn CheckpointStore,
+    folder: &str,
+    partition: usize,
+    magic: &[u8],
+) -> Result<impl std::ops::Deref<Target = [u8]> + use<>> {
     let name = name(folder, partition);
     let bytes = store.read(&name)?;
-    let damaged = |e: &dyn std::fmt::Display| Error::new(ErrorKind::Data, format!("checkpoint {name} is damaged: {e}"));
-    let body = bytes.strip_prefix(MAGIC).ok_or_else(|| damaged(&"it does not begin as one does"))?;
-    codec::decode(body).map_err(|e| damaged(&e))
+    if !bytes.starts_with(magic) {
+        return Err(Error::new(
+            ErrorKind::Data,
+            format!("checkpoint {name} is damaged: it does not begin as one does"),
+        ));
+    }
+    Ok(bytes.slice(magic.len()..))
+}
+
+/// Says which file could not be read.
+pub(super) fn damaged(folder: &str, partition: usize, error: &Error) -> Error {
+    Error::new(ErrorKind::Data, format!("checkpoint {} is damaged: {error}", name(folder, partition)))
 }
 
 impl<T: HasTable> SaveAs for Saved<T> {
     type Item = T;
 
-    fn write(store: &dyn CheckpointStore, folder: &str, partition: usize, items: Vec<T>) -> Result<Vec<String>> {
+    fn write(&self, store: &dyn CheckpointStore, folder: &str, partition: usize, items: Vec<T>) -> Result<Vec<String>> {
         let Some(item) = items.first() else {
             return Err(millstream_core::bug!("a partition of a state that is saved has no table"));
         };
-        let file = (item.table().to_save(), item.rest());
-        let bytes = codec::encode_onto(&file, MAGIC.to_vec())?;
-        store.write(&name(folder, partition), &bytes)?;
-        // Noted only now: what could not be written is not built upon.
-        Ok(item.table().saved(&file.0, folder))
+        let bytes = codec::encode_onto(&item.rest(), MAGIC.to_vec())?;
+        if let Some((head, bytes)) = item.table().save(folder, bytes)? {
+            store.write(&name(folder, partition), &bytes)?;
+            // Noted only now: what could not be written is not built upon.
+            item.table().saved(head, folder);
+        }
+        Ok(item.table().saved_in())
     }
 
-    fn read(store: &dyn CheckpointStore, folder: &str, partition: usize) -> Result<Vec<T>> {
-        let (last, rest) = read_file::<T>(store, folder, partition)?;
-        let mut parts = Vec::with_capacity(last.upon.len() + 1);
-        for earlier in &last.upon {
-            parts.push(read_file::<T>(store, earlier, partition)?.0);
+    fn read(&self, store: &dyn CheckpointStore, folder: &str, partition: usize) -> Result<Vec<T>> {
+        let damaged_in = |folder| move |e: Error| damaged(folder, partition, &e);
+        let last = read_file(store, folder, partition, MAGIC)?;
+        let (rest, part): (T::Rest, &[u8]) = codec::decode_from(&last).map_err(damaged_in(folder))?;
+        let (head, _) = Head::read(part).map_err(damaged_in(folder))?;
+        let mut files = Vec::with_capacity(head.upon.len());
+        for earlier in &head.upon {
+            files.push((earlier.as_str(), read_file(store, earlier, partition, MAGIC)?));
         }
-        parts.push(last);
-        let other = || Error::new(ErrorKind::Data, "the checkpoint of a state has another number of shards");
-        Ok(vec![T::of(StateTable::from_parts(parts).ok_or_else(other)?, rest)])
+        let mut parts = Vec::with_capacity(files.len() + 1);
+        for (folder, file) in &files {
+            let (_, part): (T::Rest, &[u8]) = codec::decode_from(file).map_err(damaged_in(folder))?;
+            parts.push(Head::read(part).map_err(damaged_in(folder))?);
+        }
+        parts.push(Head::read(part).map_err(damaged_in(folder))?);
+        let table = StateTable::from_parts(parts).map_err(damaged_in(folder))?;
+        Ok(vec![T::of(table, rest)])
     }
 }

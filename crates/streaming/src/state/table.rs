@@ -9,8 +9,9 @@
 //!  (remembered)        (remembered)        (newest)
 //! ```
 //!
-//! To make version 10 costs what changes. To read version 8 costs its size, and looks into the log for each entry that
-//! changed since. When nobody holds the oldest version any more, its undo log is dropped. A version that is not the newest
+//! To make version 10 costs what changes: each key is looked up once, and what it had is logged. If the function of the program
+//! fails half-way, the log leads back. To read version 8 costs its size, and looks into the logs for each entry that changed
+//! since ([`Past`]). When nobody holds the oldest version any more, its undo log is dropped. A version that is not the newest
 //! is rarely built upon (a partition that was lost is computed again); then the table is copied.
 //!
 //! The table is cut into shards, each of which grows by itself, so that no single batch pays for all of it.
@@ -19,16 +20,20 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, Mutex};
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as Place;
 use millstream_core::partitioner::key_hash;
 use millstream_core::threads::lock;
 use millstream_core::{Data, Key, Time};
-use serde::{Deserialize, Serialize};
+
+use super::parts::Saves;
+use super::past::Past;
 
 /// How many shards a table has.
-const SHARDS: usize = 256;
+pub(super) const SHARDS: usize = 256;
 
 /// One version of a state's table. Cloning and dropping costs a lock.
 pub(crate) struct StateTable<K, S> {
@@ -36,66 +41,41 @@ pub(crate) struct StateTable<K, S> {
     version: u64,
 }
 
-#[derive(Clone)]
-struct Entry<K, S> {
-    key: K,
-    state: S,
+pub(super) struct Entry<K, S> {
+    pub(super) key: K,
+    pub(super) state: S,
     /// When it was last updated or, with a time-out, touched.
-    at: Time,
+    pub(super) at: Time,
 }
 
 /// What a key had before a version: to get back to it.
-struct Undo<K, S> {
-    hash: u64,
-    key: K,
-    before: Option<(S, Time)>,
+pub(super) struct Undo<K, S> {
+    pub(super) hash: u64,
+    pub(super) key: K,
+    pub(super) before: Option<(S, Time)>,
 }
 
-struct Base<K, S> {
+/// How to get from a version to the one before. Shared with who reads an old version.
+pub(super) type Log<K, S> = Arc<Vec<Undo<K, S>>>;
+
+pub(super) struct Base<K, S> {
     shards: Vec<HashTable<Entry<K, S>>>,
     len: usize,
     newest: u64,
+    /// The latest time that an entry may have been used at.
+    latest: Option<Time>,
     /// How to get from the version behind each to the version itself, oldest first.
-    undo: VecDeque<(u64, Vec<Undo<K, S>>)>,
+    undo: VecDeque<(u64, Log<K, S>)>,
     /// How many hold each version.
     holders: BTreeMap<u64, usize>,
-    /// The hashes of what was updated or touched, by time: where to look for what times out.
-    touched: VecDeque<(Time, Vec<u64>)>,
+    /// The hashes of what was updated or touched, by time: where to look for what times out. Nothing until somebody asks.
+    touched: Option<VecDeque<(Time, Vec<u64>)>>,
     /// What has been written of the table.
-    saves: Saves,
-}
-
-/// What has been written of a table: each time all that changed, and some shards as a whole, in turn. So a save costs little,
-/// and a table can be read from the last of them.
-#[derive(Default)]
-struct Saves {
-    /// The version that was last written, which is held.
-    version: Option<u64>,
-    /// The folders that the last save builds upon and itself, oldest first, and which shards each has as a whole.
-    notes: VecDeque<(String, Vec<u16>)>,
-    /// The next shard whose turn it is.
-    turn: usize,
-}
-
-/// How many shards are written as a whole with each save.
-const IN_TURN: usize = 2;
-
-/// What is to be written of a table.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Part<K, S> {
-    /// The folders that it builds upon, oldest first.
-    pub(crate) upon: Vec<String>,
-    /// How many shards the table has.
-    shards: u32,
-    /// The shards that are written as a whole, and their entries.
-    whole: Vec<u16>,
-    entries: Vec<(K, S, i64)>,
-    /// What became of keys of other shards since the last save.
-    changes: Vec<(K, Option<(S, i64)>)>,
+    pub(super) saves: Saves,
 }
 
 /// The shard of a hash: by bits that neither the table's places nor the partitions use much.
-fn shard_of(hash: u64) -> usize {
+pub(super) fn shard_of(hash: u64) -> usize {
     (hash >> 40) as usize % SHARDS
 }
 
@@ -107,24 +87,96 @@ pub(crate) enum Change<S> {
     Remove,
     /// Its state stays, and counts as used now.
     Touch,
+    /// Nothing.
+    Keep,
 }
 
-/// What is to become of keys, in the order in which they were first changed.
-pub(crate) struct Changes<K, S> {
-    list: Vec<(u64, K, Change<S>)>,
-    index: HashTable<usize>,
+/// The next version of a table while it is made, in place. Others wait.
+pub(crate) struct Making<'a, K, S> {
+    base: &'a mut Base<K, S>,
+    undo: Vec<Undo<K, S>>,
+    /// Which keys stand in the log, where their entries' times do not tell: others may have been used at the same time.
+    logged: Option<HashTable<usize>>,
+    /// The hashes of what was set or touched, if keys can time out.
+    used: Option<Vec<u64>>,
     /// The time that is noted for what is set or touched.
     at: Time,
-    /// Whether it is noted so that keys can time out.
-    timed: bool,
     /// Up to when keys that were not used have been looked through.
     dealt_with: Option<Time>,
 }
 
-impl<K: Key, S> Changes<K, S> {
-    /// Begins the changes of a batch. If `timed`, a later one can ask what has not been used since.
-    pub(crate) fn new(at: Time, timed: bool) -> Changes<K, S> {
-        Changes { list: Vec::new(), index: HashTable::new(), at, timed, dealt_with: None }
+impl<K: Key, S: Data> Making<'_, K, S> {
+    /// Asks `f` what becomes of a key that has some state or none, and does it.
+    pub(crate) fn change<R>(&mut self, hash: u64, key: K, f: impl FnOnce(&K, Option<&S>) -> (Change<S>, R)) -> R {
+        let shard = &mut self.base.shards[shard_of(hash)];
+        // Room is made for a key only when it stays: most are there already.
+        let (change, result) = match shard.find_mut(hash, |entry| entry.key == key) {
+            Some(entry) => {
+                let (change, result) = f(&key, Some(&entry.state));
+                let first = entry.at != self.at || self.logged.is_some();
+                let before = match change {
+                    Change::Set(state) if first => {
+                        Some((std::mem::replace(&mut entry.state, state), std::mem::replace(&mut entry.at, self.at)))
+                    }
+                    Change::Set(state) => {
+                        entry.state = state;
+                        None
+                    }
+                    Change::Touch if self.used.is_some() && entry.at != self.at => {
+                        Some((entry.state.clone(), std::mem::replace(&mut entry.at, self.at)))
+                    }
+                    Change::Touch | Change::Keep => return result,
+                    Change::Remove => {
+                        if let Ok(place) = shard.find_entry(hash, |entry| entry.key == key) {
+                            let (Entry { state, at, .. }, _) = place.remove();
+                            self.base.len -= 1;
+                            if at != self.at || self.logged.is_some() {
+                                self.log(hash, key, Some((state, at)));
+                            }
+                        }
+                        return result;
+                    }
+                };
+                if let Some((state, at)) = before {
+                    if at != self.at {
+                        self.used.iter_mut().for_each(|used| used.push(hash));
+                    }
+                    self.log(hash, key, Some((state, at)));
+                }
+                return result;
+            }
+            None => f(&key, None),
+        };
+        if let Change::Set(state) = change {
+            self.base.insert(hash, Entry { key: key.clone(), state, at: self.at });
+            self.used.iter_mut().for_each(|used| used.push(hash));
+            self.log(hash, key, None);
+        }
+        result
+    }
+
+    /// Notes what a key had before this version, if that is not noted already. A second note of a key would do no harm.
+    fn log(&mut self, hash: u64, key: K, before: Option<(S, Time)>) {
+        if let Some(logged) = &mut self.logged {
+            let undo = &self.undo;
+            match logged.entry(hash, |at| undo[*at].key == key, |at| undo[*at].hash) {
+                Place::Occupied(_) => return,
+                Place::Vacant(place) => drop(place.insert(undo.len())),
+            }
+        }
+        self.undo.push(Undo { hash, key, before });
+    }
+
+    /// Returns the keys that were last used before `limit`, in the order in which they were used.
+    pub(crate) fn unused_since(&self, limit: Time) -> Vec<(u64, K)> {
+        let mut found = Vec::new();
+        for (at, hashes) in self.base.touched.iter().flatten().take_while(|(at, _)| *at < limit) {
+            for hash in hashes {
+                let shard = &self.base.shards[shard_of(*hash)];
+                found.extend(shard.iter_hash(*hash).filter(|e| e.at == *at).map(|e| (*hash, e.key.clone())));
+            }
+        }
+        found
     }
 
     /// Says that nobody will ask any more what was not used since `limit`.
@@ -132,44 +184,43 @@ impl<K: Key, S> Changes<K, S> {
         self.dealt_with = Some(limit);
     }
 
-    pub(crate) fn get(&self, hash: u64, key: &K) -> Option<&Change<S>> {
-        let at = self.index.find(hash, |at| self.list[*at].1 == *key)?;
-        Some(&self.list[*at].2)
+    /// The table is the new version from now on.
+    fn done(self) -> u64 {
+        let Making { base, undo, used, at, dealt_with, .. } = self;
+        match (&mut base.touched, used) {
+            (Some(touched), Some(used)) => {
+                if !used.is_empty() {
+                    touched.push_back((at, used));
+                }
+                while touched.front().is_some_and(|(at, _)| dealt_with.is_some_and(|limit| *at < limit)) {
+                    touched.pop_front();
+                }
+            }
+            // It is found out when somebody asks again.
+            (touched, _) => *touched = None,
+        }
+        base.latest = base.latest.max(Some(at));
+        base.undo.push_back((base.newest, Arc::new(undo)));
+        base.newest += 1;
+        base.newest
     }
 
-    /// Notes a change, in the place of an earlier one of the key.
-    pub(crate) fn put(&mut self, hash: u64, key: K, change: Change<S>) {
-        match self.index.find(hash, |at| self.list[*at].1 == key) {
-            Some(at) => self.list[*at].2 = change,
-            None => {
-                self.index.insert_unique(hash, self.list.len(), |at| self.list[*at].0);
-                self.list.push((hash, key, change));
+    /// The table is again what it was.
+    fn undone(self) {
+        let Making { base, undo, .. } = self;
+        // Backwards: what a key had before its first change is what stays.
+        for Undo { hash, key, before } in undo.into_iter().rev() {
+            let shard = &mut base.shards[shard_of(hash)];
+            match (shard.find_entry(hash, |entry| entry.key == key), before) {
+                (Ok(mut place), Some((state, at))) => (place.get_mut().state, place.get_mut().at) = (state, at),
+                (Ok(place), None) => {
+                    place.remove();
+                    base.len -= 1;
+                }
+                (Err(_), Some((state, at))) => base.insert(hash, Entry { key, state, at }),
+                (Err(_), None) => {}
             }
         }
-    }
-}
-
-/// A table that is being read to make the next version. Others wait.
-pub(crate) struct Reading<'a, K, S> {
-    base: MutexGuard<'a, Base<K, S>>,
-}
-
-impl<K: Key, S> Reading<'_, K, S> {
-    /// Returns the state of a key.
-    pub(crate) fn get(&self, hash: u64, key: &K) -> Option<&S> {
-        self.base.find(hash, key).map(|entry| &entry.state)
-    }
-
-    /// Returns the keys that were last used before `limit`, in the order in which they were used.
-    pub(crate) fn unused_since(&self, limit: Time) -> Vec<(u64, K)> {
-        let mut found = Vec::new();
-        for (at, hashes) in self.base.touched.iter().take_while(|(at, _)| *at < limit) {
-            for hash in hashes {
-                let shard = &self.base.shards[shard_of(*hash)];
-                found.extend(shard.iter_hash(*hash).filter(|e| e.at == *at).map(|e| (*hash, e.key.clone())));
-            }
-        }
-        found
     }
 }
 
@@ -179,17 +230,15 @@ impl<K: Key, S: Data> StateTable<K, S> {
         StateTable::with_times(entries.map(|(key, state)| (key, state, at)))
     }
 
-    fn with_times(entries: impl Iterator<Item = (K, S, Time)>) -> StateTable<K, S> {
+    pub(super) fn with_times(entries: impl Iterator<Item = (K, S, Time)>) -> StateTable<K, S> {
         let mut base = Base::empty();
-        let mut times: BTreeMap<Time, Vec<u64>> = BTreeMap::new();
         for (key, state, at) in entries {
             let hash = key_hash(&key);
             if base.find(hash, &key).is_none() {
                 base.insert(hash, Entry { key, state, at });
-                times.entry(at).or_default().push(hash);
+                base.latest = base.latest.max(Some(at));
             }
         }
-        base.touched = times.into_iter().collect();
         StateTable::first(base)
     }
 
@@ -198,24 +247,42 @@ impl<K: Key, S: Data> StateTable<K, S> {
         StateTable { version: base.newest, base: Arc::new(Mutex::new(base)) }
     }
 
-    /// Makes the next version: `make` reads this one and says what changes. If it fails or panics, nothing has changed.
+    /// Makes the next version, at `at`: `make` says what changes. If `timed`, a later one can ask what has not been used
+    /// since. If it fails or panics, nothing has changed.
     pub(crate) fn next<R, E>(
         &self,
-        make: impl FnOnce(&Reading<'_, K, S>) -> Result<(Changes<K, S>, R), E>,
+        at: Time,
+        timed: bool,
+        make: impl FnOnce(&mut Making<'_, K, S>) -> Result<R, E>,
     ) -> Result<(StateTable<K, S>, R), E> {
-        let base = lock(&self.base);
+        let mut base = lock(&self.base);
         if base.newest != self.version {
             let copy = StateTable::first(base.copy_of(self.version));
             drop(base);
-            return copy.next(make);
+            return copy.next(at, timed, make);
         }
-        let reading = Reading { base };
-        let (changes, result) = make(&reading)?;
-        let Reading { mut base } = reading;
-        let version = base.apply(changes);
-        base.hold(version);
-        drop(base);
-        Ok((StateTable { base: Arc::clone(&self.base), version }, result))
+        let logged = base.latest.is_some_and(|latest| latest >= at).then(HashTable::new);
+        let used = timed.then(Vec::new);
+        if timed && base.touched.is_none() {
+            base.find_times();
+        }
+        let mut making = Making { base: &mut base, undo: Vec::new(), logged, used, at, dealt_with: None };
+        match catch_unwind(AssertUnwindSafe(|| make(&mut making))) {
+            Ok(Ok(result)) => {
+                let version = making.done();
+                base.hold(version);
+                Ok((StateTable { base: Arc::clone(&self.base), version }, result))
+            }
+            Ok(Err(error)) => {
+                making.undone();
+                Err(error)
+            }
+            Err(panic) => {
+                making.undone();
+                drop(base);
+                resume_unwind(panic)
+            }
+        }
     }
 
     /// Returns how many keys the newest version has.
@@ -224,116 +291,35 @@ impl<K: Key, S: Data> StateTable<K, S> {
         lock(&self.base).len
     }
 
+    pub(super) fn base(&self) -> &Mutex<Base<K, S>> {
+        &self.base
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        self.version
+    }
+
     /// Reads all keys and their states, a shard at a time.
     pub(crate) fn entries(self) -> impl Iterator<Item = (K, S)> + Send + 'static {
         self.timed_entries().map(|(key, state, _)| (key, state))
     }
 
-    fn timed_entries(self) -> impl Iterator<Item = (K, S, Time)> + Send + 'static {
-        (0..SHARDS).flat_map(move |shard| lock(&self.base).shard_at(shard, self.version))
+    pub(super) fn timed_entries(self) -> impl Iterator<Item = (K, S, Time)> + Send + 'static {
+        let mut past = Past::of(self.version);
+        (0..SHARDS).flat_map(move |shard| past.look(&self, |base, past| past.shard(base, shard)))
     }
 }
-
-impl<K: Key, S: Data> StateTable<K, S> {
-    /// Returns what must be written of this version into `folder`. Call [`saved`](StateTable::saved) when that is done.
-    pub(crate) fn to_save(&self) -> Part<K, S> {
-        let base = lock(&self.base);
-        let all = || (0..SHARDS as u16).collect::<Vec<u16>>();
-        let since = base.saves.version.filter(|since| *since <= self.version);
-        let changed = since.map(|since| base.undone(since, None).1).unwrap_or_default();
-        // A small table is written as a whole: that is as cheap, and there is less to read.
-        let whole = match since {
-            Some(_) if base.len > 4 * changed.len() + SHARDS => {
-                (0..IN_TURN).map(|i| ((base.saves.turn + i) % SHARDS) as u16).collect()
-            }
-            _ => all(),
-        };
-        let in_whole = |hash: u64| whole.contains(&(shard_of(hash) as u16));
-        let entries = whole.iter().flat_map(|shard| base.shard_at(usize::from(*shard), self.version));
-        let entries = entries.map(|(key, state, at)| (key, state, at.as_millis())).collect();
-        let changes = changed
-            .into_iter()
-            .filter(|one| whole.len() < SHARDS && !in_whole(one.hash))
-            .map(|one| (one.key.clone(), base.at_version(one.hash, &one.key, self.version)))
-            .collect();
-        let upon = if whole.len() < SHARDS {
-            base.saves.notes.iter().map(|(folder, _)| folder.clone()).collect()
-        } else {
-            Vec::new()
-        };
-        Part { upon, shards: SHARDS as u32, whole, entries, changes }
-    }
-
-    /// Notes that `part` has been written into `folder`; returns the folders that it builds upon.
-    pub(crate) fn saved(&self, part: &Part<K, S>, folder: &str) -> Vec<String> {
-        let mut base = lock(&self.base);
-        let last = base.saves.version.replace(self.version);
-        base.hold(self.version);
-        let dropped = last.map(|last| base.let_go(last)).unwrap_or_default();
-        base.saves.notes.push_back((folder.to_owned(), part.whole.clone()));
-        base.saves.turn = (base.saves.turn + IN_TURN) % SHARDS;
-        // Folders before the first one from which on every shard has been written as a whole are not read any more.
-        let mut seen = [false; SHARDS];
-        let mut first = base.saves.notes.len();
-        while first > 0 && seen.contains(&false) {
-            first -= 1;
-            base.saves.notes[first].1.iter().for_each(|shard| seen[usize::from(*shard)] = true);
-        }
-        let old: Vec<_> = base.saves.notes.drain(..first).collect();
-        let upon = base.saves.notes.iter().map(|(folder, _)| folder.clone()).collect();
-        drop(base);
-        drop((old, dropped));
-        upon
-    }
-
-    /// Puts a table together from what was written, oldest first; each names the folder that it was read from.
-    pub(crate) fn from_parts(parts: Vec<Part<K, S>>) -> Option<StateTable<K, S>> {
-        let mut shards: Vec<HashMap<K, (S, Time)>> = (0..SHARDS).map(|_| HashMap::default()).collect();
-        for part in parts {
-            if part.shards as usize != SHARDS {
-                return None;
-            }
-            for shard in &part.whole {
-                shards.get_mut(usize::from(*shard))?.clear();
-            }
-            for (key, state, at) in part.entries {
-                shards[shard_of(key_hash(&key))].insert(key, (state, Time::from_millis(at)));
-            }
-            for (key, after) in part.changes {
-                let shard = &mut shards[shard_of(key_hash(&key))];
-                match after {
-                    Some((state, at)) => drop(shard.insert(key, (state, Time::from_millis(at)))),
-                    None => drop(shard.remove(&key)),
-                }
-            }
-        }
-        let entries = shards.into_iter().flatten().map(|(key, (state, at))| (key, state, at));
-        Some(StateTable::with_times(entries))
-    }
-}
-
-/// A map whose order is the same everywhere, as that of the table that is made of it must be.
-type HashMap<K, V> = hashbrown::HashMap<K, V, std::hash::BuildHasherDefault<std::hash::DefaultHasher>>;
 
 impl<K: Key, S: Data> Base<K, S> {
-    /// What a key had at a version.
-    fn at_version(&self, hash: u64, key: &K, version: u64) -> Option<(S, i64)> {
-        for (_, undo) in self.undo.iter().skip_while(|(to, _)| *to < version) {
-            if let Some(one) = undo.iter().find(|one| one.hash == hash && one.key == *key) {
-                return one.before.as_ref().map(|(state, at)| (state.clone(), at.as_millis()));
-            }
-        }
-        self.find(hash, key).map(|entry| (entry.state.clone(), entry.at.as_millis()))
-    }
-
     fn empty() -> Base<K, S> {
         Base {
             shards: (0..SHARDS).map(|_| HashTable::new()).collect(),
             len: 0,
             newest: 0,
+            latest: None,
             undo: VecDeque::new(),
             holders: BTreeMap::new(),
-            touched: VecDeque::new(),
+            touched: None,
             saves: Saves::default(),
         }
     }
@@ -343,111 +329,39 @@ impl<K: Key, S: Data> Base<K, S> {
         self.len += 1;
     }
 
-    /// Applies changes, in one go that nothing of the program can interrupt, and returns the new version.
-    fn apply(&mut self, changes: Changes<K, S>) -> u64 {
-        let Changes { list, at, timed, dealt_with, .. } = changes;
-        let mut undo = Vec::with_capacity(list.len());
-        let mut used = Vec::new();
-        for (hash, key, change) in list {
-            let shard = &mut self.shards[shard_of(hash)];
-            if timed && !matches!(change, Change::Remove) {
-                used.push(hash);
-            }
-            match (shard.find_entry(hash, |entry| entry.key == key), change) {
-                (Ok(mut entry), Change::Set(state)) => {
-                    let entry = entry.get_mut();
-                    let before =
-                        Some((std::mem::replace(&mut entry.state, state), std::mem::replace(&mut entry.at, at)));
-                    undo.push(Undo { hash, key, before });
-                }
-                (Ok(mut entry), Change::Touch) => {
-                    let entry = entry.get_mut();
-                    if timed && entry.at != at {
-                        let before = Some((entry.state.clone(), std::mem::replace(&mut entry.at, at)));
-                        undo.push(Undo { hash, key, before });
-                    }
-                }
-                (Ok(entry), Change::Remove) => {
-                    let (Entry { state, at, .. }, _) = entry.remove();
-                    self.len -= 1;
-                    undo.push(Undo { hash, key, before: Some((state, at)) });
-                }
-                (Err(_), Change::Set(state)) => {
-                    undo.push(Undo { hash, key: key.clone(), before: None });
-                    self.insert(hash, Entry { key, state, at });
-                }
-                (Err(_), Change::Touch | Change::Remove) => {}
-            }
-        }
-        if !used.is_empty() {
-            self.touched.push_back((at, used));
-        }
-        if let Some(limit) = dealt_with {
-            while self.touched.front().is_some_and(|(at, _)| *at < limit) {
-                self.touched.pop_front();
-            }
-        }
-        self.undo.push_back((self.newest, undo));
-        self.newest += 1;
-        self.newest
-    }
-
-    fn hold(&mut self, version: u64) {
-        *self.holders.entry(version).or_default() += 1;
-    }
-
-    /// What keys of a shard had at `version`, for those that changed since.
-    fn undone(&self, version: u64, shard: Option<usize>) -> (HashTable<usize>, Vec<&Undo<K, S>>) {
-        let (mut index, mut list) = (HashTable::new(), Vec::<&Undo<K, S>>::new());
-        // Oldest first: what a key had before its first change since counts.
-        for (_, undo) in self.undo.iter().skip_while(|(to, _)| *to < version) {
-            for one in undo.iter().filter(|one| shard.is_none_or(|shard| shard_of(one.hash) == shard)) {
-                if index.find(one.hash, |at: &usize| list[*at].key == one.key).is_none() {
-                    index.insert_unique(one.hash, list.len(), |at: &usize| list[*at].hash);
-                    list.push(one);
-                }
-            }
-        }
-        (index, list)
-    }
-
-    /// Reads a shard as it was at `version`.
-    fn shard_at(&self, shard: usize, version: u64) -> Vec<(K, S, Time)> {
-        let entries = &self.shards[shard];
-        if version == self.newest {
-            return entries.iter().map(|e| (e.key.clone(), e.state.clone(), e.at)).collect();
-        }
-        let (index, undone) = self.undone(version, Some(shard));
-        let mut all = Vec::with_capacity(entries.len());
-        for e in entries {
-            if index.is_empty() || index.find(key_hash(&e.key), |at| undone[*at].key == e.key).is_none() {
-                all.push((e.key.clone(), e.state.clone(), e.at));
-            }
-        }
-        for one in undone {
-            all.extend(one.before.as_ref().map(|(state, at)| (one.key.clone(), state.clone(), *at)));
-        }
-        all
+    /// Finds out from the entries when what was used.
+    fn find_times(&mut self) {
+        let entries = || self.shards.iter().flatten();
+        let mut counts: BTreeMap<Time, usize> = BTreeMap::new();
+        entries().for_each(|entry| *counts.entry(entry.at).or_default() += 1);
+        // They may be as many as there are keys: no more room than that.
+        let mut times: BTreeMap<Time, Vec<u64>> =
+            counts.into_iter().map(|(at, count)| (at, Vec::with_capacity(count))).collect();
+        entries().for_each(|entry| times.entry(entry.at).or_default().push(key_hash(&entry.key)));
+        self.touched = Some(times.into_iter().collect());
     }
 
     /// A table of its own with what this one had at `version`.
     fn copy_of(&self, version: u64) -> Base<K, S> {
-        let mut base = Base::empty();
-        let mut times: BTreeMap<Time, Vec<u64>> = BTreeMap::new();
+        let (mut base, mut past) = (Base::empty(), Past::of(version));
+        past.catch_up(self);
         for shard in 0..SHARDS {
-            for (key, state, at) in self.shard_at(shard, version) {
-                let hash = key_hash(&key);
-                times.entry(at).or_default().push(hash);
-                base.insert(hash, Entry { key, state, at });
+            for (key, state, at) in past.shard(self, shard) {
+                base.insert(key_hash(&key), Entry { key, state, at });
+                base.latest = base.latest.max(Some(at));
             }
         }
-        base.touched = times.into_iter().collect();
         base
     }
 }
 
 impl<K, S> Base<K, S> {
-    fn let_go(&mut self, version: u64) -> Vec<Vec<Undo<K, S>>> {
+    pub(super) fn hold(&mut self, version: u64) {
+        *self.holders.entry(version).or_default() += 1;
+    }
+
+    #[must_use = "keys and states may be large: they are dropped without the lock"]
+    pub(super) fn let_go(&mut self, version: u64) -> Vec<Log<K, S>> {
         if let Some(count) = self.holders.get_mut(&version) {
             *count -= 1;
             if *count == 0 {
@@ -461,10 +375,28 @@ impl<K, S> Base<K, S> {
         }
         dropped
     }
+
+    /// The logs that lead back to versions from `from` to the one before `to`, oldest first.
+    pub(super) fn logs(&self, from: u64, to: u64) -> VecDeque<(u64, Log<K, S>)> {
+        let first = self.undo.partition_point(|(back_to, _)| *back_to < from);
+        self.undo.range(first..).take_while(|(back_to, _)| *back_to < to).cloned().collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn newest(&self) -> u64 {
+        self.newest
+    }
+
+    pub(super) fn shard(&self, shard: usize) -> &HashTable<Entry<K, S>> {
+        &self.shards[shard]
+    }
 }
 
 impl<K: Key, S> Base<K, S> {
-    fn find(&self, hash: u64, key: &K) -> Option<&Entry<K, S>> {
+    pub(super) fn find(&self, hash: u64, key: &K) -> Option<&Entry<K, S>> {
         self.shards[shard_of(hash)].find(hash, |entry| entry.key == *key)
     }
 }
@@ -493,31 +425,30 @@ impl<K, S> fmt::Debug for StateTable<K, S> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
 
-    type Table = StateTable<u64, u64>;
+    pub(crate) type Table = StateTable<u64, u64>;
 
-    fn at(t: i64) -> Time {
+    pub(crate) fn at(t: i64) -> Time {
         Time::from_millis(t)
     }
 
-    fn content(table: &Table) -> BTreeMap<u64, u64> {
+    pub(crate) fn content(table: &Table) -> BTreeMap<u64, u64> {
         table.clone().entries().collect()
     }
 
     /// Sets the keys that have a value, removes the others.
-    fn next(table: &Table, time: i64, changes: &[(u64, Option<u64>)]) -> Table {
-        let make = |_: &Reading<'_, u64, u64>| {
-            let mut all = Changes::new(at(time), true);
+    pub(crate) fn next(table: &Table, time: i64, changes: &[(u64, Option<u64>)]) -> Table {
+        let make = |making: &mut Making<'_, u64, u64>| {
             for (key, value) in changes {
-                all.put(key_hash(key), *key, value.map_or(Change::Remove, Change::Set));
+                making.change(key_hash(key), *key, |_, _| (value.map_or(Change::Remove, Change::Set), ()));
             }
-            Ok::<_, ()>((all, ()))
+            Ok::<_, ()>(())
         };
-        table.next(make).unwrap().0
+        table.next(at(time), true, make).unwrap().0
     }
 
     fn map(entries: &[(u64, u64)]) -> BTreeMap<u64, u64> {
@@ -556,12 +487,56 @@ mod tests {
 
     #[test]
     fn a_version_that_fails_to_be_made_changes_nothing() {
-        let zero = Table::of([(1, 10)].into_iter(), at(0));
-        assert!(zero.next(|_| Err::<(Changes<u64, u64>, ()), _>("no")).is_err());
-        let panics = std::panic::AssertUnwindSafe(|| zero.next::<(), ()>(|_| panic!("no")).is_ok());
-        assert!(std::panic::catch_unwind(panics).is_err());
-        assert_eq!(content(&zero), map(&[(1, 10)]));
-        assert_eq!(lock(&next(&zero, 1, &[]).base).newest, 1);
+        // Also where entries were used at the time of the new version, as an initial state is.
+        for time in [0, 1] {
+            let zero = Table::of([(1, 10), (2, 20), (3, 30)].into_iter(), at(0));
+            let some = |making: &mut Making<'_, u64, u64>| {
+                let mut set = |key: u64, change| making.change(key_hash(&key), key, |_, _| (change, ()));
+                set(1, Change::Set(11));
+                set(1, Change::Set(12));
+                set(2, Change::Remove);
+                set(2, Change::Set(21));
+                set(2, Change::Remove);
+                set(3, Change::Touch);
+                set(4, Change::Set(40));
+                set(5, Change::Set(50));
+                set(5, Change::Remove);
+            };
+            let fails = |making: &mut Making<'_, u64, u64>| {
+                some(making);
+                Err::<(), _>("no")
+            };
+            assert!(zero.next(at(time), true, fails).is_err());
+            let panics = std::panic::AssertUnwindSafe(|| {
+                zero.next::<(), ()>(at(time), true, |making| {
+                    some(making);
+                    making.change(key_hash(&1u64), 1, |_, _| panic!("no"))
+                })
+            });
+            assert!(std::panic::catch_unwind(panics).is_err());
+            assert_eq!(content(&zero), map(&[(1, 10), (2, 20), (3, 30)]));
+            assert!(zero.clone().timed_entries().all(|(_, _, used)| used == at(0)));
+            assert_eq!((zero.len(), lock(&zero.base).newest), (3, 0));
+            let works = |making: &mut Making<'_, u64, u64>| {
+                some(making);
+                Ok::<_, ()>(())
+            };
+            let (one, ()) = zero.next(at(time), true, works).unwrap();
+            assert_eq!(content(&zero), map(&[(1, 10), (2, 20), (3, 30)]));
+            assert_eq!(content(&one), map(&[(1, 12), (3, 30), (4, 40)]));
+            assert_eq!(one.len(), 3);
+        }
+    }
+
+    #[test]
+    fn a_key_that_changes_often_in_a_batch_is_logged_once() {
+        for time in [0, 1] {
+            let zero = Table::of([(1, 10)].into_iter(), at(0));
+            let often: Vec<_> = (0..100).flat_map(|n| [(1, Some(n)), (2, Some(n))]).collect();
+            let one = next(&zero, time, &often);
+            assert_eq!(lock(&one.base).undo[0].1.len(), 2);
+            assert_eq!(content(&zero), map(&[(1, 10)]));
+        }
     }
 
     #[test]
@@ -570,76 +545,18 @@ mod tests {
         let one = next(&zero, 1, &[(2, Some(21)), (3, Some(30))]);
         let two = next(&one, 2, &[(3, Some(31))]);
         let unused = |table: &Table, limit| {
-            let read = |reading: &Reading<'_, u64, u64>| {
-                let keys: Vec<u64> = reading.unused_since(at(limit)).into_iter().map(|(_, key)| key).collect();
-                Ok::<_, ()>((Changes::new(at(9), false), keys))
+            let mut keys = Vec::new();
+            let read = |making: &mut Making<'_, u64, u64>| {
+                keys.extend(making.unused_since(at(limit)).into_iter().map(|(_, key)| key));
+                Err::<(), _>(())
             };
-            table.next(read).unwrap().1
+            assert!(table.next(at(9), true, read).is_err());
+            keys
         };
         assert_eq!(unused(&two, 0), [0u64; 0]);
         assert_eq!(unused(&two, 1), [1]);
         assert_eq!(unused(&two, 2), [1, 2]);
         assert_eq!(unused(&two, 3), [1, 2, 3]);
-    }
-
-    /// Writes a version as a save does, and reads it again.
-    fn saved_and_read(table: &Table, files: &mut BTreeMap<String, Vec<u8>>, folder: &str) -> (Table, usize) {
-        let part = table.to_save();
-        files.insert(folder.to_owned(), millstream_core::codec::encode(&part).unwrap());
-        let upon = table.saved(&part, folder);
-        assert_eq!(upon.last().unwrap(), folder);
-        let read = |name: &String| millstream_core::codec::decode(&files[name]).unwrap();
-        let parts: Vec<Part<u64, u64>> = part.upon.iter().chain([&folder.to_owned()]).map(read).collect();
-        (Table::from_parts(parts).unwrap(), part.entries.len() + part.changes.len())
-    }
-
-    #[test]
-    fn a_table_is_written_with_its_times_and_read_again() {
-        let zero = Table::of([(1, 10), (2, 20)].into_iter(), at(5));
-        let one = next(&zero, 7, &[(2, Some(21))]);
-        let (back, _) = saved_and_read(&one, &mut BTreeMap::new(), "f");
-        assert_eq!(content(&back), content(&one));
-        let times: BTreeMap<u64, i64> = back.timed_entries().map(|(k, _, at)| (k, at.as_millis())).collect();
-        assert_eq!(times, [(1, 5), (2, 7)].into());
-    }
-
-    #[test]
-    fn a_save_costs_what_changed_and_a_turn_and_is_complete() {
-        let mut table = Table::of((0..3000).map(|key| (key, 0)), at(0));
-        let (mut files, mut upon) = (BTreeMap::new(), 0);
-        for save in 1..=300i64 {
-            // Removed, new and updated; and a version in between that is not saved.
-            let key = save as u64 * 17;
-            table = next(&table, save, &[(key, None), (key + 1, Some(7))]);
-            table = next(&table, save, &[(1_000_000 + key, Some(key)), (3, Some(key))]);
-            let part = table.to_save();
-            let size = part.entries.len() + part.changes.len();
-            assert!(save == 1 || size < 100, "{size}");
-            if save % 60 == 0 {
-                let (back, _) = saved_and_read(&table, &mut files, &format!("{save}"));
-                assert_eq!(content(&back), content(&table));
-            } else {
-                files.insert(format!("{save}"), millstream_core::codec::encode(&part).unwrap());
-                table.saved(&part, &format!("{save}"));
-            }
-            upon = lock(&table.base).saves.notes.len();
-        }
-        assert_eq!(upon, SHARDS / IN_TURN, "what is not read any more is let go");
-    }
-
-    #[test]
-    fn an_older_version_may_be_saved_when_a_newer_one_is_there() {
-        let one = next(&Table::of((0..9000).map(|key| (key, 0)), at(0)), 1, &[(1, Some(1))]);
-        let mut files = BTreeMap::new();
-        let (back, _) = saved_and_read(&one, &mut files, "1");
-        assert_eq!(content(&back), content(&one));
-        let two = next(&one, 2, &[(1, Some(2)), (2, None)]);
-        let three = next(&two, 3, &[(1, Some(3)), (2, Some(5))]);
-        let (back, size) = saved_and_read(&two, &mut files, "2");
-        assert_eq!(content(&back), content(&two));
-        assert!(size < 100, "{size}");
-        let (back, _) = saved_and_read(&three, &mut files, "3");
-        assert_eq!(content(&back), content(&three));
     }
 
     #[test]

@@ -154,7 +154,7 @@ impl<K: Key, V: ExchangeData> DStream<(K, V)> {
         f: impl Update<K, V, S>,
         site: CallSite,
     ) -> DStream<(K, S)> {
-        let UpdateSpec { initial, partitioner, remember_partitioner } = spec;
+        let UpdateSpec { mut initial, partitioner, remember_partitioner } = spec;
         let placing = partitioner.map_or_else(Placing::default, Placing::by);
         let slide = self.slide();
         let mut stream = StreamSpec::new(site, slide, vec![self.id()]);
@@ -163,7 +163,11 @@ impl<K: Key, V: ExchangeData> DStream<(K, V)> {
         let state: DStream<(K, S)> = derive_as(self.graph(), stream, move |batch| {
             let partitioner = placing.on(batch.context());
             let previous = match (batch.previous::<(K, S)>(), &initial) {
-                (Some((_, rdd)), _) => Some((rdd, false)),
+                (Some((_, rdd)), _) => {
+                    // Only the first Rdd of the state is made from it.
+                    initial = None;
+                    Some((rdd, false))
+                }
                 // Without data so far there is no state, and no Rdd (S-46): an initial one is there with the first data.
                 (None, _) if batch.rdd(&parent).is_none() => return Ok(None),
                 (None, Some(states)) => Some((states.clone(), true)),
