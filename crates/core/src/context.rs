@@ -428,8 +428,8 @@ impl Context {
         Rdd::failed(error, self)
     }
 
-    /// Waits for what is being saved, then refuses further jobs. Running ones end; then the outputs of shuffles are let go, and their files are removed, and
-    /// listeners are told that the application has ended.
+    /// Waits for what is being saved, then refuses further jobs. Running ones end; then the outputs of shuffles are let go, and
+    /// their files are removed, and listeners are told that the application has ended.
     ///
     /// It waits until listeners have been told what has happened so far, unless one of them calls it.
     ///

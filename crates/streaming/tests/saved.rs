@@ -185,6 +185,36 @@ fn s139_a_folder_that_was_named_is_taken_back() {
 }
 
 #[test]
+fn s61_a_state_that_cannot_be_saved_is_reported_and_what_is_made_of_it_goes_on_from_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("states");
+    let mut conf = conf();
+    conf.streaming.on_failure = millstream_streaming::OnFailure::Continue;
+    let (ssc, pairs, clock) = without_folder(conf);
+    ssc.checkpoint(&path).unwrap();
+    let sums = common::gather(&updated(&pairs));
+    ssc.start().unwrap();
+    // A file where there was a folder: nothing can be written any more.
+    fs::remove_dir_all(&path).unwrap();
+    fs::write(&path, "").unwrap();
+    let advance = |s| {
+        clock.advance_to(common::at(s));
+        assert!(ssc.await_batch(common::at(s)));
+    };
+    (1..=10).for_each(advance);
+    let error = ssc.context().await_saves().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    // It is not cut off from what it was made of, and the batches that follow have it in memory. One is told.
+    fs::remove_file(&path).unwrap();
+    advance(11);
+    advance(12);
+    ssc.context().await_saves().unwrap();
+    assert_eq!((sums.all().last(), files(&path)), (Some(&(2, 3)), 1));
+    assert!(ssc.await_termination_or_timeout(std::time::Duration::ZERO).is_err(), "the batch that was told has failed");
+    let _ = ssc.stop();
+}
+
+#[test]
 fn mis09_a_checkpoint_interval_is_a_multiple_of_the_slide() {
     let test = StreamTest::new();
     let numbers = test.input(batches![[(1, 1)]]);

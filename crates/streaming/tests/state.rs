@@ -403,6 +403,39 @@ fn s60_s61_states_are_saved_and_old_files_removed() {
 }
 
 #[test]
+fn s49_a_save_of_updated_state_writes_what_changed() {
+    use millstream_core::checkpoint::CheckpointStore;
+    let mut test = Check::new(2, 2).context();
+    let store = Arc::new(millstream_core::checkpoint::MemoryCheckpoints::new());
+    test.ssc().context().set_checkpoint_store(Arc::clone(&store) as _);
+    // A thousand keys at first, then one a batch. Every key is called in every batch (S-44).
+    let first: Vec<(u64, u64)> = (0..1000).map(|key| (key, 1)).collect();
+    let rows = std::iter::once(first).chain((1..12).map(|i| vec![(i, 1)])).map(millstream_testkit::Row::of).collect();
+    let numbers: DStream<(u64, u64)> = test.input(Batches::new(rows));
+    let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let called = Arc::clone(&calls);
+    let sums = numbers.update_state_by_key(move |new, old: Option<u64>| {
+        called.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Some(old.unwrap_or(0) + new.iter().sum::<u64>())
+    });
+    let sums = test.collect(&sums.checkpoint(secs(2)));
+    let mut sizes = Vec::new();
+    let mut before = 0;
+    for batch in 1..=12 {
+        test.run(1).unwrap();
+        if batch % 2 == 0 {
+            let names = store.names();
+            let total = names.iter().map(|name| store.read(name).unwrap().len()).sum::<usize>();
+            sizes.push(total - before);
+            before = total;
+        }
+    }
+    assert_eq!(calls.load(std::sync::atomic::Ordering::Relaxed), 12_000);
+    assert!(sizes[0] > 2000 && sizes[1..].iter().all(|size| (1..400).contains(size)), "{sizes:?}");
+    assert!(sums.table().sorted().to_string().lines().last().unwrap().contains("(11,2)"));
+}
+
+#[test]
 fn s61_a_state_whose_kept_partitions_are_lost_is_read_from_its_checkpoint_and_made_again() {
     let run = |lose: bool| {
         let mut test = Check::new(2, 2).context();

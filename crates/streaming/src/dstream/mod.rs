@@ -24,6 +24,7 @@ pub(crate) use self::node::{AnyInput, AnyNode, Input, NodeFn};
 pub use self::output::{Outcome, OutputBatch};
 pub(crate) use self::pair::Placing;
 use crate::graph::{Batch, GraphShared, KeepRdd, SaveForm, StreamId, StreamKind, StreamSpec};
+use crate::state::rows::SavedRows;
 use crate::state::save::{HasTable, Saved};
 
 /// A stream: for each batch one [`Rdd`].
@@ -140,6 +141,12 @@ pub(crate) fn mark<T: ExchangeData>() -> SaveForm {
 /// The Rdds of a state's tables are saved in the tables' own form, in the background.
 pub(crate) fn mark_table<T: HasTable>() -> SaveForm {
     in_form(Saved::<T>::default)
+}
+
+/// The Rdds of a state's rows are saved in a form of their own, in the background.
+pub(crate) fn mark_rows<K: Key, S: ExchangeData>() -> SaveForm {
+    let form = SavedRows::<K, S>::default();
+    in_form(move || form.clone())
 }
 
 fn in_form<F: SaveAs>(form: impl Fn() -> F + Send + Sync + 'static) -> SaveForm {

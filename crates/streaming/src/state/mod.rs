@@ -6,6 +6,7 @@
 pub(crate) mod mapped;
 mod parts;
 mod past;
+pub(crate) mod rows;
 pub(crate) mod save;
 pub(crate) mod step;
 pub(crate) mod table;

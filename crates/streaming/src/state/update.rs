@@ -10,7 +10,7 @@ use millstream_core::{CallSite, Data, ExchangeData, Key, PartitionIter, Result, 
 use super::UpdateSpec;
 use super::step::{nothing, placed};
 use crate::DStream;
-use crate::dstream::{Placing, derive_as, mark};
+use crate::dstream::{Placing, derive_as, mark_rows};
 use crate::graph::StreamSpec;
 
 /// A key, the values that came for it, and the state it had.
@@ -85,7 +85,8 @@ impl<K: Key, V: ExchangeData> DStream<(K, V)> {
     ///
     /// # Cost
     ///
-    /// In each batch, a call for each key that is kept. [`map_with_state`](Self::map_with_state) costs what changes.
+    /// In each batch, a call for each key that is kept. [`map_with_state`](Self::map_with_state) costs what changes. What is saved, in
+    /// the background, are the keys whose states are written otherwise than the last time.
     ///
     /// # Spark
     ///
@@ -185,7 +186,15 @@ impl<K: Key, V: ExchangeData> DStream<(K, V)> {
             Ok(Some(step_over(&states, &data, step, kept, site)))
         });
         state.keep_live(site);
-        state.saved_by_itself(mark::<(K, S)>(), site);
+        let mark = mark_rows::<K, S>();
+        state.saved_by_itself(mark.clone(), site);
+        // Also where the program says how often.
+        let id = state.id();
+        self.graph().change(site, |graph| {
+            if let Some(slot) = graph.slots.get_mut(id.0) {
+                slot.spec.saved_by = Some((id, mark));
+            }
+        });
         state
     }
 }
