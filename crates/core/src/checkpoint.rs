@@ -29,6 +29,20 @@ pub trait CheckpointStore: Send + Sync + fmt::Debug + 'static {
     /// The kind is `Data` if nothing is kept under the name, `Unavailable` if it cannot be read.
     fn read(&self, name: &str) -> Result<Bytes>;
 
+    /// Returns `len` bytes from `offset` of what is kept under `name`.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](CheckpointStore::read); the kind is `Data`, too, if there are not so many.
+    fn read_at(&self, name: &str, offset: u64, len: usize) -> Result<Bytes> {
+        let all = self.read(name)?;
+        let range = usize::try_from(offset).ok().and_then(|from| Some(from..from.checked_add(len)?));
+        match range.filter(|range| range.end <= all.len()) {
+            Some(range) => Ok(all.slice(range)),
+            None => Err(Error::new(ErrorKind::Data, format!("{name} has no {len} bytes at byte {offset}"))),
+        }
+    }
+
     /// Forgets everything whose name begins with `folder` and a `/`. It is fine if nothing does.
     ///
     /// # Errors
@@ -95,6 +109,10 @@ impl CheckpointStore for FolderCheckpoints {
             return Err(Error::new(ErrorKind::Data, text));
         }
         Ok(self.disk.read(&path)?.into())
+    }
+
+    fn read_at(&self, name: &str, offset: u64, len: usize) -> Result<Bytes> {
+        Ok(self.disk.read_at(&self.folder.join(name), offset, len)?.into())
     }
 
     fn remove_folder(&self, folder: &str) -> Result<()> {

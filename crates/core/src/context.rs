@@ -26,6 +26,7 @@ use crate::rdd::actions::{Action, CountAction};
 use crate::rdd::paths::{list_files, list_found};
 use crate::rdd::saved::{Checkpoints, save_marked};
 use crate::rdd::saver::Saver;
+use crate::rdd::second_copy::{self, SecondCopy};
 use crate::rdd::{Node, Rdd, RddId, ShuffleId, sources, union};
 use crate::shuffle::ShuffleStore;
 use crate::spill::SpillDir;
@@ -420,6 +421,13 @@ impl Context {
     #[track_caller]
     pub fn blocks<T: ExchangeData>(&self, ids: Vec<BlockId>) -> Rdd<T> {
         sources::blocks(self, ids, CallSite::here("blocks"))
+    }
+
+    /// Makes an Rdd of blocks that are kept in the block store, one a partition, each read from `copy` if it is not there.
+    #[doc(hidden)]
+    #[track_caller]
+    pub fn blocks_or<C: SecondCopy>(&self, ids: Vec<BlockId>, copy: C) -> Rdd<C::Item> {
+        second_copy::blocks_or(self, ids, copy, CallSite::here("blocks"))
     }
 
     /// Makes an Rdd that fails with `error` when it is used.

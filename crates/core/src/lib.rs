@@ -82,7 +82,7 @@ pub use self::rdd::{
     Pipe, Rdd, RddId, RecordWriter, SequenceFile, SequenceFiles, ShuffleId, TextLines, Writable, overwriting,
 };
 #[doc(hidden)]
-pub use self::rdd::{Chain, SaveAs, Saved, Step, step_over};
+pub use self::rdd::{Chain, SaveAs, Saved, SecondCopy, Step, step_over};
 pub use self::shuffle::ShuffleStore;
 pub use self::spill::{FileBlock, SpillDir};
 pub use self::stats::StatCounter;
