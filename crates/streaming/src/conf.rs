@@ -6,6 +6,7 @@ use millstream_core::conf::{EngineConf, number};
 use millstream_core::{Error, ErrorKind, Result, millis, secs};
 
 use crate::backpressure::{PidConf, PidRateEstimator};
+use crate::wal::LogConf;
 
 /// What to do when a batch fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,13 @@ pub struct StreamingConf {
     pub pid: PidConf,
     /// How long a receiver waits before it starts again. 2 s. Spark's `spark.streaming.receiverRestartDelay`, K-23.
     pub receiver_restart_delay: Duration,
+    /// Whether what receivers store is written to a log before it is acknowledged. By default it is if the program is durable;
+    /// `Some(true)` without a checkpoint directory is refused by `start()`. Spark's
+    /// `spark.streaming.receiver.writeAheadLog.enable`, K-11.
+    pub receiver_log_enable: Option<bool>,
+    /// How that log is kept. A new segment is begun after so many blocks as there are block intervals in its rolling interval.
+    /// Spark's `spark.streaming.receiver.writeAheadLog.*`, K-13, K-14, K-15.
+    pub receiver_log: LogConf,
     /// The longest record, in bytes, that a receiver of lines or blocks takes. 256 MiB.
     pub max_record: usize,
     /// Whether Rdds that are forgotten are also unpersisted, and received blocks dropped. Spark's
@@ -99,6 +107,8 @@ impl Default for StreamingConf {
             backpressure_initial_rate: None,
             pid: PidConf::default(),
             receiver_restart_delay: secs(2),
+            receiver_log_enable: None,
+            receiver_log: LogConf::default(),
             max_record: 256 << 20,
             unpersist: true,
             stop_gracefully_on_shutdown: false,
@@ -157,6 +167,7 @@ impl Conf {
         self.streaming.backpressure = false;
         self.streaming.on_failure = OnFailure::Continue;
         self.streaming.missed_batches = MissedBatches::Replay;
+        self.streaming.receiver_log_enable = Some(false);
         self
     }
 
@@ -184,9 +195,9 @@ impl Conf {
 /// Keys of Spark whose feature is absent, with the feature's name.
 const ABSENT: &[(&str, &str)] = &[
     ("spark.streaming.blockQueueSize", "a queue of blocks; a receiver keeps each block itself"),
-    ("spark.streaming.receiver.writeAheadLog.", "the write-ahead log of receivers"),
+    ("spark.streaming.receiver.writeAheadLog.class", "loading classes by name"),
     ("spark.streaming.driver.writeAheadLog.", "the write-ahead log of the driver"),
-    ("spark.streaming.receiver.blockStoreTimeout", "the write-ahead log of receivers"),
+    ("spark.streaming.receiver.blockStoreTimeout", "a log that gives up waiting; who stores is told what became of it"),
     ("spark.streaming.checkpoint.", "checkpoints"),
     ("spark.checkpoint.", "checkpoints"),
     ("spark.streaming.ui.", "the web user interface"),
@@ -210,6 +221,8 @@ impl StreamingConf {
             ("receiver_max_rate", self.receiver_max_rate == Some(0)),
             ("backpressure_initial_rate", self.backpressure_initial_rate == Some(0)),
             ("max_record", self.max_record == 0),
+            ("receiver_log.max_failures", self.receiver_log.max_failures == 0),
+            ("receiver_log.rolling_interval", self.receiver_log.rolling_interval.is_zero()),
             ("concurrent_jobs", self.concurrent_jobs == 0),
         ];
         match refused.iter().find(|(_, is_refused)| *is_refused) {
@@ -237,6 +250,17 @@ impl StreamingConf {
             "backpressure.pid.integral" => self.set_pid(key, value, |pid| &mut pid.integral)?,
             "backpressure.pid.derived" => self.set_pid(key, value, |pid| &mut pid.derived)?,
             "backpressure.pid.minRate" => self.set_pid(key, value, |pid| &mut pid.min_rate)?,
+            "receiver.writeAheadLog.enable" => self.receiver_log_enable = Some(flag(key, value)?),
+            "receiver.writeAheadLog.rollingIntervalSecs" => {
+                self.receiver_log.rolling_interval = secs(number(key, value, 1)? as u64);
+            }
+            "receiver.writeAheadLog.maxFailures" => {
+                let most = number(key, value, 1)?;
+                self.receiver_log.max_failures = u32::try_from(most).unwrap_or(u32::MAX);
+            }
+            "receiver.writeAheadLog.closeFileAfterWrite" => {
+                self.receiver_log.close_file_after_write = flag(key, value)?;
+            }
             "receiverRestartDelay" => self.receiver_restart_delay = duration(key, value)?,
             "unpersist" => self.unpersist = flag(key, value)?,
             "stopGracefullyOnShutdown" => self.stop_gracefully_on_shutdown = flag(key, value)?,
@@ -320,6 +344,14 @@ mod tests {
         assert_eq!(conf.streaming.concurrent_jobs, 3);
         assert_eq!(conf.streaming.graceful_stop_timeout, Some(secs(5)));
         assert_eq!(conf.engine.master.attempts(), 4);
+        conf.set("spark.streaming.receiver.writeAheadLog.enable", "true").unwrap();
+        conf.set("spark.streaming.receiver.writeAheadLog.rollingIntervalSecs", "10").unwrap();
+        conf.set("spark.streaming.receiver.writeAheadLog.maxFailures", "5").unwrap();
+        conf.set("spark.streaming.receiver.writeAheadLog.closeFileAfterWrite", "true").unwrap();
+        assert_eq!(conf.streaming.receiver_log_enable, Some(true));
+        let log =
+            LogConf { rolling_interval: secs(10), max_failures: 5, close_file_after_write: true, ..LogConf::default() };
+        assert_eq!(conf.streaming.receiver_log, log);
         let absent = conf.set("spark.streaming.blockQueueSize", "10").unwrap_err().to_string();
         assert!(absent.contains("spark.streaming.blockQueueSize") && absent.contains("queue of blocks"), "{absent}");
         let unknown = conf.set("spark.streaming.blokInterval", "1").unwrap_err().to_string();

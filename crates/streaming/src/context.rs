@@ -29,7 +29,7 @@ use crate::checkpoint::{Durable, Found, Program};
 use crate::conf::{Conf, OnFailure, StreamingConf};
 use crate::dstream::{DStream, Input, handle};
 use crate::graph::{Graph, GraphShared, RunId, Running, StreamKind, StreamSpec};
-use crate::input::{ConstantSource, Hurry, InputContext, InputSource, QueueSource, RddQueue, WhenEmpty};
+use crate::input::{ConstantSource, DurableFolder, Hurry, InputContext, InputSource, QueueSource, RddQueue, WhenEmpty};
 use crate::listener::{self, ListenerBus, StreamingEvent, StreamingListener};
 
 /// Where a context is in its life.
@@ -813,7 +813,13 @@ impl StreamingContext {
         };
         let jobs = JobThreads::start(inner.conf.concurrent_jobs, runner)?;
         life.own = jobs.thread_ids();
-        let started = start_inputs(&mut graph, |number| InputContext {
+        let folder = lock(&inner.kept_in).clone().map(|(folder, _)| folder);
+        let durable_folder = |stream: usize| {
+            let key = durable.as_ref()?.key(stream)?;
+            Some(DurableFolder::of(&inner.disk, folder.as_ref()?, key))
+        };
+        let started = start_inputs(&mut graph, |stream, number| InputContext {
+            durable: durable_folder(stream),
             number,
             interval: inner.interval,
             context: inner.context.clone(),
@@ -1111,11 +1117,11 @@ fn restore_inputs(graph: &mut Graph, durable: &Durable) -> Result<()> {
     Ok(())
 }
 
-fn start_inputs(graph: &mut Graph, context: impl Fn(u64) -> InputContext) -> Result<()> {
+fn start_inputs(graph: &mut Graph, context: impl Fn(usize, u64) -> InputContext) -> Result<()> {
     for i in 0..graph.slots.len() {
         let slot = &mut graph.slots[i];
         let StreamKind::Input { number, input } = &mut slot.kind else { continue };
-        if let Err(error) = input.start(&context(*number)) {
+        if let Err(error) = input.start(&context(i, *number)) {
             let error = error.at(slot.spec.site);
             for slot in &mut graph.slots[..i] {
                 if let StreamKind::Input { input, .. } = &mut slot.kind {

@@ -413,7 +413,13 @@ impl Graph {
             let parents: Vec<_> = slot.spec.parents.iter().map(|p| format!("#{}", p.0)).collect();
             let from = if parents.is_empty() { String::new() } else { format!(" of {}", parents.join(", ")) };
             let uid = slot.spec.uid.as_ref().map(|uid| format!(" uid {uid}")).unwrap_or_default();
-            text.push_str(&format!("#{i} {}{from} every {:?}{uid}\n", slot.spec.site, slot.spec.slide));
+            let remark = match &slot.kind {
+                StreamKind::Input { input, .. } => {
+                    input.remark().map(|remark| format!("; {remark}")).unwrap_or_default()
+                }
+                StreamKind::Derived(_) => String::new(),
+            };
+            text.push_str(&format!("#{i} {}{from} every {:?}{uid}{remark}\n", slot.spec.site, slot.spec.slide));
         }
         for output in &self.outputs {
             text.push_str(&format!("-> {} of #{}\n", output.site, output.stream.0));

@@ -41,10 +41,11 @@ pub use self::context::{Stop, StreamingContext, StreamingContextBuilder, Streami
 pub use self::dstream::{DStream, Outcome, OutputBatch};
 pub use self::graph::{Batch, BatchKey, StreamId};
 pub use self::input::{
-    BlockSocket, FileFilter, InputContext, InputSource, LineSocket, Rate, RddQueue, SocketReceiver, WhenEmpty,
+    BlockSocket, DurableFolder, FileFilter, InputContext, InputSource, LineSocket, Rate, RddQueue, SocketReceiver,
+    WhenEmpty,
 };
 pub use self::listener::{BatchInfo, BatchStamps, InputInfo, OutputOperationInfo, ReceiverInfo, StreamingListener};
-pub use self::receiver::{Receiver, Store};
+pub use self::receiver::{Position, Receiver, Store};
 pub use self::state::mapped::MappedState;
 pub use self::state::{EachRecord, State, StateFn, StateSpec, UpdateSpec, WithTime};
 pub use self::stats::StatsReportListener;

@@ -123,6 +123,9 @@ pub struct ReceiverInfo {
     pub name: String,
     /// Whether it receives.
     pub active: bool,
+    /// Whether it acknowledges to its sender what is kept, so that nothing is lost with the process:
+    /// [`Receiver::is_reliable`](crate::Receiver::is_reliable).
+    pub reliable: bool,
     /// Where it runs.
     pub location: String,
     /// What last went wrong.

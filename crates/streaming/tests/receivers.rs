@@ -7,7 +7,9 @@ mod common;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver as Channel, Sender, channel};
 
-use common::{Notes, Story, advance, assert_error, at, beside, ends, failure, gather, pump, sink, within};
+use common::{
+    Notes, Story, Teller, advance, assert_error, at, beside, ends, failure, gather, pump, sink, told, within,
+};
 use millstream_core::storage::{Block, BlockId, BlockStore, MemoryStore, StoreUsage};
 use millstream_core::{Error, ErrorKind, Result, StorageLevel, Time, secs};
 use millstream_streaming::{
@@ -15,69 +17,6 @@ use millstream_streaming::{
     StreamingListener,
 };
 use millstream_testkit::{Check, StreamTest};
-
-type Step<T> = Box<dyn FnOnce(&mut dyn Store<T>) -> Result<()> + Send>;
-
-/// A receiver that does what the test tells it, a step at a time, and answers each; it ends when the test hangs up.
-struct Told<T> {
-    steps: Channel<Step<T>>,
-    done: Sender<()>,
-    level: StorageLevel,
-}
-
-/// The test's end of a [`Told`].
-struct Teller<T> {
-    steps: Option<Sender<Step<T>>>,
-    done: Channel<()>,
-}
-
-fn told<T>() -> (Told<T>, Teller<T>) {
-    let ((steps, taken), (done, doing)) = (channel(), channel());
-    let receiver = Told { steps: taken, done, level: StorageLevel::MEMORY_AND_DISK };
-    (receiver, Teller { steps: Some(steps), done: doing })
-}
-
-impl<T> Teller<T> {
-    fn tell(&self, step: impl FnOnce(&mut dyn Store<T>) -> Result<()> + Send + 'static) {
-        self.steps.as_ref().expect("the receiver lives").send(Box::new(step)).expect("the receiver lives");
-        within("the receiver", &self.done);
-    }
-
-    fn store(&self, item: T)
-    where
-        T: Send + 'static,
-    {
-        self.tell(move |store| store.store(item));
-    }
-
-    fn hang_up(&mut self) {
-        self.steps = None;
-    }
-}
-
-impl<T: millstream_core::ExchangeData> Receiver for Told<T> {
-    type Item = T;
-
-    fn receive(&mut self, store: &mut dyn Store<T>) -> Result<()> {
-        while let Ok(step) = self.steps.recv() {
-            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| step(store)));
-            let _ = self.done.send(());
-            match outcome {
-                Ok(outcome) => outcome?,
-                Err(payload) => std::panic::resume_unwind(payload),
-            }
-        }
-        Ok(())
-    }
-
-    fn storage_level(&self) -> StorageLevel {
-        self.level
-    }
-
-    fn name(&self) -> String {
-        "told".to_owned()
-    }
-}
 
 fn parts(stream: &millstream_streaming::DStream<i32>) -> Notes<(i64, Vec<Vec<i32>>)> {
     let notes = Notes::default();

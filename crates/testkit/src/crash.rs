@@ -60,12 +60,35 @@ impl Sink {
     }
 }
 
+/// A program for [`survive`]: what it reads, how far it runs, and what happens to it.
+pub struct Durable<'a, U> {
+    /// How it is run.
+    pub how: Check,
+    /// Changes its settings.
+    pub conf: &'a dyn Fn(&mut Conf),
+    /// Builds the graph; the batches of the stream that it returns are what the program gives.
+    pub build: &'a dyn Fn(&StreamingContext) -> Result<DStream<U>>,
+    /// What the outside does before the clock reaches a batch, counted from 1: sends something, say, and waits until that
+    /// has arrived, or the program is about to stop.
+    pub before: &'a dyn Fn(usize),
+    /// How many batches there are.
+    pub batches: usize,
+    /// Behind which of them it is killed.
+    pub crashes: &'a [usize],
+}
+
+impl<U> std::fmt::Debug for Durable<'_, U> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Durable({} batches, killed behind {:?})", self.batches, self.crashes)
+    }
+}
+
 /// Runs a program durably over batches, one a second, on a simulated disk; starts it again whenever it ends before its time,
 /// and kills it behind the batches of the rows `CRASH`.
 ///
 /// # Errors
 ///
-/// The program cannot go on; or a batch that ran again gave something else than before. With what the disk was asked for.
+/// As [`survive`].
 pub fn run_through_crashes<T: ExchangeData, U: ExchangeData>(
     how: Check,
     disk: &SimDisk,
@@ -73,10 +96,24 @@ pub fn run_through_crashes<T: ExchangeData, U: ExchangeData>(
     program: &dyn Fn(DStream<T>) -> DStream<U>,
     least: usize,
 ) -> Result<Survived> {
+    let count = batches.rows.len().max(least);
+    let build =
+        |ssc: &StreamingContext| Ok(program(ssc.input(Rows::new(batches.rows.clone(), how.partitions(), secs(1)))));
+    let (conf, before): (&dyn Fn(&mut Conf), &dyn Fn(usize)) = (&|_| {}, &|_| {});
+    survive(disk, &Durable { how, conf, build: &build, before, batches: count, crashes: &batches.crashes })
+}
+
+/// Runs a program with an input of its own, one batch a second, on a simulated disk; starts it again whenever it ends before its
+/// time, and kills it behind the batches that are named.
+///
+/// # Errors
+///
+/// The program cannot go on; or a batch that ran again gave something else than before. With what the disk was asked for.
+pub fn survive<U: ExchangeData>(disk: &SimDisk, program: &Durable<'_, U>) -> Result<Survived> {
     let sink = Sink::default();
     let clock = ManualClock::new(Time::ZERO);
-    let mut crashes = batches.crashes.iter().copied().peekable();
-    let count = batches.rows.len().max(least);
+    let mut crashes = program.crashes.iter().copied().peekable();
+    let count = program.batches;
     let (mut starts, mut done) = (0, 0);
     let outcome = loop {
         starts += 1;
@@ -84,7 +121,7 @@ pub fn run_through_crashes<T: ExchangeData, U: ExchangeData>(
             break Err(Error::new(ErrorKind::Internal, format!("not at its end after {STARTS} starts")));
         }
         let until = crashes.peek().map_or(count, |crash| (*crash).min(count));
-        match one_run(how, disk, &clock, batches, program, &sink, &mut done, until) {
+        match one_run(disk, &clock, program, &sink, &mut done, until) {
             Ok(()) if done >= count && crashes.peek().is_none() => break Ok(()),
             // It is killed here.
             Ok(()) => {
@@ -111,33 +148,31 @@ pub fn run_through_crashes<T: ExchangeData, U: ExchangeData>(
 }
 
 /// One life of the program: to the batch `until`, or to its early end.
-#[allow(clippy::too_many_arguments, reason = "a step of one loop, in a function of its own to be read")]
-fn one_run<T: ExchangeData, U: ExchangeData>(
-    how: Check,
+fn one_run<U: ExchangeData>(
     disk: &SimDisk,
     clock: &ManualClock,
-    batches: &Batches<T>,
-    program: &dyn Fn(DStream<T>) -> DStream<U>,
+    program: &Durable<'_, U>,
     sink: &Sink,
     done: &mut usize,
     until: usize,
 ) -> Result<()> {
-    let mut conf = how.conf()?;
+    let mut conf = program.how.conf()?;
     conf.streaming.missed_batches = MissedBatches::Replay;
-    let builder = how
+    (program.conf)(&mut conf);
+    let builder = program
+        .how
         .builder(conf, secs(1))?
         .with_clock(Arc::new(clock.clone()) as Arc<dyn Clock>)
         .with_disk(Arc::new(disk.clone()) as Arc<dyn Disk>);
     let ssc = builder.get_or_create(Path::new(FOLDER), |ssc| {
-        let input = ssc.input(Rows::new(batches.rows.clone(), how.partitions(), secs(1)));
         let sink = sink.clone();
-        program(input).foreach_rdd(move |rdd, at| {
+        (program.build)(ssc)?.foreach_rdd(move |rdd, at| {
             sink.take(at, &rdd.collect()?);
             Ok(())
         });
         Ok(())
     })?;
-    let outcome = to_the_end(&ssc, clock, done, until);
+    let outcome = to_the_end(&ssc, clock, program.before, done, until);
     if outcome.is_ok() && until > *done {
         return Err(Error::new(ErrorKind::Internal, "the program ended before its batches"));
     }
@@ -149,7 +184,13 @@ fn one_run<T: ExchangeData, U: ExchangeData>(
     outcome
 }
 
-fn to_the_end(ssc: &StreamingContext, clock: &ManualClock, done: &mut usize, until: usize) -> Result<()> {
+fn to_the_end(
+    ssc: &StreamingContext,
+    clock: &ManualClock,
+    before: &dyn Fn(usize),
+    done: &mut usize,
+    until: usize,
+) -> Result<()> {
     ssc.start()?;
     let at = |batch: usize| Time::from_millis(batch as i64 * 1000);
     if *done > 0 {
@@ -159,6 +200,7 @@ fn to_the_end(ssc: &StreamingContext, clock: &ManualClock, done: &mut usize, unt
     }
     while *done < until {
         let next = at(*done + 1);
+        before(*done + 1);
         clock.advance_to(next);
         let settled = ssc.await_batch(next);
         // What is saved in the background would be saved sooner or later otherwise.

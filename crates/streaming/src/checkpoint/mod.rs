@@ -4,6 +4,7 @@
 //! DIR/lock                  held by the process that runs the program
 //! DIR/log/…                 records: started, allocated, saved, completed          ledger.rs, crate::wal
 //! DIR/checkpoint-NUMBER     what the records up to NUMBER come to                  file.rs
+//! DIR/received/INPUT/…      what a receiver stored                                 crate::receiver, log.rs
 //! DIR/states-EPOCH/…        states, as the tasks of that run wrote them            millstream-core, checkpoint.rs
 //! ```
 //!
@@ -125,7 +126,7 @@ impl Found {
             let path = folder.join(&name);
             if name.starts_with("checkpoint-") {
                 disk.remove_file(&path)?;
-            } else if name == "log" || name.starts_with("states-") {
+            } else if name == "log" || name == "received" || name.starts_with("states-") {
                 disk.remove_folder(&path)?;
             }
         }
@@ -245,6 +246,12 @@ impl Durable {
         let keeper_of = program.keeper_of;
         let (waiting, since_snapshot) = (BTreeMap::new(), (0, 0));
         Ok(Durable { ledger, next, keeper_of, waiting, since_snapshot, writer, _lock: lock })
+    }
+
+    /// Returns the key of a stream that keeps something.
+    pub(crate) fn key(&self, stream: usize) -> Option<&str> {
+        let keeper = self.ledger.keepers.get(*self.keeper_of.get(&stream)? as usize)?;
+        Some(&keeper.key)
     }
 
     /// Returns the latest batch that was allocated.

@@ -69,6 +69,8 @@ pub(crate) trait AnyInput: Send {
     fn restore(&mut self, written: &[(Time, &[u8])]) -> Result<()>;
     /// Returns for how long allocations are remembered for the source's own sake.
     fn memory(&self) -> Duration;
+    /// Returns what people should know of the source.
+    fn remark(&self) -> Option<String>;
     /// Says how much a batch was given.
     fn describe(&self, batch: Time) -> InputInfo;
     fn keeps_to_limit(&self) -> bool;
@@ -158,6 +160,10 @@ impl<S: InputSource> AnyInput for Input<S> {
 
     fn memory(&self) -> Duration {
         self.source.memory()
+    }
+
+    fn remark(&self) -> Option<String> {
+        guarded(|| Ok(self.source.remark())).ok().flatten()
     }
 
     fn describe(&self, batch: Time) -> InputInfo {

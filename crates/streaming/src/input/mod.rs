@@ -9,11 +9,14 @@ mod queue;
 mod socket;
 
 use std::fmt::Debug;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::ThreadId;
 use std::time::Duration;
 
 use millstream_core::clock::Wake;
+use millstream_core::disk::Disk;
+use millstream_core::partitioner::key_hash;
 use millstream_core::threads::lock;
 use millstream_core::{Context, Data, Rdd, Result, Time};
 use serde::Serialize;
@@ -124,6 +127,11 @@ pub trait InputSource: Send + 'static {
     /// The batch is among those that run, or never will be: what it was given waits no longer, and makes room for more.
     fn begun(&mut self, _allocation: &Self::Allocation) {}
 
+    /// Returns what people should know of it before they rely on it: a part of a line of `explain`.
+    fn remark(&self) -> Option<String> {
+        None
+    }
+
     /// Says how much an allocation is, for people.
     fn describe(&self, _allocation: &Self::Allocation) -> InputInfo {
         InputInfo::default()
@@ -139,6 +147,55 @@ pub struct InputContext {
     pub(crate) conf: StreamingConf,
     pub(crate) bus: ListenerBus,
     pub(crate) hurry: Arc<Hurry>,
+    pub(crate) durable: Option<DurableFolder>,
+}
+
+/// A folder of an input's own that outlives the process.
+#[derive(Clone, Debug)]
+pub struct DurableFolder {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    name: String,
+}
+
+impl DurableFolder {
+    /// Names the folder of what is called `key`, in the folder of a checkpoint.
+    pub(crate) fn of(disk: &Arc<dyn Disk>, checkpoint: &Path, key: &str) -> DurableFolder {
+        let name = format!("received/{}", file_name(key));
+        DurableFolder { disk: Arc::clone(disk), path: checkpoint.join(&name), name }
+    }
+
+    /// Returns the disk that the folder is on.
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    /// Returns the folder. It is made by whoever writes first.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the folder as the checkpoint store calls it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// A text as the name of a file: another for another text, also where capitals do not count. Pure.
+fn file_name(key: &str) -> String {
+    const LONG: usize = 100;
+    let mut name = String::new();
+    for byte in key.bytes() {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => name.push(char::from(byte)),
+            _ => name.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    if name.len() > LONG {
+        name.truncate(LONG);
+        name.push_str(&format!("~{:016x}", key_hash(&key.to_owned())));
+    }
+    name
 }
 
 /// Says that the context is to stop at once, to those who wait for an end in good order; and knows the threads of
@@ -208,5 +265,25 @@ impl InputContext {
     /// Returns the settings.
     pub fn conf(&self) -> &StreamingConf {
         &self.conf
+    }
+
+    /// Returns where the input may keep what must outlive the process, if the program is durable.
+    pub fn durable(&self) -> Option<&DurableFolder> {
+        self.durable.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_becomes_the_name_of_a_file_that_no_other_has() {
+        assert_eq!(file_name("socket_text_stream 1"), "socket_text_stream%201");
+        assert_eq!(file_name("../Ü"), "%2e%2e%2f%c3%9c");
+        assert_ne!(file_name("a"), file_name("A"));
+        let (long, other) = ("x".repeat(300), "x".repeat(301));
+        assert!(file_name(&long).len() < 150);
+        assert_ne!(file_name(&long), file_name(&other));
     }
 }

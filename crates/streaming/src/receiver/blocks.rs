@@ -3,9 +3,13 @@
 //! Items gather in a buffer. It becomes a block when a block interval has passed, and when a batch is allocated, so
 //! that a batch holds everything that was received before it. A block is one partition of the batch.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use millstream_core::Time;
+
+use super::Position;
+use crate::wal::RecordHandle;
 
 /// The buffer that a receiver's items gather in.
 #[derive(Debug)]
@@ -42,50 +46,115 @@ impl<T> BlockGenerator<T> {
     }
 }
 
-/// A block that was received: its number within its stream, and how many items it has.
+/// A block that was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct ReceivedBlock {
+    /// Its number within its stream.
     pub(crate) sequence: u64,
     pub(crate) items: u64,
+    /// Where it is in the log, if it was logged.
+    pub(crate) handle: Option<RecordHandle>,
+}
+
+/// What a batch is given: all blocks that no batch had, up to a number.
+///
+/// INVARIANT: numbers below `next` were given to this batch or one before, or are of no block.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Given {
+    pub(crate) blocks: Vec<ReceivedBlock>,
+    pub(crate) next: u64,
+    /// Where the source was behind the last block with a position.
+    pub(crate) position: Option<Position>,
+}
+
+/// A number for a block, and where the source was before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ticket {
+    pub(crate) sequence: u64,
+    pub(crate) before: Option<Position>,
 }
 
 /// Received blocks that no batch has been given.
 #[derive(Debug, Default)]
 pub(crate) struct BlockTracker {
-    waiting: Vec<ReceivedBlock>,
+    /// By number, with where the source was behind each.
+    waiting: BTreeMap<u64, (ReceivedBlock, Option<Position>)>,
     next: u64,
-    /// How many blocks have a number and are not kept yet.
-    keeping: usize,
+    /// Numbers of blocks that are not kept yet.
+    keeping: BTreeSet<u64>,
+    /// Where the source was behind the last block that is kept.
+    position: Option<Position>,
+    given: Given,
 }
 
 impl BlockTracker {
+    /// Goes on behind what earlier runs gave, and behind what they kept and gave to no batch.
+    pub(crate) fn restored(given: Given, kept: Vec<(ReceivedBlock, Option<Position>)>) -> BlockTracker {
+        let waiting: BTreeMap<_, _> = kept
+            .into_iter()
+            .filter(|(block, _)| block.sequence >= given.next)
+            .map(|(block, position)| (block.sequence, (block, position)))
+            .collect();
+        let last = waiting.last_key_value();
+        BlockTracker {
+            next: last.map_or(given.next, |(sequence, _)| sequence + 1),
+            position: last.map_or_else(|| given.position.clone(), |(_, (_, position))| position.clone()),
+            given: Given { blocks: Vec::new(), ..given },
+            waiting,
+            keeping: BTreeSet::new(),
+        }
+    }
+
     /// Numbers the next block.
-    pub(crate) fn number(&mut self) -> u64 {
+    pub(crate) fn number(&mut self) -> Ticket {
+        let sequence = self.next;
         self.next += 1;
-        self.keeping += 1;
-        self.next - 1
+        self.keeping.insert(sequence);
+        Ticket { sequence, before: self.position.clone() }
+    }
+
+    /// Returns the number that the next block will have.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Returns where the source was behind the last block that is kept.
+    pub(crate) fn position(&self) -> Option<&Position> {
+        self.position.as_ref()
     }
 
     /// Says whether a block that has a number is not kept yet. What came after it must wait, to stay behind it.
     pub(crate) fn is_keeping(&self) -> bool {
-        self.keeping > 0
+        !self.keeping.is_empty()
     }
 
     /// Takes note of a block that could not be kept.
-    pub(crate) fn lost(&mut self) {
-        self.keeping -= 1;
+    pub(crate) fn lost(&mut self, sequence: u64) {
+        self.keeping.remove(&sequence);
     }
 
-    /// Takes note of a block that is kept.
-    pub(crate) fn add(&mut self, block: ReceivedBlock) {
-        self.keeping -= 1;
-        let at = self.waiting.partition_point(|other| other.sequence < block.sequence);
-        self.waiting.insert(at, block);
+    /// Takes note of a block that is kept, and of where the source was behind it.
+    pub(crate) fn add(&mut self, block: ReceivedBlock, position: Option<Position>) {
+        self.keeping.remove(&block.sequence);
+        if self.waiting.last_key_value().is_none_or(|(last, _)| *last < block.sequence) {
+            self.position.clone_from(&position);
+        }
+        self.waiting.insert(block.sequence, (block, position));
     }
 
-    /// Gives a batch all blocks that wait, in the order in which they were made (S-80).
-    pub(crate) fn allocate(&mut self) -> Vec<ReceivedBlock> {
-        std::mem::take(&mut self.waiting)
+    /// Gives a batch the blocks that wait, in the order in which they were made (S-80). What is behind one that is being
+    /// kept waits for the next.
+    pub(crate) fn allocate(&mut self) -> Given {
+        let behind = match self.keeping.first() {
+            Some(first) => self.waiting.split_off(first),
+            None => BTreeMap::new(),
+        };
+        let waiting = std::mem::replace(&mut self.waiting, behind);
+        if let Some((sequence, (_, position))) = waiting.last_key_value() {
+            self.given.next = sequence + 1;
+            self.given.position.clone_from(position);
+        }
+        Given { blocks: waiting.into_values().map(|(block, _)| block).collect(), ..self.given.clone() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -110,19 +179,54 @@ mod tests {
         assert_eq!(blocks.cut(), None, "an empty buffer is no block");
     }
 
+    fn block(sequence: u64) -> ReceivedBlock {
+        ReceivedBlock { sequence, items: 1, handle: None }
+    }
+
+    fn numbers(given: &Given) -> Vec<u64> {
+        given.blocks.iter().map(|block| block.sequence).collect()
+    }
+
     #[test]
     fn s80_a_batch_is_given_all_blocks_that_wait_in_order() {
         let mut tracker = BlockTracker::default();
-        let numbers: Vec<_> = (0..3).map(|_| tracker.number()).collect();
-        for sequence in [numbers[1], numbers[0]] {
-            tracker.add(ReceivedBlock { sequence, items: 1 });
-        }
+        let made: Vec<_> = (0..3).map(|_| tracker.number().sequence).collect();
+        tracker.add(block(made[1]), None);
+        assert_eq!(numbers(&tracker.allocate()), [0; 0], "the first is being kept: the second stays behind it");
+        tracker.add(block(made[0]), None);
         assert!(tracker.is_keeping(), "the third has a number and is not kept");
-        let first: Vec<_> = tracker.allocate().iter().map(|b| b.sequence).collect();
-        assert_eq!(first, [0, 1]);
-        assert!(tracker.allocate().is_empty());
-        tracker.add(ReceivedBlock { sequence: numbers[2], items: 1 });
+        let first = tracker.allocate();
+        assert_eq!((numbers(&first), first.next), (vec![0, 1], 2));
+        assert_eq!(numbers(&tracker.allocate()), [0; 0]);
+        tracker.add(block(made[2]), None);
         assert!(!tracker.is_keeping());
-        assert_eq!(tracker.allocate().len(), 1);
+        assert_eq!(numbers(&tracker.allocate()), [2]);
+    }
+
+    #[test]
+    fn r39_a_restart_gives_what_was_kept_and_not_given_and_numbers_go_on() {
+        let given = Given { blocks: vec![block(1)], next: 2, position: Some(Position::from(20)) };
+        let at = |n: u64| Some(Position::from(n));
+        let kept = [0, 1, 2, 3].map(|n| (block(n), at(n * 10)));
+        let mut tracker = BlockTracker::restored(given.clone(), kept.to_vec());
+        assert_eq!((tracker.next(), tracker.position().cloned()), (4, at(30)));
+        let first = tracker.allocate();
+        assert_eq!((numbers(&first), first.next, first.position), (vec![2, 3], 4, at(30)));
+        // Without a log, what was given says where the source was.
+        let tracker = BlockTracker::restored(given, Vec::new());
+        assert_eq!((tracker.next(), tracker.position().cloned()), (2, at(20)));
+    }
+
+    #[test]
+    fn a_position_is_that_of_the_last_block_that_is_kept() {
+        let mut tracker = BlockTracker::default();
+        let (first, second) = (tracker.number(), tracker.number());
+        tracker.add(block(second.sequence), Some(Position::from(2)));
+        tracker.add(block(first.sequence), Some(Position::from(1)));
+        assert_eq!(tracker.position().and_then(Position::as_u64), Some(2));
+        let third = tracker.number();
+        assert_eq!(third.before, Some(Position::from(2)), "a block without one stands where the source was");
+        tracker.lost(third.sequence);
+        assert_eq!(tracker.allocate().position, Some(Position::from(2)));
     }
 }

@@ -4,6 +4,7 @@
 //! costs no task slot: `local[1]` can receive and process.
 
 mod blocks;
+mod log;
 mod rate;
 mod supervisor;
 
@@ -51,6 +52,21 @@ pub trait Receiver: Send + 'static {
     /// Whatever went wrong, for listeners. An error of `store` is passed on: it says that it is time to go.
     fn receive(&mut self, store: &mut dyn Store<Self::Item>) -> Result<()>;
 
+    /// Says whether the sender keeps what was not acknowledged, and sends it again: for people, who see it in `explain` and
+    /// in what listeners are told. The default is `false`.
+    ///
+    /// A reliable receiver stores whole blocks, with [`store_block`](Store::store_block) or
+    /// [`store_block_at`](Store::store_block_at), and acknowledges in `stored`. If the program is durable (it has a checkpoint
+    /// directory), its blocks are in a log before that, and nothing is lost nor given twice. Of any other, what had not
+    /// become a block is lost when the process ends.
+    ///
+    /// # Spark
+    ///
+    /// Reliable and unreliable receivers, R-47.
+    fn is_reliable(&self) -> bool {
+        false
+    }
+
     /// Returns how received blocks are kept.
     ///
     /// The default keeps values in memory, and what does not fit on disk. Spark's sockets ask for a second copy as
@@ -64,6 +80,44 @@ pub trait Receiver: Send + 'static {
         let name = std::any::type_name::<Self>();
         let end = name.find('<').unwrap_or(name.len());
         name[..end].rsplit("::").next().unwrap_or(name).to_owned()
+    }
+}
+
+/// Where a source is: whatever it needs to go on from there. An offset, a cursor, a file and a line.
+///
+/// # Example
+///
+/// ```
+/// use millstream_streaming::Position;
+///
+/// assert_eq!(Position::from(42).as_u64(), Some(42));
+/// assert_eq!(Position::from(b"page 7".to_vec()).as_bytes(), b"page 7");
+/// assert_eq!(Position::from(b"page 7".to_vec()).as_u64(), None);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Position(Vec<u8>);
+
+impl Position {
+    /// Returns the bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Returns the number, if it was made of one.
+    pub fn as_u64(&self) -> Option<u64> {
+        self.0.as_slice().try_into().ok().map(u64::from_be_bytes)
+    }
+}
+
+impl From<u64> for Position {
+    fn from(number: u64) -> Position {
+        Position(number.to_be_bytes().to_vec())
+    }
+}
+
+impl From<Vec<u8>> for Position {
+    fn from(bytes: Vec<u8>) -> Position {
+        Position(bytes)
     }
 }
 
@@ -83,14 +137,27 @@ pub trait Store<T>: Send {
     /// As [`store`](Self::store).
     fn store_many(&mut self, items: Vec<T>) -> Result<()>;
 
-    /// Makes one block of `items` and keeps it as durably as the receiver's storage level says; then calls `stored`,
-    /// in which a reliable receiver acknowledges to its sender. Waits for the rate limit, if there is one, unless Spark's rules are to
-    /// hold (S-84).
+    /// Makes one block of `items` and keeps it: in the log if the program is durable, and else only as the receiver's storage
+    /// level says. Then calls `stored`, in which a reliable receiver acknowledges to its sender. Waits for the rate limit, if there is one,
+    /// unless Spark's rules are to hold (S-84).
     ///
     /// # Errors
     ///
-    /// As [`store`](Self::store). `stored` has not been called then.
+    /// As [`store`](Self::store). `stored` has not been called then. If the log could not be written it never will be
+    /// any more: the next batch fails, and the receiver is not started again.
     fn store_block(&mut self, items: Vec<T>, stored: Box<dyn FnOnce() + Send>) -> Result<()>;
+
+    /// As [`store_block`](Self::store_block), and keeps with it where the source is behind it. Items stored one by one before
+    /// become a block first, so that a position covers all before it.
+    ///
+    /// # Errors
+    ///
+    /// As [`store_block`](Self::store_block).
+    fn store_block_at(&mut self, items: Vec<T>, position: Position, stored: Box<dyn FnOnce() + Send>) -> Result<()>;
+
+    /// Returns the position of the last block that is kept: where the source is to go on. In a durable program it is one that
+    /// also earlier processes may have stored; nothing if none has.
+    fn position(&self) -> Option<Position>;
 
     /// Tells listeners of something that went wrong, and goes on.
     fn report_error(&mut self, error: Error);

@@ -10,11 +10,13 @@ use millstream_core::storage::{Block, BlockId};
 use millstream_core::threads::{self, OwnedThread, lock};
 use millstream_core::{Context, Error, ErrorKind, ExchangeData, Rdd, Result, StorageLevel, Time, panicked, secs};
 
-use super::blocks::{BlockGenerator, BlockTracker, ReceivedBlock};
+use super::blocks::{BlockGenerator, BlockTracker, Given, ReceivedBlock, Ticket};
+use super::log::{Found, Logged, ReceiverLog};
 use super::rate::Limit;
-use super::{Receiver, Store};
+use super::{Position, Receiver, Store};
 use crate::input::{InputContext, InputSource, Rate};
 use crate::listener::{InputInfo, ReceiverInfo, StreamingEvent};
+use crate::wal::RecordHandle;
 
 /// How long a stop waits for a receiver that is asked to go (S-127).
 const PATIENCE: Duration = secs(10);
@@ -24,6 +26,8 @@ pub(crate) struct ReceiverSource<R: Receiver> {
     receiver: Option<R>,
     desk: Option<Arc<Desk<R::Item>>>,
     thread: Option<OwnedThread>,
+    /// What earlier runs gave last.
+    restored: Given,
 }
 
 /// What the receiver's thread and the batch loop share.
@@ -32,7 +36,13 @@ struct Desk<T> {
     /// Names the blocks, which may share their store with those of another streaming context.
     blocks: u64,
     name: String,
+    reliable: bool,
     level: StorageLevel,
+    log: Option<ReceiverLog>,
+    /// Whether blocks are written to the log; if not, it is only there to be read.
+    logs: bool,
+    /// The number of the first block of this run: no earlier one is in the block store.
+    first: u64,
     state: Mutex<DeskState<T>>,
     changed: Condvar,
 }
@@ -45,26 +55,74 @@ struct DeskState<T> {
     gone: bool,
     on_stop: Option<Box<dyn FnOnce() + Send>>,
     last_error: Option<(Error, Time)>,
+    /// Why nothing is kept any more: the log could not be written.
+    ended: Option<Error>,
+    /// Blocks with lower numbers are needed by no batch.
+    forgotten: u64,
 }
 
 impl<R: Receiver> ReceiverSource<R> {
     pub(crate) fn new(receiver: R) -> ReceiverSource<R> {
-        ReceiverSource { receiver: Some(receiver), desk: None, thread: None }
+        ReceiverSource { receiver: Some(receiver), desk: None, thread: None, restored: Given::default() }
     }
+
+    /// Drops from memory what a batch had.
+    fn drop_blocks(&self, given: &Given) {
+        let Some(desk) = &self.desk else { return };
+        if !desk.input.conf().unpersist {
+            return;
+        }
+        for block in &given.blocks {
+            if let Err(error) = desk.input.context().env().blocks.remove(desk.id(block.sequence)) {
+                tracing::warn!(%error, "a received block could not be removed");
+            }
+        }
+    }
+}
+
+/// Opens the log of a receiver, if it has one, with what is there and was given to no batch (R-21); and says whether it is to
+/// be written.
+fn open_log(input: &InputContext, name: &str, given: &Given) -> Result<(Option<ReceiverLog>, Vec<Found>, bool)> {
+    let asked = input.conf().receiver_log_enable;
+    let Some(folder) = input.durable() else {
+        if asked == Some(true) {
+            let text = "cannot enable the write-ahead log of receivers without a checkpoint directory (R-29): call \
+                        checkpoint or get_or_create, or leave the setting out";
+            return Err(Error::new(ErrorKind::Config, text));
+        }
+        return Ok((None, Vec::new(), false));
+    };
+    let logs = asked.unwrap_or(true);
+    if !logs {
+        tracing::warn!(receiver = name, "received data may be lost with the process: its log is switched off (R-38)");
+        if folder.disk().list(folder.path())?.is_empty() {
+            return Ok((None, Vec::new(), false));
+        }
+    }
+    let (log, found) = ReceiverLog::open(folder, input.conf(), given.next)?;
+    Ok((Some(log), found, logs))
 }
 
 impl<R: Receiver> InputSource for ReceiverSource<R> {
     type Item = R::Item;
-    type Allocation = Vec<ReceivedBlockRef>;
+    type Allocation = Given;
 
     fn start(&mut self, input: &InputContext) -> Result<()> {
         let Some(receiver) = self.receiver.take() else {
             return Err(millstream_core::bug!("a receiver was started twice"));
         };
         let now = monotonic();
+        let name = format!("{}-{}", receiver.name(), input.number());
+        let given = std::mem::take(&mut self.restored);
+        let (log, found, logs) = open_log(input, &name, &given)?;
+        let tracker = BlockTracker::restored(given, found);
         let desk = Arc::new(Desk {
-            name: format!("{}-{}", receiver.name(), input.number()),
+            name,
+            reliable: receiver.is_reliable(),
             level: receiver.storage_level(),
+            log,
+            logs,
+            first: tracker.next(),
             input: input.clone(),
             blocks: {
                 static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -72,12 +130,14 @@ impl<R: Receiver> InputSource for ReceiverSource<R> {
             },
             state: Mutex::new(DeskState {
                 generator: BlockGenerator::new(input.conf().block_interval),
-                tracker: BlockTracker::default(),
+                tracker,
                 limit: Limit::new(input.conf().receiver_max_rate, input.conf().backpressure_initial_rate, now),
                 stopping: false,
                 gone: false,
                 on_stop: None,
                 last_error: None,
+                ended: None,
+                forgotten: 0,
             }),
             changed: Condvar::new(),
         });
@@ -92,40 +152,75 @@ impl<R: Receiver> InputSource for ReceiverSource<R> {
         Ok(())
     }
 
-    fn allocate(&mut self, _: Time, _: Option<Rate>) -> Result<Vec<ReceivedBlockRef>> {
-        let Some(desk) = &self.desk else { return Ok(Vec::new()) };
+    /// Remembers one batch more than it must: what was given last says where numbers and positions go on.
+    fn memory(&self) -> Duration {
+        Duration::from_millis(1)
+    }
+
+    fn restore(&mut self, given: &[(Time, Given)]) -> Result<()> {
+        if let Some((_, last)) = given.last() {
+            self.restored = Given { blocks: Vec::new(), ..last.clone() };
+        }
+        Ok(())
+    }
+
+    fn allocate(&mut self, _: Time, _: Option<Rate>) -> Result<Given> {
+        let Some(desk) = &self.desk else { return Ok(Given::default()) };
         let rest = {
             let mut state = lock(&desk.state);
-            // While an older block is being kept, what came after it waits for the next batch, to stay behind it.
-            let rest = if state.tracker.is_keeping() { None } else { state.generator.cut() };
-            rest.map(|items| (state.tracker.number(), items))
-        };
-        if let Some((sequence, items)) = rest {
-            desk.keep(sequence, items)?;
-        }
-        let blocks = lock(&desk.state).tracker.allocate();
-        Ok(blocks.into_iter().map(ReceivedBlockRef).collect())
-    }
-
-    fn rdd(&self, allocation: &Vec<ReceivedBlockRef>, context: &Context) -> Result<Option<Rdd<R::Item>>> {
-        let Some(desk) = &self.desk else { return Ok(None) };
-        Ok(Some(context.blocks(allocation.iter().map(|block| desk.id(block.0.sequence)).collect())))
-    }
-
-    fn forget(&mut self, allocation: &Vec<ReceivedBlockRef>) {
-        let Some(desk) = &self.desk else { return };
-        if !desk.input.conf().unpersist {
-            return;
-        }
-        for block in allocation {
-            if let Err(error) = desk.input.context().env().blocks.remove(desk.id(block.0.sequence)) {
-                tracing::warn!(%error, "a received block could not be removed");
+            if let Some(error) = &state.ended {
+                let text = format!("{} can keep nothing durably any more: {}", desk.name, error.message());
+                return Err(Error::new(error.kind(), text));
             }
+            state.rest()
+        };
+        if let Some((ticket, items)) = rest {
+            desk.keep(ticket, items, None)?;
+        }
+        Ok(lock(&desk.state).tracker.allocate())
+    }
+
+    fn rdd(&self, given: &Given, context: &Context) -> Result<Option<Rdd<R::Item>>> {
+        let Some(desk) = &self.desk else { return Ok(None) };
+        let lost = given.blocks.iter().filter(|block| block.sequence < desk.first && block.handle.is_none());
+        let (count, items) = lost.fold((0, 0), |(count, items), block| (count + 1, items + block.items));
+        if count > 0 {
+            let text = format!(
+                "{} cannot give again what it gave: {count} blocks with {items} records were in the memory of an earlier \
+                 process only, as the log of receivers was off (spark.streaming.receiver.writeAheadLog.enable)",
+                desk.name
+            );
+            return Err(Error::new(ErrorKind::Data, text));
+        }
+        let ids = given.blocks.iter().map(|block| desk.id(block.sequence)).collect();
+        let logged = given.blocks.iter().any(|block| block.handle.is_some());
+        Ok(Some(match desk.input.durable().filter(|_| logged) {
+            Some(folder) => context.blocks_or(ids, Logged::new(&desk.name, folder.name(), &given.blocks)),
+            None => context.blocks(ids),
+        }))
+    }
+
+    fn forget(&mut self, given: &Given) {
+        self.drop_blocks(given);
+        // What is let go at the end of the context is needed by the next run.
+        if let (Some(desk), true) = (&self.desk, self.thread.is_some()) {
+            let mut state = lock(&desk.state);
+            state.forgotten = state.forgotten.max(given.next);
         }
     }
 
-    fn describe(&self, allocation: &Vec<ReceivedBlockRef>) -> InputInfo {
-        InputInfo { records: allocation.iter().map(|block| block.0.items).sum(), metadata: Default::default() }
+    fn remark(&self) -> Option<String> {
+        let reliable = self.receiver.as_ref()?.is_reliable();
+        let text = if reliable {
+            "reliable: acknowledges what is kept"
+        } else {
+            "not reliable: what has not become a block is lost with the process"
+        };
+        Some(text.to_owned())
+    }
+
+    fn describe(&self, given: &Given) -> InputInfo {
+        InputInfo { records: given.blocks.iter().map(|block| block.items).sum(), metadata: Default::default() }
     }
 
     fn keeps_to_limit(&self) -> bool {
@@ -167,21 +262,29 @@ impl<R: Receiver> InputSource for ReceiverSource<R> {
             tracing::warn!(receiver = %desk.name, "the receiver does not stop; its thread is left behind");
             thread.detach();
         }
+        // Without a last batch, what has not become a block would be lost.
+        if !graceful
+            && desk.logs
+            && let Some((ticket, items)) = { lock(&desk.state).rest() }
+            && let Err(error) = desk.keep(ticket, items, None)
+        {
+            tracing::warn!(receiver = %desk.name, %error, "what was received last is not kept");
+        }
     }
 }
 
 impl<R: Receiver> Drop for ReceiverSource<R> {
-    /// Removes the blocks that no batch was given: the engine may live on.
+    /// Removes from memory the blocks that no batch was given: the engine may live on. In the log they stay.
     fn drop(&mut self) {
         let Some(desk) = &self.desk else { return };
-        let left: Vec<_> = lock(&desk.state).tracker.allocate().into_iter().map(ReceivedBlockRef).collect();
-        self.forget(&left);
+        let left = lock(&desk.state).tracker.allocate();
+        self.drop_blocks(&left);
+        // A thread that was left behind writes nothing more: the next run will.
+        if let Some(Err(error)) = desk.log.as_ref().map(ReceiverLog::close) {
+            tracing::warn!(%error, "the log of a receiver could not be closed");
+        }
     }
 }
-
-/// A block of an allocation.
-#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
-pub(crate) struct ReceivedBlockRef(ReceivedBlock);
 
 /// The life of a receiver's thread.
 fn supervise<R: Receiver>(mut receiver: R, desk: &Arc<Desk<R::Item>>) {
@@ -205,7 +308,9 @@ fn supervise<R: Receiver>(mut receiver: R, desk: &Arc<Desk<R::Item>>) {
         let info = desk.info(false);
         desk.input.bus.post(|| StreamingEvent::ReceiverStopped(info));
         if !stopping {
-            desk.pause(again);
+            // One that can keep nothing any more is not started again.
+            let ended = lock(&desk.state).ended.is_some();
+            desk.pause((!ended).then_some(again));
         }
     }
     lock(&desk.state).gone = true;
@@ -221,16 +326,50 @@ impl<T: ExchangeData> Desk<T> {
         self.input.context().clock()
     }
 
-    /// Keeps a block, and tells the tracker of it only then.
-    fn keep(&self, sequence: u64, items: Vec<T>) -> Result<()> {
-        let count = items.len() as u64;
-        let kept = self.input.context().env().blocks.put(self.id(sequence), Block::exchange(items), self.level);
+    /// Keeps a block, durably if there is a log, and tells the tracker of it only then.
+    fn keep(&self, ticket: Ticket, items: Vec<T>, position: Option<Position>) -> Result<()> {
+        let (sequence, count) = (ticket.sequence, items.len() as u64);
+        let position = position.or(ticket.before);
+        let kept = self.write(sequence, items, position.as_ref());
         let mut state = lock(&self.state);
-        match &kept {
-            Ok(()) => state.tracker.add(ReceivedBlock { sequence, items: count }),
-            Err(_) => state.tracker.lost(),
+        let handle = match kept {
+            Ok(handle) => handle,
+            Err(error) => {
+                state.tracker.lost(sequence);
+                // A block that no log can take spoils nothing; but a log that was not written never will be again.
+                if self.logs && !matches!(error.kind(), ErrorKind::Config | ErrorKind::Stopped) {
+                    state.ended.get_or_insert_with(|| error.clone());
+                }
+                return Err(error);
+            }
+        };
+        state.tracker.add(ReceivedBlock { sequence, items: count, handle }, position);
+        Ok(())
+    }
+
+    /// Writes a block to the log, if there is one, and puts it where batches read it.
+    fn write(&self, sequence: u64, items: Vec<T>, position: Option<&Position>) -> Result<Option<RecordHandle>> {
+        let handle = match self.log.as_ref().filter(|_| self.logs) {
+            Some(log) => Some(log.append(sequence, &items, position)?),
+            None => None,
+        };
+        let kept = self.input.context().env().blocks.put(self.id(sequence), Block::exchange(items), self.level);
+        match (kept, handle) {
+            (Err(error), None) => return Err(error),
+            (Err(error), Some(_)) => tracing::warn!(%error, "a received block will be read from the log"),
+            (Ok(()), _) => {}
         }
-        kept
+        Ok(handle)
+    }
+
+    /// Lets the log forget what no batch needs. Not in the batch's path, and not between a block and its acknowledgement.
+    fn tidy_up(&self) {
+        let forgotten = std::mem::take(&mut lock(&self.state).forgotten);
+        if let (Some(log), true) = (&self.log, forgotten > 0)
+            && let Err(error) = log.forget_before(forgotten)
+        {
+            tracing::warn!(receiver = %self.name, %error, "the log of a receiver could not be tidied up");
+        }
     }
 
     fn failed(&self, error: Error) {
@@ -246,6 +385,7 @@ impl<T: ExchangeData> Desk<T> {
             stream_id: self.input.number(),
             name: self.name.clone(),
             active,
+            reliable: self.reliable,
             location: "localhost".to_owned(),
             last_error: state.last_error.as_ref().map(|(error, _)| error.clone()),
             last_error_time: state.last_error.as_ref().map(|(_, time)| *time),
@@ -253,10 +393,10 @@ impl<T: ExchangeData> Desk<T> {
     }
 
     /// Waits by the clock, or until it is time to go.
-    fn pause(&self, until: Time) {
+    fn pause(&self, until: Option<Time>) {
         let mut state = lock(&self.state);
         while !state.stopping {
-            state = match self.clock().until(until) {
+            state = match until.and_then(|until| self.clock().until(until)) {
                 Some(left) if left.is_zero() => return,
                 Some(left) => self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
                 None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
@@ -280,6 +420,14 @@ impl<T: ExchangeData> Desk<T> {
             };
         }
         true
+    }
+}
+
+impl<T> DeskState<T> {
+    /// Takes what has not become a block, unless an older one is being kept: what came after that waits, to stay behind it.
+    fn rest(&mut self) -> Option<(Ticket, Vec<T>)> {
+        let items = if self.tracker.is_keeping() { None } else { self.generator.cut() };
+        items.map(|items| (self.tracker.number(), items))
     }
 }
 
@@ -326,10 +474,34 @@ impl<T: ExchangeData> DeskStore<T> {
         let full = state.generator.add(items, now);
         let full = full.map(|items| (state.tracker.number(), items));
         drop(state);
-        match full {
-            Some((sequence, items)) => self.desk.keep(sequence, items),
-            None => Ok(()),
+        if let Some((ticket, items)) = full {
+            self.desk.keep(ticket, items, None)?;
+            self.desk.tidy_up();
         }
+        Ok(())
+    }
+
+    fn block(&self, items: Vec<T>, position: Option<Position>, stored: Box<dyn FnOnce() + Send>) -> Result<()> {
+        if !self.desk.input.conf().spark_compatible {
+            self.wait_for_rate(items.len(), true)?;
+        }
+        if position.is_some() {
+            let rest = lock(&self.desk.state).rest();
+            if let Some((ticket, items)) = rest {
+                self.desk.keep(ticket, items, None)?;
+            }
+        }
+        let ticket = {
+            let mut state = lock(&self.desk.state);
+            if state.stopping {
+                return Err(time_to_go());
+            }
+            state.tracker.number()
+        };
+        self.desk.keep(ticket, items, position)?;
+        stored();
+        self.desk.tidy_up();
+        Ok(())
     }
 }
 
@@ -349,19 +521,15 @@ impl<T: ExchangeData> Store<T> for DeskStore<T> {
     }
 
     fn store_block(&mut self, items: Vec<T>, stored: Box<dyn FnOnce() + Send>) -> Result<()> {
-        if !self.desk.input.conf().spark_compatible {
-            self.wait_for_rate(items.len(), true)?;
-        }
-        let sequence = {
-            let mut state = lock(&self.desk.state);
-            if state.stopping {
-                return Err(time_to_go());
-            }
-            state.tracker.number()
-        };
-        self.desk.keep(sequence, items)?;
-        stored();
-        Ok(())
+        self.block(items, None, stored)
+    }
+
+    fn store_block_at(&mut self, items: Vec<T>, position: Position, stored: Box<dyn FnOnce() + Send>) -> Result<()> {
+        self.block(items, Some(position), stored)
+    }
+
+    fn position(&self) -> Option<Position> {
+        lock(&self.desk.state).tracker.position().cloned()
     }
 
     fn report_error(&mut self, error: Error) {

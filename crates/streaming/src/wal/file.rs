@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_core::checkpoint::CheckpointStore;
 use millstream_core::disk::{Disk, DiskFile};
 use millstream_core::{Error, ErrorKind, Result, Time, as_millis, secs};
 
@@ -95,7 +96,11 @@ struct Segment {
 }
 
 fn path_of(folder: &Path, number: u64) -> PathBuf {
-    folder.join(format!("log-{number:020}"))
+    folder.join(name_of(number))
+}
+
+fn name_of(number: u64) -> String {
+    format!("log-{number:020}")
 }
 
 pub(super) fn too_long(record: &[u8]) -> Error {
@@ -106,6 +111,25 @@ pub(super) fn too_long(record: &[u8]) -> Error {
 /// An error about damage: what is wrong, in which file, where.
 fn damaged(path: &Path, offset: u64, what: &str) -> Error {
     Error::new(ErrorKind::Data, format!("the log is damaged: {} at byte {offset}: {what}", path.display()))
+}
+
+/// Says whether these bytes are the whole frame of a record.
+fn check_frame(path: &Path, handle: &RecordHandle, bytes: &[u8]) -> Result<()> {
+    let bad = |what| Err(damaged(path, handle.offset, what));
+    let frame = Frame::decode(bytes, handle.segment, handle.offset).filter(|frame| frame.len == handle.len);
+    match frame {
+        None => bad("there is no record of this length"),
+        Some(frame) if frame.body(bytes).is_none() => bad("the record is spoilt"),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Reads a record of a log that is in a folder of a store, without opening the log: for tasks.
+pub(crate) fn read_record(store: &dyn CheckpointStore, folder: &str, handle: &RecordHandle) -> Result<Vec<u8>> {
+    let name = format!("{folder}/{}", name_of(handle.segment));
+    let bytes = store.read_at(&name, handle.offset, FRAME + handle.len as usize)?;
+    check_frame(Path::new(&name), handle, &bytes)?;
+    Ok(bytes[FRAME..].to_vec())
 }
 
 impl SegmentLog {
@@ -297,7 +321,6 @@ impl WriteAheadLog for SegmentLog {
 
     fn read(&self, handle: &RecordHandle) -> Result<Vec<u8>> {
         let path = path_of(&self.folder, handle.segment);
-        let bad = |what| Err(damaged(&path, handle.offset, what));
         let len = FRAME + handle.len as usize;
         let place = self.segments.binary_search_by_key(&handle.segment, |segment| segment.number).ok();
         let segment = place.and_then(|place| self.segments.get(place));
@@ -307,11 +330,7 @@ impl WriteAheadLog for SegmentLog {
             return Err(Error::new(ErrorKind::Data, text));
         }
         let mut bytes = self.disk.read_at(&path, handle.offset, len)?;
-        let frame = Frame::decode(&bytes, handle.segment, handle.offset).filter(|frame| frame.len == handle.len);
-        let Some(frame) = frame else { return bad("there is no record of this length") };
-        if frame.body(&bytes).is_none() {
-            return bad("the record is spoilt");
-        }
+        check_frame(&path, handle, &bytes)?;
         bytes.drain(..FRAME);
         Ok(bytes)
     }

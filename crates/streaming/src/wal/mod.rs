@@ -12,6 +12,7 @@ use std::fmt::Debug;
 use millstream_core::{Result, Time};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::file::read_record;
 pub use self::file::{LogConf, SegmentLog};
 pub use self::group::GroupCommit;
 

@@ -2,15 +2,15 @@
 
 #![allow(dead_code, reason = "no test uses all of it")]
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use millstream_core::clock::monotonic;
 use millstream_core::threads::{self, OwnedThread, lock};
-use millstream_core::{Error, ExchangeData, Result, Time, secs};
+use millstream_core::{Error, ExchangeData, Result, StorageLevel, Time, secs};
 use millstream_streaming::{
-    BatchInfo, DStream, OnFailure, OutputOperationInfo, ReceiverInfo, StreamingContext, StreamingListener,
+    BatchInfo, DStream, OnFailure, OutputOperationInfo, ReceiverInfo, Store, StreamingContext, StreamingListener,
 };
 use millstream_testkit::{Check, StreamTest};
 
@@ -208,5 +208,68 @@ pub(crate) fn assert_error<T: std::fmt::Debug>(result: Result<T>, kind: millstre
     assert_eq!(error.kind(), kind, "{error}");
     for part in parts {
         assert!(error.to_string().contains(part), "`{part}` is missing: {error}");
+    }
+}
+
+type Doing<T> = Box<dyn FnOnce(&mut dyn Store<T>) -> Result<()> + Send>;
+
+/// A receiver that does what the test tells it, a step at a time, and answers each; it ends when the test hangs up.
+pub(crate) struct Told<T> {
+    steps: Receiver<Doing<T>>,
+    done: Sender<()>,
+    pub(crate) level: StorageLevel,
+}
+
+/// The test's end of a [`Told`].
+pub(crate) struct Teller<T> {
+    steps: Option<Sender<Doing<T>>>,
+    done: Receiver<()>,
+}
+
+pub(crate) fn told<T>() -> (Told<T>, Teller<T>) {
+    let ((steps, taken), (done, doing)) = (channel(), channel());
+    let receiver = Told { steps: taken, done, level: StorageLevel::MEMORY_AND_DISK };
+    (receiver, Teller { steps: Some(steps), done: doing })
+}
+
+impl<T> Teller<T> {
+    pub(crate) fn tell(&self, step: impl FnOnce(&mut dyn Store<T>) -> Result<()> + Send + 'static) {
+        self.steps.as_ref().expect("the receiver lives").send(Box::new(step)).expect("the receiver lives");
+        within("the receiver", &self.done);
+    }
+
+    pub(crate) fn store(&self, item: T)
+    where
+        T: Send + 'static,
+    {
+        self.tell(move |store| store.store(item));
+    }
+
+    pub(crate) fn hang_up(&mut self) {
+        self.steps = None;
+    }
+}
+
+impl<T: ExchangeData> millstream_streaming::Receiver for Told<T> {
+    type Item = T;
+
+    fn receive(&mut self, store: &mut dyn Store<T>) -> Result<()> {
+        while let Ok(step) = self.steps.recv() {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| step(store)));
+            let _ = self.done.send(());
+            match outcome {
+                Ok(outcome) => outcome?,
+                Err(payload) => std::panic::resume_unwind(payload),
+            }
+        }
+        Ok(())
+    }
+
+    fn storage_level(&self) -> StorageLevel {
+        self.level
+    }
+
+    fn name(&self) -> String {
+        "told".to_owned()
     }
 }
