@@ -46,6 +46,7 @@ pub mod memory;
 pub mod partitioner;
 pub mod plan;
 mod rdd;
+mod shape;
 mod shuffle;
 mod spill;
 mod stats;
@@ -83,6 +84,7 @@ pub use self::rdd::{
 };
 #[doc(hidden)]
 pub use self::rdd::{Chain, SaveAs, Saved, SecondCopy, Step, step_over};
+pub use self::shape::shape_of;
 pub use self::shuffle::ShuffleStore;
 pub use self::spill::{FileBlock, SpillDir};
 pub use self::stats::StatCounter;

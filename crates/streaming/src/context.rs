@@ -785,7 +785,7 @@ impl StreamingContext {
             let begun = begin(found, &mut graph, &inner.context, inner.interval)?;
             if is_used {
                 restore_inputs(&mut graph, &begun)?;
-                let facts = graph.facts(|stream| begun.saves(stream));
+                let facts = graph.facts(&begun);
                 past = Some((begun.past(&facts, &graph.output_streams()), begun.past_batches()));
             }
             durable = Some(begun);

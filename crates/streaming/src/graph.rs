@@ -15,7 +15,7 @@ use millstream_core::{
 use crate::batch::job_set::Job;
 use crate::batch::mailbox::Mailbox;
 use crate::checkpoint::identity::{Keeper, Kept};
-use crate::checkpoint::{Past, StreamFacts};
+use crate::checkpoint::{Durable, Past, StreamFacts};
 use crate::dstream::{AnyInput, AnyNode, DStream};
 use crate::input::Hurry;
 use crate::window::Interval;
@@ -36,6 +36,8 @@ pub(crate) struct SaveForm {
     /// Marks an Rdd to be saved.
     pub(crate) mark: KeepRdd,
     pub(crate) read: ReadSaved,
+    /// Tells the shape of what is written.
+    pub(crate) shape: fn() -> String,
 }
 
 /// What is known of a stream beside how it is computed.
@@ -324,15 +326,15 @@ impl Graph {
         }
     }
 
-    /// Returns what decides what is needed of each stream that an output needs; `saves` gives the batches behind which one's
-    /// state is in the store.
-    pub(crate) fn facts(&self, saves: impl Fn(usize) -> Vec<Time>) -> Vec<StreamFacts> {
+    /// Returns what decides what is needed of each stream that an output needs.
+    pub(crate) fn facts(&self, durable: &Durable) -> Vec<StreamFacts> {
         let facts = |(i, slot): (usize, &Slot)| StreamFacts {
             slide: slot.spec.slide,
             reach: slot.spec.reach,
             parents: slot.spec.parents.iter().map(|parent| parent.0).collect(),
             is_state: slot.spec.is_state(),
-            saves: if slot.spec.is_state() { saves(i) } else { Vec::new() },
+            saves: if slot.spec.is_state() { durable.saves(i) } else { Vec::new() },
+            since: durable.since(i),
         };
         self.slots.iter().enumerate().map(facts).collect()
     }
@@ -387,7 +389,11 @@ impl Graph {
             });
             keeper_of.insert(i, u32::try_from(keepers.len()).unwrap_or(u32::MAX));
             let named = uid.is_some();
-            keepers.push(Keeper { kept, key, named, made_of: mark, shape: String::new() });
+            let shape = match &slot.kind {
+                StreamKind::Input { input, .. } => input.shape(),
+                StreamKind::Derived(_) => slot.spec.saving.form.as_ref().map_or(String::new(), |form| (form.shape)()),
+            };
+            keepers.push(Keeper { kept, key, named, made_of: mark, shape });
         }
         (keepers, keeper_of)
     }

@@ -365,7 +365,7 @@ impl BatchLoop {
         self.graph.forget(at, self.conf.unpersist, self.durable.is_some());
         let mut horizon = at - self.graph.longest_input_memory();
         if let Some(durable) = &mut self.durable {
-            let facts = self.graph.facts(|stream| durable.saves(stream));
+            let facts = self.graph.facts(durable);
             horizon = horizon.min(durable.forget(&facts, &self.graph.output_streams(), self.graph.input_memory()));
         }
         for slot in &mut self.graph.slots {

@@ -90,6 +90,8 @@ pub(crate) struct Ledger {
     pub(crate) saves: BTreeMap<u32, BTreeMap<Time, Save>>,
     /// The latest batch that was allocated.
     pub(crate) latest: Option<Time>,
+    /// Keepers that a later build brought: up to when there was nothing of them.
+    pub(crate) since: BTreeMap<u32, Time>,
 }
 
 impl Ledger {
@@ -114,6 +116,7 @@ impl Ledger {
 
     fn begin(&mut self, began: Began) {
         let Began { epoch, app_id, zero, interval, keepers, before } = began;
+        let (was_new, brought_at) = (self.is_new(), self.next() - self.interval);
         let place: BTreeMap<u32, u32> =
             (0u32..).zip(&before).filter_map(|(now, before)| before.map(|before| (before, now))).collect();
         for facts in self.batches.values_mut() {
@@ -122,6 +125,12 @@ impl Ledger {
         }
         let saves = std::mem::take(&mut self.saves);
         self.saves = saves.into_iter().filter_map(|(old, saves)| Some((*place.get(&old)?, saves))).collect();
+        let since = std::mem::take(&mut self.since);
+        self.since = since.into_iter().filter_map(|(old, since)| Some((*place.get(&old)?, since))).collect();
+        if !was_new {
+            let brought = (0u32..).zip(&before).filter(|(_, before)| before.is_none());
+            self.since.extend(brought.map(|(now, _)| (now, brought_at)));
+        }
         *self = Ledger { epoch, app_id, zero, interval, keepers, ..std::mem::take(self) };
     }
 
@@ -222,7 +231,7 @@ mod tests {
             saved(2, 1, &["fb"]),
         ]);
         ledger.apply(began(2, &["b", "in", "c"], &[Some(2), Some(0), None]));
-        assert_eq!(ledger.epoch, 2);
+        assert_eq!((ledger.epoch, &ledger.since), (2, &[(2, t(0))].into()), "c begins with the batch that is pending");
         assert_eq!(ledger.batches[&t(1)].inputs, [(1, vec![1])].into());
         assert_eq!(ledger.saves.keys().collect::<Vec<_>>(), [&0]);
         assert_eq!(ledger.saves[&0][&t(1)].at.folder, "fb");

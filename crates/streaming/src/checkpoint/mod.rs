@@ -16,7 +16,7 @@ mod ledger;
 mod recover;
 mod writer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -191,6 +191,18 @@ pub(crate) struct Program<'a> {
     pub(crate) keeper_of: BTreeMap<usize, u32>,
 }
 
+/// Finds the states that earlier runs wrote and that no record names: they were stopped before.
+fn left_behind(disk: &dyn Disk, folder: &Path, ledger: &Ledger) -> Result<Vec<String>> {
+    let saves = ledger.saves.values().flat_map(BTreeMap::values);
+    let needed: BTreeSet<&String> = saves.flat_map(|save| &save.at.needs).collect();
+    let mut left = Vec::new();
+    for run in disk.list(folder)?.into_iter().filter(|name| name.starts_with("states-")) {
+        let states = disk.list(&folder.join(&run))?.into_iter().map(|state| format!("{run}/{state}"));
+        left.extend(states.filter(|state| !needed.contains(state)));
+    }
+    Ok(left)
+}
+
 /// The durable side of a program that runs.
 pub(crate) struct Durable {
     ledger: Ledger,
@@ -212,6 +224,16 @@ impl Durable {
     /// The kind is `Config`: the program is not the one that the checkpoint is of, and something would be lost.
     pub(crate) fn begin(found: Found, program: Program<'_>, states: Arc<dyn CheckpointStore>) -> Result<Durable> {
         let Found { disk, folder, lock, log, mut ledger, mut next } = found;
+        if !ledger.is_new() && ledger.interval != program.interval {
+            let text = format!(
+                "the checkpoint in {} is of a program with a batch every {:?}, and this one has one every {:?}: its windows and \
+                 states cannot be told apart by the new times. Keep the interval, or begin anew with checkpoint_anew",
+                folder.display(),
+                ledger.interval,
+                program.interval
+            );
+            return Err(Error::new(ErrorKind::Config, text));
+        }
         let matches = compare(&ledger.keepers, &program.keepers);
         let objections = objections(&ledger.keepers, &program.keepers, &matches);
         if !objections.is_empty() {
@@ -238,11 +260,13 @@ impl Durable {
             before,
         };
         let records = [Record::Began(began)];
+        let tidied = Arc::clone(&disk);
         let targets = Targets { log: Box::new(log), snapshots: Snapshots::new(disk, &folder), states };
         let writer = Writer::start(targets)?;
         writer.append_and_wait(next, encode(&records)?)?;
         next += 1;
         records.into_iter().for_each(|record| ledger.apply(record));
+        writer.remove(left_behind(&*tidied, &folder, &ledger)?);
         let keeper_of = program.keeper_of;
         let (waiting, since_snapshot) = (BTreeMap::new(), (0, 0));
         Ok(Durable { ledger, next, keeper_of, waiting, since_snapshot, writer, _lock: lock })
@@ -268,6 +292,11 @@ impl Durable {
     pub(crate) fn saves(&self, stream: usize) -> Vec<Time> {
         let saves = self.keeper_of.get(&stream).and_then(|keeper| self.ledger.saves.get(keeper));
         saves.into_iter().flat_map(BTreeMap::keys).copied().collect()
+    }
+
+    /// Returns up to when there was nothing of a stream, if a later build brought it.
+    pub(crate) fn since(&self, stream: usize) -> Option<Time> {
+        self.ledger.since.get(self.keeper_of.get(&stream)?).copied()
     }
 
     /// Returns what must be restored of each stream.

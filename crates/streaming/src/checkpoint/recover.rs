@@ -16,6 +16,8 @@ pub(crate) struct StreamFacts {
     pub(crate) is_state: bool,
     /// The batches behind which its state is in the store, oldest first.
     pub(crate) saves: Vec<Time>,
+    /// Up to when there was no such state, if a later build brought it.
+    pub(crate) since: Option<Time>,
 }
 
 /// What is needed of a stream.
@@ -57,8 +59,9 @@ pub(crate) fn needs(streams: &[StreamFacts], outputs: &[usize], zero: Time, next
         if stream.is_state {
             let save = stream.saves.iter().rev().find(|save| **save <= first).copied();
             // Made from the save itself if that is the first; else from the one behind it.
-            parents_after = save.unwrap_or(zero) - stream.reach;
-            let after = save.map_or(zero, |save| save - millis(1)).min(need.after);
+            let begin = stream.since.unwrap_or(zero);
+            parents_after = save.unwrap_or(begin) - stream.reach;
+            let after = save.map_or(begin, |save| save - millis(1)).min(need.after.max(begin));
             needs[i] = Some(Need { after, save });
         }
         for parent in &stream.parents {
@@ -117,6 +120,14 @@ mod tests {
         assert_eq!(firsts(&[stream(&[]), state(&[0], &[])], &[1], 7), [Some((1, None)), Some((1, None))]);
         // The state behind the batch before is all that is needed.
         assert_eq!(firsts(&[stream(&[]), state(&[0], &[6])], &[1], 7), [Some((7, None)), Some((6, Some(6)))]);
+    }
+
+    #[test]
+    fn a_state_that_a_later_build_brought_is_made_from_where_it_came_in() {
+        let brought = StreamFacts { since: Some(t(4)), ..state(&[0], &[]) };
+        assert_eq!(firsts(&[stream(&[]), brought.clone()], &[1], 7), [Some((5, None)), Some((5, None))]);
+        let saved = StreamFacts { saves: vec![t(6)], ..brought };
+        assert_eq!(firsts(&[stream(&[]), saved], &[1], 7), [Some((7, None)), Some((6, Some(6)))]);
     }
 
     #[test]

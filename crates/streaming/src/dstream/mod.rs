@@ -16,7 +16,7 @@ use std::time::Duration;
 use millstream_core::plan::ship::Closure;
 use millstream_core::{
     AnyRdd, CallSite, Chain, Data, Error, ErrorKind, ExchangeData, Key, PartitionIter, Partitioner, Rdd, Result,
-    SaveAs, StorageLevel, Time,
+    SaveAs, StorageLevel, Time, shape_of,
 };
 
 pub(crate) use self::joined::{transform_all, union_all};
@@ -135,21 +135,22 @@ pub(crate) fn mark<T: ExchangeData>() -> SaveForm {
         read: Arc::new(|context, saved, partitions, site| {
             AnyRdd::new(&context.saved_rdd::<T>(saved, partitions, site))
         }),
+        shape: shape_of::<T>,
     }
 }
 
 /// The Rdds of a state's tables are saved in the tables' own form, in the background.
 pub(crate) fn mark_table<T: HasTable>() -> SaveForm {
-    in_form(Saved::<T>::default)
+    in_form(Saved::<T>::default, table_shape::<T>)
 }
 
 /// The Rdds of a state's rows are saved in a form of their own, in the background.
 pub(crate) fn mark_rows<K: Key, S: ExchangeData>() -> SaveForm {
     let form = SavedRows::<K, S>::default();
-    in_form(move || form.clone())
+    in_form(move || form.clone(), || format!("{} => {}", shape_of::<K>(), shape_of::<S>()))
 }
 
-fn in_form<F: SaveAs>(form: impl Fn() -> F + Send + Sync + 'static) -> SaveForm {
+fn in_form<F: SaveAs>(form: impl Fn() -> F + Send + Sync + 'static, shape: fn() -> String) -> SaveForm {
     let chain = Chain::default();
     SaveForm {
         mark: Arc::new(move |rdd| {
@@ -160,7 +161,15 @@ fn in_form<F: SaveAs>(form: impl Fn() -> F + Send + Sync + 'static) -> SaveForm 
         read: Arc::new(|context, saved, partitions, site| {
             AnyRdd::new(&context.saved_rdd_as::<F>(saved, partitions, site))
         }),
+        shape,
     }
+}
+
+/// Tells the shape of a state's table: keys and states, and what is written beside them.
+fn table_shape<T: HasTable>() -> String {
+    let rest = shape_of::<T::Rest>();
+    let beside = if rest == "()" { String::new() } else { format!(", gave {rest}") };
+    format!("{} => {}{beside}", shape_of::<T::Key>(), shape_of::<T::State>())
 }
 
 /// Has the Rdds of a stream saved every `interval`; keeps a mistake if that does not fit.

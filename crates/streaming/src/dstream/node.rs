@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use millstream_core::{AnyRdd, Context, Data, Error, ErrorKind, Rdd, Result, Time, codec};
+use millstream_core::{AnyRdd, Context, Data, Error, ErrorKind, Rdd, Result, Time, codec, shape_of};
 
 use crate::graph::{Batch, guarded};
 use crate::input::{InputContext, InputSource, Rate};
@@ -71,6 +71,8 @@ pub(crate) trait AnyInput: Send {
     fn memory(&self) -> Duration;
     /// Returns what people should know of the source.
     fn remark(&self) -> Option<String>;
+    /// Tells the shape of what is written of a batch.
+    fn shape(&self) -> String;
     /// Says how much a batch was given.
     fn describe(&self, batch: Time) -> InputInfo;
     fn keeps_to_limit(&self) -> bool;
@@ -164,6 +166,10 @@ impl<S: InputSource> AnyInput for Input<S> {
 
     fn remark(&self) -> Option<String> {
         guarded(|| Ok(self.source.remark())).ok().flatten()
+    }
+
+    fn shape(&self) -> String {
+        shape_of::<S::Allocation>()
     }
 
     fn describe(&self, batch: Time) -> InputInfo {
