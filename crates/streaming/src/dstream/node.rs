@@ -130,7 +130,10 @@ impl<S: InputSource> AnyInput for Input<S> {
     }
 
     fn rdd(&mut self, batch: Time, context: &Context) -> Result<Option<AnyRdd>> {
-        let Some(allocation) = self.allocations.get(&batch) else { return Ok(None) };
+        // A later build brought the input: it gave nothing to a batch that was before that.
+        let Some(allocation) = self.allocations.get(&batch) else {
+            return Ok(Some(AnyRdd::new(&context.union::<S::Item>(&[]))));
+        };
         Ok(self.source.rdd(allocation, context)?.map(|rdd| AnyRdd::new(&rdd)))
     }
 
