@@ -29,6 +29,18 @@ pub enum MissedBatches {
     Skip,
 }
 
+/// What becomes of items that a receiver stores while as many wait as may. Listeners are told of it, and how many they were
+/// ([`Pressure`](crate::Pressure)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The store waits until a batch that holds what waited begins to run; and with it, over a socket, the sender.
+    Block,
+    /// They are dropped, and counted. What a block is stored with is not called then: a sender who waits for a word gets none.
+    Shed,
+    /// They are kept on disk, whatever the receiver's storage level is.
+    Spill,
+}
+
 /// Settings of streaming.
 ///
 /// # Example
@@ -59,6 +71,13 @@ pub struct StreamingConf {
     pub backpressure_initial_rate: Option<u64>,
     /// How rates are estimated. Spark's `spark.streaming.backpressure.pid.*`, K-4 to K-7.
     pub pid: PidConf,
+    /// How many items may wait in a receiver until a batch that holds them runs; as many as memory allows by default.
+    pub receiver_waiting_items: Option<u64>,
+    /// How many bytes of memory they may take; by default a quarter of the engine's
+    /// [memory](millstream_core::conf::EngineConf::memory). Sizes are estimates.
+    pub receiver_waiting_bytes: Option<u64>,
+    /// What becomes of items that come when as many wait. They are not stored until there is room, unless told otherwise.
+    pub when_full: WhenFull,
     /// How long a receiver waits before it starts again. 2 s. Spark's `spark.streaming.receiverRestartDelay`, K-23.
     pub receiver_restart_delay: Duration,
     /// Whether what receivers store is written to a log before it is acknowledged. By default it is if the program is durable;
@@ -106,6 +125,9 @@ impl Default for StreamingConf {
             backpressure: true,
             backpressure_initial_rate: None,
             pid: PidConf::default(),
+            receiver_waiting_items: None,
+            receiver_waiting_bytes: None,
+            when_full: WhenFull::Block,
             receiver_restart_delay: secs(2),
             receiver_log_enable: None,
             receiver_log: LogConf::default(),
@@ -220,6 +242,8 @@ impl StreamingConf {
             ("block_interval", self.block_interval.is_zero()),
             ("receiver_max_rate", self.receiver_max_rate == Some(0)),
             ("backpressure_initial_rate", self.backpressure_initial_rate == Some(0)),
+            ("receiver_waiting_items", self.receiver_waiting_items == Some(0)),
+            ("receiver_waiting_bytes", self.receiver_waiting_bytes == Some(0)),
             ("max_record", self.max_record == 0),
             ("receiver_log.max_failures", self.receiver_log.max_failures == 0),
             ("receiver_log.rolling_interval", self.receiver_log.rolling_interval.is_zero()),

@@ -36,7 +36,7 @@ pub mod wal;
 mod window;
 
 pub use self::backpressure::{BatchLoad, PidConf, PidRateEstimator};
-pub use self::conf::{Conf, MissedBatches, OnFailure, StreamingConf};
+pub use self::conf::{Conf, MissedBatches, OnFailure, StreamingConf, WhenFull};
 pub use self::context::{Stop, StreamingContext, StreamingContextBuilder, StreamingContextState};
 pub use self::dstream::{DStream, Outcome, OutputBatch};
 pub use self::graph::{Batch, BatchKey, StreamId};
@@ -44,7 +44,9 @@ pub use self::input::{
     BlockSocket, DurableFolder, FileFilter, InputContext, InputSource, LineSocket, Rate, RddQueue, SocketReceiver,
     WhenEmpty,
 };
-pub use self::listener::{BatchInfo, BatchStamps, InputInfo, OutputOperationInfo, ReceiverInfo, StreamingListener};
+pub use self::listener::{
+    BatchInfo, BatchStamps, InputInfo, OutputOperationInfo, Pressure, ReceiverInfo, StreamingListener,
+};
 pub use self::receiver::{Position, Receiver, Store};
 pub use self::state::mapped::MappedState;
 pub use self::state::{EachRecord, State, StateFn, StateSpec, UpdateSpec, WithTime};

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use millstream_core::{CallSite, Error, Event, Listeners, Time};
 
+use crate::conf::WhenFull;
+
 /// How many records an input gave to a batch, and what there is to say about them.
 ///
 /// # Spark
@@ -17,6 +19,21 @@ pub struct InputInfo {
     pub records: u64,
     /// What there is to say, by name; `Description` is what people are shown.
     pub metadata: BTreeMap<String, String>,
+    /// How the input was held back since the batch before.
+    pub pressure: Pressure,
+}
+
+/// How an input was held back, because it gives more than can be processed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pressure {
+    /// The rate that it was to keep to, in records a second, if there was one.
+    pub limit: Option<u64>,
+    /// How many items had to wait until there was room for them ([`WhenFull::Block`]).
+    pub blocked: u64,
+    /// How many items were dropped ([`WhenFull::Shed`]).
+    pub shed: u64,
+    /// How many items went to disk ([`WhenFull::Spill`]).
+    pub spilled: u64,
 }
 
 /// A batch, as far as it has come.
@@ -132,6 +149,8 @@ pub struct ReceiverInfo {
     pub last_error: Option<Error>,
     /// When that was.
     pub last_error_time: Option<Time>,
+    /// How it has been held back since its start.
+    pub pressure: Pressure,
 }
 
 /// Is told what happens to a streaming program. Every method does nothing unless it is written.
@@ -150,6 +169,9 @@ pub trait StreamingListener: Send + Sync {
     fn on_receiver_started(&self, _receiver: &ReceiverInfo) {}
     /// Something went wrong in a receiver.
     fn on_receiver_error(&self, _receiver: &ReceiverInfo) {}
+    /// As many items wait in a receiver as may. What becomes of more is what the settings say, and how many they are is in
+    /// [`InputInfo::pressure`]. Told at most once a batch.
+    fn on_receiver_full(&self, _receiver: &ReceiverInfo, _when_full: WhenFull) {}
     /// A receiver has stopped.
     fn on_receiver_stopped(&self, _receiver: &ReceiverInfo) {}
     /// A batch has been handed over to be run.
@@ -172,6 +194,7 @@ pub(crate) enum StreamingEvent {
     StreamingStarted(Time),
     ReceiverStarted(ReceiverInfo),
     ReceiverError(ReceiverInfo),
+    ReceiverFull(ReceiverInfo, WhenFull),
     ReceiverStopped(ReceiverInfo),
     BatchSubmitted(Arc<BatchInfo>),
     BatchStarted(Arc<BatchInfo>),
@@ -189,6 +212,7 @@ impl Event for StreamingEvent {
             StreamingEvent::StreamingStarted(time) => listener.on_streaming_started(*time),
             StreamingEvent::ReceiverStarted(info) => listener.on_receiver_started(info),
             StreamingEvent::ReceiverError(info) => listener.on_receiver_error(info),
+            StreamingEvent::ReceiverFull(info, when_full) => listener.on_receiver_full(info, *when_full),
             StreamingEvent::ReceiverStopped(info) => listener.on_receiver_stopped(info),
             StreamingEvent::BatchSubmitted(info) => listener.on_batch_submitted(info),
             StreamingEvent::BatchStarted(info) => listener.on_batch_started(info),

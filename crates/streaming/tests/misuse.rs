@@ -257,9 +257,12 @@ fn mis_each_misuse_has_its_answer() {
 
 #[test]
 fn mis19_settings_that_cannot_work_are_refused_however_they_are_set() {
-    let changes: [(&str, fn(&mut StreamingConf)); 4] = [
+    let changes: [(&str, fn(&mut StreamingConf)); 7] = [
         ("block_interval", |conf| conf.block_interval = Duration::ZERO),
         ("receiver_max_rate", |conf| conf.receiver_max_rate = Some(0)),
+        ("backpressure_initial_rate", |conf| conf.backpressure_initial_rate = Some(0)),
+        ("receiver_waiting_items", |conf| conf.receiver_waiting_items = Some(0)),
+        ("receiver_waiting_bytes", |conf| conf.receiver_waiting_bytes = Some(0)),
         ("max_record", |conf| conf.max_record = 0),
         ("concurrent_jobs", |conf| conf.concurrent_jobs = 0),
     ];
@@ -269,6 +272,10 @@ fn mis19_settings_that_cannot_work_are_refused_however_they_are_set() {
         let parts = [&format!("setting {name} must be more than nothing"), "misuse.rs"];
         assert_error(StreamingContext::with_conf(conf, secs(1)), ErrorKind::Config, &parts);
     }
+    let mut conf = conf();
+    conf.streaming.pid.min_rate = 0.0;
+    let parts = ["setting backpressure.pid.minRate must be a number above 0", "misuse.rs"];
+    assert_error(StreamingContext::with_conf(conf, secs(1)), ErrorKind::Config, &parts);
     assert_error(StreamingContext::new("lokal", "misuse", secs(1)), ErrorKind::Config, &["lokal"]);
 }
 

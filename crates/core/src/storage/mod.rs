@@ -77,6 +77,11 @@ pub enum Block {
     File(FileBlock),
 }
 
+/// Returns about how many bytes elements take in memory, by a look at some of them.
+pub fn size_of_items<T: ExchangeData>(items: &[T]) -> u64 {
+    size_of_values(items)
+}
+
 impl Block {
     /// Makes a live block of elements that need not travel.
     pub fn live<T: Data>(values: Vec<T>) -> Block {

@@ -8,7 +8,7 @@ use millstream_core::{AnyRdd, Context, Data, Error, ErrorKind, Rdd, Result, Time
 
 use crate::graph::{Batch, guarded};
 use crate::input::{InputContext, InputSource, Rate};
-use crate::listener::InputInfo;
+use crate::listener::{InputInfo, Pressure};
 
 /// A node of the graph. `compute` plans; it must not run jobs.
 pub(crate) trait StreamNode: Send + 'static {
@@ -126,7 +126,11 @@ impl<S: InputSource> AnyInput for Input<S> {
         let allocation = guarded(|| self.source.allocate(batch, limit))?;
         // The allocation is kept first: what was taken must be let go again, whatever is said of it.
         let allocation = self.allocations.entry(batch).insert_entry(allocation).into_mut();
-        guarded(|| Ok(self.source.describe(allocation)))
+        guarded(|| {
+            let pressure = self.source.pressure();
+            let limit = pressure.limit.or(limit.map(|limit| limit.0 as u64));
+            Ok(InputInfo { pressure: Pressure { limit, ..pressure }, ..self.source.describe(allocation) })
+        })
     }
 
     fn rdd(&mut self, batch: Time, context: &Context) -> Result<Option<AnyRdd>> {

@@ -195,7 +195,7 @@ impl<R: ReadFiles> InputSource for FileSource<R> {
         let names: Vec<_> = given.files.iter().map(|path| path.display().to_string()).collect();
         let names = names.join("\n");
         let metadata = [("files".to_owned(), names.clone()), ("Description".to_owned(), names)];
-        InputInfo { records: 0, metadata: metadata.into() }
+        InputInfo { metadata: metadata.into(), ..InputInfo::default() }
     }
 }
 

@@ -29,7 +29,7 @@ pub use self::queue::RddQueue;
 pub use self::queue::WhenEmpty;
 pub use self::socket::{BlockSocket, LineSocket, SocketReceiver};
 use crate::conf::StreamingConf;
-use crate::listener::{InputInfo, ListenerBus};
+use crate::listener::{InputInfo, ListenerBus, Pressure};
 
 /// How many records a second a source may give.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
@@ -130,6 +130,11 @@ pub trait InputSource: Send + 'static {
     /// Returns what people should know of it before they rely on it: a part of a line of `explain`.
     fn remark(&self) -> Option<String> {
         None
+    }
+
+    /// Says how the source was held back since it was last asked; for listeners. Asked after each [`allocate`](Self::allocate).
+    fn pressure(&mut self) -> Pressure {
+        Pressure::default()
     }
 
     /// Says how much an allocation is, for people.

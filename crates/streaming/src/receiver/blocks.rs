@@ -36,6 +36,11 @@ impl<T> BlockGenerator<T> {
         full
     }
 
+    /// Returns what has gathered, to look at.
+    pub(crate) fn items(&self) -> &[T] {
+        &self.buffer
+    }
+
     /// Returns what has gathered, if anything has.
     pub(crate) fn cut(&mut self) -> Option<Vec<T>> {
         (!self.buffer.is_empty()).then(|| std::mem::take(&mut self.buffer))

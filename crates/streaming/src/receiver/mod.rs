@@ -6,6 +6,7 @@
 mod blocks;
 mod log;
 mod rate;
+mod room;
 mod supervisor;
 
 use millstream_core::{Error, ExchangeData, Result, StorageLevel};
@@ -122,6 +123,10 @@ impl From<Vec<u8>> for Position {
 }
 
 /// Where a receiver puts what it receives. Threads of the receiver may share it behind a `Mutex`.
+///
+/// What is stored waits until its batch runs. When as many items wait as may
+/// ([`receiver_waiting_items`](crate::StreamingConf::receiver_waiting_items) and `…_bytes`), a store does what
+/// [`WhenFull`](crate::WhenFull) says: it waits itself, unless told otherwise. A stop ends each wait.
 pub trait Store<T>: Send {
     /// Adds one item to the current block. Waits for the rate limit, if there is one.
     ///

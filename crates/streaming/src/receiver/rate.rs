@@ -71,7 +71,6 @@ impl Limit {
         }
     }
 
-    #[cfg(test)]
     /// Returns the rate that is kept to, if there is one.
     pub(crate) fn rate(&self) -> Option<f64> {
         self.limiter.as_ref().map(|limiter| limiter.per_second)

@@ -6,16 +6,17 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use millstream_core::clock::{Clock, Wake, monotonic};
-use millstream_core::storage::{Block, BlockId};
+use millstream_core::storage::{Block, BlockId, size_of_items};
 use millstream_core::threads::{self, OwnedThread, lock};
 use millstream_core::{Context, Error, ErrorKind, ExchangeData, Rdd, Result, StorageLevel, Time, panicked, secs};
 
 use super::blocks::{BlockGenerator, BlockTracker, Given, ReceivedBlock, Ticket};
 use super::log::{Found, Logged, ReceiverLog};
 use super::rate::Limit;
+use super::room::{Kept, Place, Room};
 use super::{Position, Receiver, Store};
 use crate::input::{InputContext, InputSource, Rate};
-use crate::listener::{InputInfo, ReceiverInfo, StreamingEvent};
+use crate::listener::{InputInfo, Pressure, ReceiverInfo, StreamingEvent};
 use crate::wal::RecordHandle;
 
 /// How long a stop waits for a receiver that is asked to go (S-127).
@@ -51,6 +52,7 @@ struct DeskState<T> {
     generator: BlockGenerator<T>,
     tracker: BlockTracker,
     limit: Limit,
+    room: Room,
     stopping: bool,
     gone: bool,
     on_stop: Option<Box<dyn FnOnce() + Send>>,
@@ -64,6 +66,17 @@ struct DeskState<T> {
 impl<R: Receiver> ReceiverSource<R> {
     pub(crate) fn new(receiver: R) -> ReceiverSource<R> {
         ReceiverSource { receiver: Some(receiver), desk: None, thread: None, restored: Given::default() }
+    }
+
+    /// Makes the room that blocks took which wait no longer.
+    fn leave(&self, given: &Given) {
+        let Some(desk) = &self.desk else { return };
+        let mut state = lock(&desk.state);
+        let left = given.blocks.iter().filter(|block| state.room.leave(block.sequence)).count();
+        drop(state);
+        if left > 0 {
+            desk.changed.notify_all();
+        }
     }
 
     /// Drops from memory what a batch had.
@@ -111,7 +124,7 @@ impl<R: Receiver> InputSource for ReceiverSource<R> {
         let Some(receiver) = self.receiver.take() else {
             return Err(millstream_core::bug!("a receiver was started twice"));
         };
-        let now = monotonic();
+        let (now, room) = (monotonic(), room::<R::Item>(input));
         let name = format!("{}-{}", receiver.name(), input.number());
         let given = std::mem::take(&mut self.restored);
         let (log, found, logs) = open_log(input, &name, &given)?;
@@ -131,6 +144,7 @@ impl<R: Receiver> InputSource for ReceiverSource<R> {
             state: Mutex::new(DeskState {
                 generator: BlockGenerator::new(input.conf().block_interval),
                 tracker,
+                room,
                 limit: Limit::new(input.conf().receiver_max_rate, input.conf().backpressure_initial_rate, now),
                 stopping: false,
                 gone: false,
@@ -175,7 +189,7 @@ impl<R: Receiver> InputSource for ReceiverSource<R> {
             state.rest()
         };
         if let Some((ticket, items)) = rest {
-            desk.keep(ticket, items, None)?;
+            desk.keep(ticket, items, None, true)?;
         }
         Ok(lock(&desk.state).tracker.allocate())
     }
@@ -201,6 +215,7 @@ impl<R: Receiver> InputSource for ReceiverSource<R> {
     }
 
     fn forget(&mut self, given: &Given) {
+        self.leave(given);
         self.drop_blocks(given);
         // What is let go at the end of the context is needed by the next run.
         if let (Some(desk), true) = (&self.desk, self.thread.is_some()) {
@@ -220,7 +235,7 @@ impl<R: Receiver> InputSource for ReceiverSource<R> {
     }
 
     fn describe(&self, given: &Given) -> InputInfo {
-        InputInfo { records: given.blocks.iter().map(|block| block.items).sum(), metadata: Default::default() }
+        InputInfo { records: given.blocks.iter().map(|block| block.items).sum(), ..InputInfo::default() }
     }
 
     fn keeps_to_limit(&self) -> bool {
@@ -231,6 +246,16 @@ impl<R: Receiver> InputSource for ReceiverSource<R> {
         let Some(desk) = &self.desk else { return };
         lock(&desk.state).limit.set(limit.0, monotonic());
         desk.changed.notify_all();
+    }
+
+    fn begun(&mut self, given: &Given) {
+        self.leave(given);
+    }
+
+    fn pressure(&mut self) -> Pressure {
+        let Some(desk) = &self.desk else { return Pressure::default() };
+        let mut state = lock(&desk.state);
+        Pressure { limit: state.limit.rate().map(|rate| rate as u64), ..state.room.take() }
     }
 
     fn has_left(&self) -> bool {
@@ -266,7 +291,7 @@ impl<R: Receiver> InputSource for ReceiverSource<R> {
         if !graceful
             && desk.logs
             && let Some((ticket, items)) = { lock(&desk.state).rest() }
-            && let Err(error) = desk.keep(ticket, items, None)
+            && let Err(error) = desk.keep(ticket, items, None, true)
         {
             tracing::warn!(receiver = %desk.name, %error, "what was received last is not kept");
         }
@@ -284,6 +309,13 @@ impl<R: Receiver> Drop for ReceiverSource<R> {
             tracing::warn!(%error, "the log of a receiver could not be closed");
         }
     }
+}
+
+/// Makes the room in which a receiver's items wait.
+fn room<T>(input: &InputContext) -> Room {
+    let conf = input.conf();
+    let bytes = conf.receiver_waiting_bytes.unwrap_or_else(|| (input.context().env().memory.limit() / 4).max(1));
+    Room::new(conf.receiver_waiting_items.unwrap_or(u64::MAX), bytes, conf.when_full, size_of::<T>())
 }
 
 /// The life of a receiver's thread.
@@ -327,11 +359,26 @@ impl<T: ExchangeData> Desk<T> {
     }
 
     /// Keeps a block, durably if there is a log, and tells the tracker of it only then.
-    fn keep(&self, ticket: Ticket, items: Vec<T>, position: Option<Position>) -> Result<()> {
-        let (sequence, count) = (ticket.sequence, items.len() as u64);
+    fn keep(&self, ticket: Ticket, items: Vec<T>, position: Option<Position>, from_buffer: bool) -> Result<()> {
+        let (sequence, count, bytes) = (ticket.sequence, items.len() as u64, size_of_items(&items));
         let position = position.or(ticket.before);
-        let kept = self.write(sequence, items, position.as_ref());
+        let (spills, is_news) = {
+            let mut state = lock(&self.state);
+            let spills = state.room.spills(count, bytes);
+            (spills, spills && state.room.is_news())
+        };
+        if is_news {
+            self.tell_full();
+        }
+        let kept =
+            self.write(sequence, items, position.as_ref(), if spills { StorageLevel::DISK_ONLY } else { self.level });
         let mut state = lock(&self.state);
+        let outcome = match (&kept, spills) {
+            (Err(_), _) => Kept::Lost,
+            (Ok(_), true) => Kept::Spilled,
+            (Ok(_), false) => Kept::Here,
+        };
+        state.room.keep(sequence, count, bytes, from_buffer, outcome);
         let handle = match kept {
             Ok(handle) => handle,
             Err(error) => {
@@ -348,18 +395,31 @@ impl<T: ExchangeData> Desk<T> {
     }
 
     /// Writes a block to the log, if there is one, and puts it where batches read it.
-    fn write(&self, sequence: u64, items: Vec<T>, position: Option<&Position>) -> Result<Option<RecordHandle>> {
+    fn write(
+        &self,
+        sequence: u64,
+        items: Vec<T>,
+        position: Option<&Position>,
+        level: StorageLevel,
+    ) -> Result<Option<RecordHandle>> {
         let handle = match self.log.as_ref().filter(|_| self.logs) {
             Some(log) => Some(log.append(sequence, &items, position)?),
             None => None,
         };
-        let kept = self.input.context().env().blocks.put(self.id(sequence), Block::exchange(items), self.level);
+        let kept = self.input.context().env().blocks.put(self.id(sequence), Block::exchange(items), level);
         match (kept, handle) {
             (Err(error), None) => return Err(error),
             (Err(error), Some(_)) => tracing::warn!(%error, "a received block will be read from the log"),
             (Ok(()), _) => {}
         }
         Ok(handle)
+    }
+
+    /// Tells that as many items wait as may.
+    fn tell_full(&self) {
+        let (info, when_full) = (self.info(true), self.input.conf().when_full);
+        tracing::warn!(receiver = %self.name, ?when_full, "batches are too slow: as many items wait as may");
+        self.input.bus.post(|| StreamingEvent::ReceiverFull(info, when_full));
     }
 
     /// Lets the log forget what no batch needs. Not in the batch's path, and not between a block and its acknowledgement.
@@ -389,6 +449,7 @@ impl<T: ExchangeData> Desk<T> {
             location: "localhost".to_owned(),
             last_error: state.last_error.as_ref().map(|(error, _)| error.clone()),
             last_error_time: state.last_error.as_ref().map(|(_, time)| *time),
+            pressure: Pressure { limit: state.limit.rate().map(|rate| rate as u64), ..state.room.total() },
         }
     }
 
@@ -448,47 +509,79 @@ fn time_to_go() -> Error {
 }
 
 impl<T: ExchangeData> DeskStore<T> {
-    /// Waits for the rate by real time, as what is limited comes from outside; takes permits, and returns how many of `n` items may
-    /// be stored now. A block may be stored whole.
-    fn wait_for_rate(&self, n: usize, whole: bool) -> Result<usize> {
-        let mut state = lock(&self.desk.state);
+    /// Waits for room, and for the rate: that by real time, as what is limited comes from outside. Returns how many of `n` items may be
+    /// stored now, and `None` if they are dropped. Items of one call are counted as waiting once. A `block` of so many bytes is stored whole.
+    fn admit(&self, n: usize, block: Option<u64>, has_waited: &mut bool) -> Result<Option<usize>> {
+        let desk = &self.desk;
+        let is_free = block.is_some() && desk.input.conf().spark_compatible;
+        let mut state = lock(&desk.state);
         while !state.stopping {
-            let Some(limiter) = state.limit.limiter() else { return Ok(n) };
+            let place = state.room.place(n, block);
+            if !matches!(place, Place::Here(_)) && state.room.is_news() {
+                drop(state);
+                desk.tell_full();
+                state = lock(&desk.state);
+                continue;
+            }
+            let here = match place {
+                Place::Here(here) => here,
+                Place::Nowhere => {
+                    state.room.shed(n);
+                    return Ok(None);
+                }
+                Place::Outside => {
+                    if !std::mem::replace(has_waited, true) {
+                        state.room.block(n);
+                    }
+                    state = desk.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    continue;
+                }
+            };
+            let Some(limiter) = state.limit.limiter().filter(|_| !is_free) else { return Ok(Some(here)) };
             let wait = limiter.wait(monotonic());
             if wait.is_zero() {
-                let piece = if whole { n } else { n.min(limiter.piece()) };
+                let piece = if block.is_some() { here } else { here.min(limiter.piece()) };
                 limiter.take(piece);
-                return Ok(piece);
+                return Ok(Some(piece));
             }
-            state = self.desk.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
+            state = desk.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
         Err(time_to_go())
     }
 
     fn add(&self, items: impl Iterator<Item = T>) -> Result<()> {
         let now = self.desk.clock().now();
-        let mut state = lock(&self.desk.state);
-        if state.stopping {
+        let mut guard = lock(&self.desk.state);
+        if guard.stopping {
             return Err(time_to_go());
         }
-        let full = state.generator.add(items, now);
-        let full = full.map(|items| (state.tracker.number(), items));
-        drop(state);
-        if let Some((ticket, items)) = full {
-            self.desk.keep(ticket, items, None)?;
+        let DeskState { generator, tracker, room, .. } = &mut *guard;
+        let before = generator.items().len();
+        let full = generator.add(items, now);
+        let (before, after) = (if full.is_some() { 0 } else { before }, generator.items().len());
+        room.buffer(after - before);
+        // Now and then is enough: items of a stream are much alike.
+        if after == 1 || before.next_power_of_two() != after.next_power_of_two() {
+            room.measure(after, size_of_items(generator.items()));
+        }
+        let early = (after as u64 >= room.cut_at()).then(|| generator.cut()).flatten();
+        let blocks = [full, early].map(|items| items.map(|items| (tracker.number(), items)));
+        drop(guard);
+        for (ticket, items) in blocks.into_iter().flatten() {
+            self.desk.keep(ticket, items, None, true)?;
             self.desk.tidy_up();
         }
         Ok(())
     }
 
     fn block(&self, items: Vec<T>, position: Option<Position>, stored: Box<dyn FnOnce() + Send>) -> Result<()> {
-        if !self.desk.input.conf().spark_compatible {
-            self.wait_for_rate(items.len(), true)?;
+        if self.admit(items.len(), Some(size_of_items(&items)), &mut false)?.is_none() {
+            return Ok(());
         }
         if position.is_some() {
             let rest = lock(&self.desk.state).rest();
             if let Some((ticket, items)) = rest {
-                self.desk.keep(ticket, items, None)?;
+                self.desk.keep(ticket, items, None, true)?;
             }
         }
         let ticket = {
@@ -498,7 +591,7 @@ impl<T: ExchangeData> DeskStore<T> {
             }
             state.tracker.number()
         };
-        self.desk.keep(ticket, items, position)?;
+        self.desk.keep(ticket, items, position, false)?;
         stored();
         self.desk.tidy_up();
         Ok(())
@@ -507,14 +600,16 @@ impl<T: ExchangeData> DeskStore<T> {
 
 impl<T: ExchangeData> Store<T> for DeskStore<T> {
     fn store(&mut self, item: T) -> Result<()> {
-        self.wait_for_rate(1, false)?;
-        self.add(std::iter::once(item))
+        match self.admit(1, None, &mut false)? {
+            Some(_) => self.add(std::iter::once(item)),
+            None => Ok(()),
+        }
     }
 
     fn store_many(&mut self, items: Vec<T>) -> Result<()> {
-        let mut items = items.into_iter();
+        let (mut items, mut has_waited) = (items.into_iter(), false);
         while items.len() > 0 {
-            let piece = self.wait_for_rate(items.len(), false)?;
+            let Some(piece) = self.admit(items.len(), None, &mut has_waited)? else { break };
             self.add(items.by_ref().take(piece))?;
         }
         Ok(())

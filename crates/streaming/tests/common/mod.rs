@@ -234,7 +234,17 @@ pub(crate) fn told<T>() -> (Told<T>, Teller<T>) {
 
 impl<T> Teller<T> {
     pub(crate) fn tell(&self, step: impl FnOnce(&mut dyn Store<T>) -> Result<()> + Send + 'static) {
+        self.begin(step);
+        self.finish();
+    }
+
+    /// Tells a step that may wait for something that the test does.
+    pub(crate) fn begin(&self, step: impl FnOnce(&mut dyn Store<T>) -> Result<()> + Send + 'static) {
         self.steps.as_ref().expect("the receiver lives").send(Box::new(step)).expect("the receiver lives");
+    }
+
+    /// Waits until a step that was begun has been done.
+    pub(crate) fn finish(&self) {
         within("the receiver", &self.done);
     }
 
