@@ -83,7 +83,7 @@ pub use self::rdd::{
     Pipe, Rdd, RddId, RecordWriter, SequenceFile, SequenceFiles, ShuffleId, TextLines, Writable, overwriting,
 };
 #[doc(hidden)]
-pub use self::rdd::{Chain, SaveAs, Saved, SecondCopy, Step, step_over};
+pub use self::rdd::{Chain, SaveAs, Saved, SecondCopy, Stamp, Step, publishing, step_over};
 pub use self::shape::shape_of;
 pub use self::shuffle::ShuffleStore;
 pub use self::spill::{FileBlock, SpillDir};

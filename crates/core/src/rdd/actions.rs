@@ -346,7 +346,7 @@ impl<T: Data> Rdd<T> {
     ) -> Result<()> {
         self.context().check_action(site)?;
         let folder = OutputFolder::begin(path).map_err(|e| e.at(site))?;
-        self.run_all::<u64>(action(path.to_path_buf()), site)?;
+        self.run_all::<u64>(action(folder.path().to_path_buf()), site)?;
         folder.finish().map_err(|e| e.at(site))
     }
 }

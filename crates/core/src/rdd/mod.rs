@@ -23,6 +23,7 @@ mod persisted;
 mod piped;
 pub(crate) mod pipeline;
 mod placed;
+mod publish;
 mod random;
 mod range;
 mod reader;
@@ -59,6 +60,8 @@ pub use self::output::overwriting;
 use self::persisted::Persisted;
 pub use self::piped::Pipe;
 pub use self::pipeline::PartitionIter;
+#[doc(hidden)]
+pub use self::publish::{Stamp, publishing};
 pub use self::saved::{Chain, SaveAs, Saved};
 pub use self::second_copy::SecondCopy;
 pub use self::sequence::{SequenceFile, SequenceFiles, Writable};

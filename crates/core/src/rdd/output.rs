@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::cell::Cell;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufWriter, Write};
 use std::marker::PhantomData;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 use super::actions::Action;
 use super::pipeline::Pipeline;
+use super::publish::{Draft, take_stamp};
 use crate::codec::{self, TypeCodec};
 use crate::data::ExchangeData;
 use crate::error::{Error, ErrorKind, Result};
@@ -36,10 +38,16 @@ pub fn overwriting<R>(body: impl FnOnce() -> R) -> R {
 /// A folder that output files are being written to.
 pub(crate) struct OutputFolder {
     path: PathBuf,
+    /// Where they are written meanwhile, if the folder is that of a batch.
+    draft: Option<Draft>,
 }
 
 impl OutputFolder {
     pub(crate) fn begin(path: &Path) -> Result<OutputFolder> {
+        if let Some(stamp) = take_stamp() {
+            let draft = Draft::begin(path, stamp)?;
+            return Ok(OutputFolder { path: draft.folder().to_path_buf(), draft: Some(draft) });
+        }
         let failed = |e| Error::io(ErrorKind::Unavailable, format!("folder {} could not be made", path.display()), e);
         if path.exists() {
             if !OVERWRITE.get() {
@@ -51,10 +59,18 @@ impl OutputFolder {
             clear(path).map_err(failed)?;
         }
         fs::create_dir_all(path).map_err(failed)?;
-        Ok(OutputFolder { path: path.to_path_buf() })
+        Ok(OutputFolder { path: path.to_path_buf(), draft: None })
+    }
+
+    /// Returns where the files are to be written.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(crate) fn finish(self) -> Result<()> {
+        if let Some(draft) = self.draft {
+            return draft.publish();
+        }
         let marker = self.path.join("_SUCCESS");
         fs::write(&marker, b"").map_err(|e| {
             Error::io(ErrorKind::Unavailable, format!("file {} could not be written", marker.display()), e)
@@ -62,13 +78,17 @@ impl OutputFolder {
     }
 }
 
+/// Says whether a name in an output folder is one that an output gives.
+pub(super) fn is_ours(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name == "_SUCCESS" || name.starts_with("part-") || name.starts_with(".part-")
+}
+
 /// Removes what an earlier attempt left, and nothing else.
 fn clear(folder: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name == "_SUCCESS" || name.starts_with("part-") || name.starts_with(".part-") {
+        if is_ours(&entry.file_name()) {
             fs::remove_file(entry.path())?;
         }
     }
