@@ -39,6 +39,8 @@
 //! | [`Conf`] | settings, as fields and by Spark's keys |
 //! | [`Text`] | a string that is cheap to cut and to compare |
 //! | [`InputSource`], [`Receiver`] | where streams begin, for sources of one's own |
+//! | [`Output`], [`Guarantee`] | what a batch is for: its name, and how often it takes a batch |
+//! | [`Transactional`] | a sink that takes each batch exactly once |
 //! | [`StreamingListener`] | is told what happens |
 //! | `testkit` | tables of batches under a manual clock (feature `testkit`) |
 //!
@@ -63,10 +65,10 @@ pub use millstream_core::{
     TextLines, Time, Writable, capture, capture_ref, capture2, millis, mins, secs,
 };
 pub use millstream_streaming::{
-    Batch, BatchInfo, BatchKey, Conf, DStream, FileFilter, InputContext, InputInfo, InputSource, Interval, MappedState,
-    OnFailure, OutputBatch, OutputOperationInfo, Rate, RddQueue, Receiver, ReceiverInfo, State, StateSpec,
-    StatsReportListener, Stop, Store, StreamingConf, StreamingContext, StreamingContextState, StreamingListener,
-    UpdateSpec, WhenEmpty, Window,
+    Batch, BatchInfo, BatchKey, Conf, DStream, FileFilter, Guarantee, InputContext, InputInfo, InputSource, Interval,
+    MappedState, OnFailure, Output, OutputBatch, OutputOperationInfo, OutputRun, Rate, RddQueue, Receiver,
+    ReceiverInfo, State, StateSpec, StatsReportListener, Stop, Store, StreamingConf, StreamingContext,
+    StreamingContextState, StreamingListener, Transactional, UpdateSpec, WhenEmpty, Window,
 };
 
 /// What most programs need: `use millstream::prelude::*;`.

@@ -395,9 +395,13 @@ impl StreamingContext {
         lock(&self.inner.shared.state).state
     }
 
-    /// Returns the graph as text, a line a stream and output, for people. Nothing once it has been started.
+    /// Returns the graph as text, a line a stream and output, for people: also how often each output takes a batch
+    /// ([`Guarantee`](crate::Guarantee)), and why. Nothing once it has been started.
     pub fn explain(&self) -> String {
-        self.inner.graph.ask(Graph::describe).unwrap_or_default()
+        let inner = &self.inner;
+        let by_settings = inner.conf.checkpoint_dir.is_some() && !inner.ignores_folder.load(Ordering::Relaxed);
+        let durable = by_settings || lock(&inner.kept_in).is_some();
+        inner.graph.ask(|graph| graph.describe(durable)).unwrap_or_default()
     }
 
     /// Returns what went wrong so far: the error that a wait would return, and operations called after the start.
@@ -782,13 +786,23 @@ impl StreamingContext {
         let (mut durable, mut past) = (None, None);
         if let Some(found) = found {
             let is_used = found.is_used();
-            let begun = begin(found, &mut graph, &inner.context, inner.interval)?;
+            let mut begun = begin(found, &mut graph, &inner.context, inner.interval)?;
+            let prepared = begun.prepared();
+            graph.recover_outputs(&prepared)?;
+            prepared.into_keys().for_each(|at| begun.committed(at));
             if is_used {
                 restore_inputs(&mut graph, &begun)?;
                 let facts = graph.facts(&begun);
                 past = Some((begun.past(&facts, &graph.output_streams()), begun.past_batches()));
             }
             durable = Some(begun);
+        } else {
+            if let Some(site) = graph.wants_exactly_once() {
+                let text = "an output is to take each batch exactly once, and there is no checkpoint directory: say \
+                            checkpoint(…), or make the program with get_or_create";
+                return Err(Error::new(ErrorKind::Config, text).at(site));
+            }
+            graph.recover_outputs(&Default::default())?;
         }
         let now = clock.now();
         inner.bus.post(|| StreamingEvent::StreamingStarted(now));

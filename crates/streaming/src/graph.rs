@@ -1,5 +1,7 @@
 //! The graph is a vector: a stream can only name streams made before it, so a batch is one forward walk.
 
+mod outputs;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,14 +11,14 @@ use std::time::Duration;
 use millstream_core::partitioner::key_hash;
 use millstream_core::threads::lock;
 use millstream_core::{
-    AnyRdd, CallSite, Context, Data, Error, ErrorKind, Rdd, RddId, Result, Saved, StorageLevel, Time, panicked,
+    AnyRdd, CallSite, Context, Data, Error, ErrorKind, Rdd, RddId, Result, Saved, Stamp, StorageLevel, Time, panicked,
 };
 
-use crate::batch::job_set::Job;
+pub(crate) use self::outputs::{OutputBody, OutputSlot, PlanOutput};
 use crate::batch::mailbox::Mailbox;
 use crate::checkpoint::identity::{Keeper, Kept};
-use crate::checkpoint::{Durable, Past, StreamFacts};
-use crate::dstream::{AnyInput, AnyNode, DStream};
+use crate::checkpoint::{Durable, KeptBy, Past, StreamFacts};
+use crate::dstream::{AnyInput, AnyNode, DStream, OutputBatch, OutputKind, PreparedOutputs};
 use crate::input::Hurry;
 use crate::window::Interval;
 
@@ -109,19 +111,6 @@ pub(crate) struct Slot {
     remember: Option<Duration>,
 }
 
-/// Plans the job of one output for one batch.
-pub(crate) type PlanOutput = Box<dyn FnMut(&Batch<'_>) -> Result<Option<OutputBody>> + Send>;
-
-/// What the job of an output runs.
-pub(crate) type OutputBody = Box<dyn FnOnce() -> Result<()> + Send>;
-
-pub(crate) struct OutputSlot {
-    pub(crate) site: CallSite,
-    pub(crate) stream: StreamId,
-    pub(crate) uid: String,
-    pub(crate) plan: PlanOutput,
-}
-
 /// All streams and outputs of a program.
 #[derive(Default)]
 pub(crate) struct Graph {
@@ -129,6 +118,8 @@ pub(crate) struct Graph {
     pub(crate) outputs: Vec<OutputSlot>,
     zero: Time,
     pub(crate) run: RunId,
+    /// What transactional outputs have prepared and not committed.
+    pub(crate) prepared: Arc<PreparedOutputs>,
 }
 
 /// Which run of which program this is.
@@ -138,6 +129,12 @@ pub(crate) struct RunId {
     pub(crate) app_id: String,
     /// Grows with every run that goes on from a checkpoint; 0 without one.
     pub(crate) epoch: u64,
+}
+
+impl RunId {
+    fn key(&self, output: &str, batch: Time) -> BatchKey {
+        BatchKey { app_id: self.app_id.clone(), output: output.to_owned(), batch }
+    }
 }
 
 impl Graph {
@@ -159,6 +156,10 @@ impl Graph {
         self.zero = zero;
         for slot in &mut self.slots {
             slot.spec.saving.every = slot.spec.saving.every.or(slot.spec.saving.by_itself);
+        }
+        let names = self.names_of_outputs();
+        for (output, name) in self.outputs.iter_mut().zip(names) {
+            output.name = name;
         }
         let shapes: Vec<_> = self.slots.iter().map(Shape::of).collect();
         let outputs: Vec<_> = self.outputs.iter().map(|output| output.stream).collect();
@@ -240,6 +241,7 @@ impl Graph {
                     context,
                     output: None,
                     run: &self.run,
+                    prepared: &self.prepared,
                 }),
             });
             let rdd = rdd.map_err(|error| error.at(slot.spec.site).in_batch(time))?;
@@ -256,31 +258,6 @@ impl Graph {
             }
         }
         Ok(())
-    }
-
-    /// Plans the jobs of a batch, in the order of the outputs (S-112). An output without an Rdd gives none (S-13).
-    pub(crate) fn jobs(&mut self, time: Time, context: &Context) -> Result<Vec<Job>> {
-        let mut jobs = Vec::new();
-        for (id, output) in self.outputs.iter_mut().enumerate() {
-            let slot = &self.slots[output.stream.0];
-            if !(time > self.zero && time.is_multiple_of(slot.spec.slide, self.zero)) {
-                continue;
-            }
-            let batch = Batch {
-                time,
-                zero: self.zero,
-                slots: &self.slots,
-                own: None,
-                context,
-                output: Some(&output.uid),
-                run: &self.run,
-            };
-            let body = (output.plan)(&batch).map_err(|error| error.at(output.site).in_batch(time))?;
-            if let Some(run) = body {
-                jobs.push(Job { time, id: id as u64, site: output.site, run });
-            }
-        }
-        Ok(jobs)
     }
 
     /// Lets go of Rdds that are out of reach behind a batch (S-22).
@@ -349,11 +326,6 @@ impl Graph {
         })
     }
 
-    /// Returns the stream of each output.
-    pub(crate) fn output_streams(&self) -> Vec<usize> {
-        self.outputs.iter().map(|output| output.stream.0).collect()
-    }
-
     /// Returns the longest time that an input remembers for its own sake.
     pub(crate) fn input_memory(&self) -> Duration {
         let memory = |slot: &Slot| match &slot.kind {
@@ -363,8 +335,8 @@ impl Graph {
         self.slots.iter().map(memory).max().unwrap_or_default()
     }
 
-    /// Returns what the program keeps from batch to batch, and the stream of each state and input among it.
-    pub(crate) fn keepers(&self) -> (Vec<Keeper>, BTreeMap<usize, u32>) {
+    /// Returns what the program keeps from batch to batch, and the keeper of each state, input and transactional output.
+    pub(crate) fn keepers(&self) -> (Vec<Keeper>, BTreeMap<KeptBy, u32>) {
         let (mut keepers, mut keeper_of) = (Vec::new(), BTreeMap::new());
         let mut count: BTreeMap<(Kept, &str), u32> = BTreeMap::new();
         let mut made_of: Vec<u64> = Vec::new();
@@ -387,13 +359,21 @@ impl Graph {
                 *number += 1;
                 format!("{operation} {number}")
             });
-            keeper_of.insert(i, u32::try_from(keepers.len()).unwrap_or(u32::MAX));
+            keeper_of.insert(KeptBy::Stream(i), u32::try_from(keepers.len()).unwrap_or(u32::MAX));
             let named = uid.is_some();
             let shape = match &slot.kind {
                 StreamKind::Input { input, .. } => input.shape(),
                 StreamKind::Derived(_) => slot.spec.saving.form.as_ref().map_or(String::new(), |form| (form.shape)()),
             };
             keepers.push(Keeper { kept, key, named, made_of: mark, shape });
+        }
+        for (i, output) in self.outputs.iter().enumerate() {
+            if let OutputKind::Transaction(_) = output.kind {
+                keeper_of.insert(KeptBy::Output(i), u32::try_from(keepers.len()).unwrap_or(u32::MAX));
+                let made_of = key_hash(&(output.site.op(), made_of.get(output.stream.0).copied()));
+                let (key, named) = (output.name.clone(), output.uid.is_some());
+                keepers.push(Keeper { kept: Kept::Output, key, named, made_of, shape: String::new() });
+            }
         }
         (keepers, keeper_of)
     }
@@ -412,8 +392,8 @@ impl Graph {
         })
     }
 
-    /// Describes the graph, a line a stream, for people.
-    pub(crate) fn describe(&self) -> String {
+    /// Describes the graph, a line a stream and output, for people.
+    pub(crate) fn describe(&self, durable: bool) -> String {
         let mut text = String::new();
         for (i, slot) in self.slots.iter().enumerate() {
             let parents: Vec<_> = slot.spec.parents.iter().map(|p| format!("#{}", p.0)).collect();
@@ -427,10 +407,7 @@ impl Graph {
             };
             text.push_str(&format!("#{i} {}{from} every {:?}{uid}{remark}\n", slot.spec.site, slot.spec.slide));
         }
-        for output in &self.outputs {
-            text.push_str(&format!("-> {} of #{}\n", output.site, output.stream.0));
-        }
-        text
+        text + &self.describe_outputs(durable)
     }
 }
 
@@ -497,8 +474,9 @@ pub struct Batch<'a> {
     /// The Rdds of the stream that is being computed, of earlier times.
     own: Option<Own<'a>>,
     context: &'a Context,
-    output: Option<&'a str>,
+    output: Option<(usize, &'a str)>,
     run: &'a RunId,
+    prepared: &'a Arc<PreparedOutputs>,
 }
 
 /// What a node may see of its own stream.
@@ -525,11 +503,26 @@ impl Batch<'_> {
 
     /// Returns the key of this batch and output, the same for every attempt at it.
     pub fn key(&self) -> BatchKey {
-        BatchKey {
-            app_id: self.run.app_id.clone(),
-            output: self.output.unwrap_or_default().to_owned(),
-            batch: self.time,
-        }
+        self.run.key(self.output.map_or("", |(_, name)| name), self.time)
+    }
+
+    /// Returns what an output is told of the batch.
+    pub(crate) fn of_output(&self) -> OutputBatch {
+        OutputBatch { key: self.key(), epoch: self.run.epoch, committed_up_to: None }
+    }
+
+    /// Returns what an output's folder is told apart by. Times alone do not tell: another program may have run here.
+    pub(crate) fn stamp(&self) -> Stamp {
+        let key = self.key();
+        let program = format!("{}/{}", key.app_id, self.zero.as_millis());
+        Stamp { program, output: format!("{}/{}", key.output, key.batch.as_millis()), epoch: self.run.epoch }
+    }
+
+    /// Returns where a transactional output puts what it has prepared, and its number; nothing where there is no checkpoint, and
+    /// it is to commit itself.
+    pub(crate) fn prepared(&self) -> Option<(Arc<PreparedOutputs>, usize)> {
+        let (number, _) = self.output.filter(|_| self.run.epoch > 0)?;
+        Some((Arc::clone(self.prepared), number))
     }
 
     /// Returns a number that grows with every run that goes on from a checkpoint, so that a sink can refuse what a run before
@@ -591,7 +584,7 @@ impl std::fmt::Debug for Batch<'_> {
 pub struct BatchKey {
     /// The application.
     pub app_id: String,
-    /// The output: its `uid`, or its number in the order of the program.
+    /// The output: its [`uid`](crate::Output::uid), or its operation and its number among those without: `print 1`.
     pub output: String,
     /// The batch.
     pub batch: Time,

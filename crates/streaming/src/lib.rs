@@ -13,7 +13,7 @@
 //! 4  stages      each job's lineage is cut at its shuffles         millstream-core, plan/dag.rs
 //! 5  tasks       the backend runs them                             millstream-core, backend/
 //! 6  outputs     the closures of foreach_rdd end well              the program, on the driver
-//! 7  commit      InputSource::commit(allocation of t)
+//! 7  commit      what outputs have prepared; InputSource::commit(allocation of t)
 //! 8  forget      Rdds, kept partitions and received blocks out of reach
 //! ```
 //!
@@ -38,7 +38,7 @@ mod window;
 pub use self::backpressure::{BatchLoad, PidConf, PidRateEstimator};
 pub use self::conf::{Conf, MissedBatches, OnFailure, StreamingConf, WhenFull};
 pub use self::context::{Stop, StreamingContext, StreamingContextBuilder, StreamingContextState};
-pub use self::dstream::{DStream, Outcome, OutputBatch};
+pub use self::dstream::{DStream, Guarantee, Outcome, Output, OutputBatch, OutputRun, Transactional};
 pub use self::graph::{Batch, BatchKey, StreamId};
 pub use self::input::{
     BlockSocket, DurableFolder, FileFilter, InputContext, InputSource, LineSocket, Rate, RddQueue, SocketReceiver,

@@ -240,14 +240,14 @@ fn a_full_disk_under_an_output_fails_the_batch_at_its_line() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_under_saved_files_fails_the_batch_and_leaves_no_mark_of_success() {
+fn a_full_disk_under_saved_files_fails_the_batch_and_leaves_nothing() {
     if !Path::new("/dev/full").exists() {
         return;
     }
     let (test, folder) = (Check::new(2, 1).context(), tempfile::tempdir().unwrap());
     let out = folder.path().join("out-1000");
     // While the first part is written, the place of the second is put on a device that is always full.
-    let second = out.join(".part-00001.0");
+    let second = folder.path().join(".out-1000.draft/0/.part-00001.0");
     let stream = test.input(Batches::new(vec![millstream_testkit::Row::of((0..50_000u64).collect())]));
     let broken = stream.map(move |n| {
         if n == 0 {
@@ -263,7 +263,7 @@ fn a_full_disk_under_saved_files_fails_the_batch_and_leaves_no_mark_of_success()
     assert_eq!((error.kind(), error.batch()), (ErrorKind::Unavailable, Some(at(1))), "{error}");
     assert_eq!(error.site().map(|site| site.line()), Some(line), "{error}");
     assert!(error.to_string().contains("No space left"), "{error}");
-    assert!(!names(&out).contains(&"_SUCCESS".to_owned()));
+    assert_eq!(names(folder.path()), [""; 0], "nothing of it is there: {}", out.display());
 }
 
 // -------------------------------------------------------------------------------------------- foreach and failures
@@ -294,13 +294,16 @@ fn the_key_of_a_batch_is_the_same_for_every_attempt_and_of_nothing_else() {
             .unwrap();
         let keys = Notes::default();
         let stream = ssc.queue_stream(&RddQueue::<i32>::new());
-        for _ in 0..2 {
+        for uid in [None, Some("told")] {
             let noted = keys.clone();
-            stream.foreach_batch(move |_, batch: OutputBatch| {
+            let output = stream.foreach_batch(move |_, batch: OutputBatch| {
                 assert_eq!(batch.to_string(), batch.key().to_string());
                 assert_eq!(batch.time(), batch.key().batch);
                 noted.add(batch.key().partition(3));
             });
+            if let Some(uid) = uid {
+                output.uid(uid);
+            }
         }
         ssc.start().unwrap();
         for s in 1..=2 {
@@ -311,7 +314,10 @@ fn the_key_of_a_batch_is_the_same_for_every_attempt_and_of_nothing_else() {
         keys.all()
     };
     let first = keys_of_a_run();
-    assert_eq!(first, ["clicks/0/1000/3", "clicks/1/1000/3", "clicks/0/2000/3", "clicks/1/2000/3"]);
+    assert_eq!(
+        first,
+        ["clicks/foreach_batch 1/1000/3", "clicks/told/1000/3", "clicks/foreach_batch 1/2000/3", "clicks/told/2000/3"]
+    );
     assert_eq!(keys_of_a_run(), first);
 }
 

@@ -225,7 +225,9 @@ fn mis09_a_checkpoint_interval_is_a_multiple_of_the_slide() {
         (by_two.map(|n| n).checkpoint(secs(3)), line!()),
         (updated(&by_two).checkpoint(secs(5)), line!()),
     ];
-    wrong.iter().for_each(|(stream, _)| stream.print());
+    for (stream, _) in &wrong {
+        stream.print();
+    }
     let error = test.ssc().start().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Graph);
     let text = error.to_string();

@@ -46,7 +46,9 @@ fn s27_windows_that_do_not_fit_are_reported_by_start_with_their_lines() {
         (numbers.window((secs(2), secs(0))), line!()),
         (numbers.reduce_by_window_inv(|a, b| a + b, |a, b| a - b, millis(100)), line!()),
     ];
-    lines.iter().for_each(|(stream, _)| stream.print());
+    for (stream, _) in &lines {
+        stream.print();
+    }
     let error = test.ssc().start().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Graph);
     let text = error.to_string();

@@ -335,7 +335,7 @@ pub fn show<L: Literal, U: ExchangeData>(
 ///
 /// If the run fails.
 #[track_caller]
-pub fn run<L: Literal>(batches: impl IntoIterator<Item = Vec<L>>, program: impl Fn(DStream<L::Element>)) {
+pub fn run<L: Literal, R>(batches: impl IntoIterator<Item = Vec<L>>, program: impl Fn(DStream<L::Element>) -> R) {
     let rows: Vec<_> = batches.into_iter().map(Row::of).collect();
     let count = rows.len();
     let mut test = StreamTest::new();

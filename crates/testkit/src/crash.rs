@@ -103,6 +103,25 @@ pub fn run_through_crashes<T: ExchangeData, U: ExchangeData>(
     survive(disk, &Durable { how, conf, build: &build, before, batches: count, crashes: &batches.crashes })
 }
 
+/// As [`run_through_crashes`], of a program that has outputs of its own: `attach` gives them to the stream of the batches, at
+/// every start. Returns how often the program was started.
+///
+/// # Errors
+///
+/// The program cannot go on.
+pub fn run_outputs_through_crashes<T: ExchangeData>(
+    how: Check,
+    disk: &SimDisk,
+    batches: &Batches<T>,
+    attach: &dyn Fn(DStream<T>),
+) -> Result<usize> {
+    let attached = |input: DStream<T>| {
+        attach(input.clone());
+        input
+    };
+    Ok(run_through_crashes(how, disk, batches, &attached, 0)?.starts)
+}
+
 /// Runs a program with an input of its own, one batch a second, on a simulated disk; starts it again whenever it ends before its
 /// time, and kills it behind the batches that are named.
 ///

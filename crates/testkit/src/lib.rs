@@ -38,7 +38,9 @@ pub mod doc {
 pub use self::backend::ThroughBytes;
 pub use self::batches::{Batches, Row};
 pub use self::check::{Check, StreamTest, check, check_local, run, show};
-pub use self::crash::{Durable, Survived, check_faults, durable_steps, run_through_crashes, survive};
+pub use self::crash::{
+    Durable, Survived, check_faults, durable_steps, run_outputs_through_crashes, run_through_crashes, survive,
+};
 pub use self::literal::Literal;
 pub use self::sim_disk::{Fault, Operation, SimDisk};
 pub use self::table::{Table, normalised};

@@ -193,12 +193,22 @@ impl BatchLoop {
             if let (Event::Checkpointed(at), Some(durable)) = (event, &mut self.durable) {
                 durable.completed(at);
             }
+            if let Event::JobsEnded { at, ok: false } = event {
+                self.graph.abort_outputs(at);
+            }
             for action in self.lifecycle.on(event) {
                 match action {
                     Action::Plan(at) => events.push(self.plan(at)),
                     Action::Run(at) => self.submit(at),
                     Action::Checkpoint(at) => events.extend(self.write_down(at)),
-                    Action::Commit(at) => self.commit(at),
+                    Action::Commit(at) => {
+                        if let Err(error) = self.commit(at) {
+                            // Later batches are not committed before it. The next start commits it again.
+                            (self.report)(error);
+                            events.push(Event::LogFailed);
+                            break;
+                        }
+                    }
                     Action::Forget(at) => self.forget(at),
                     Action::StopInputs => events.push(self.stop_inputs()),
                     Action::LastBatch => {
@@ -234,7 +244,7 @@ impl BatchLoop {
                 mailbox.post(Event::LogFailed);
             }
         };
-        match durable.complete(at, self.graph.saved_states(), Box::new(then)) {
+        match durable.complete(at, self.graph.saved_states(), self.graph.prepared.of(at), Box::new(then)) {
             Ok(()) => None,
             Err(error) => {
                 (self.report)(error.in_batch(at));
@@ -302,7 +312,7 @@ impl BatchLoop {
         }
         let (context, past) = (self.context.clone(), self.past.as_ref().map(|(past, _)| past));
         self.graph.compute(at, &context, past, &mut |_, input| input.rdd(at, &context))?;
-        Ok((self.graph.jobs(at, &context)?, infos))
+        Ok((self.graph.jobs(at, &context, is_past)?, infos))
     }
 
     fn submit(&mut self, at: Time) {
@@ -351,7 +361,14 @@ impl BatchLoop {
         }
     }
 
-    fn commit(&mut self, at: Time) {
+    /// Commits what outputs have prepared, and then tells the inputs.
+    fn commit(&mut self, at: Time) -> Result<()> {
+        let up_to = self.durable.as_ref().and_then(Durable::committed_up_to);
+        if self.graph.commit_outputs(at, up_to)?
+            && let Some(durable) = &mut self.durable
+        {
+            durable.committed(at);
+        }
         for slot in &mut self.graph.slots {
             if let StreamKind::Input { input, .. } = &mut slot.kind
                 && let Err(error) = input.commit(at)
@@ -359,6 +376,7 @@ impl BatchLoop {
                 (self.report)(error.at(slot.spec.site).in_batch(at));
             }
         }
+        Ok(())
     }
 
     fn forget(&mut self, at: Time) {

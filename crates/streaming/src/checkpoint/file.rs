@@ -19,7 +19,7 @@ use super::ledger::Ledger;
 const MAGIC: &[u8; 6] = b"msckpt";
 
 /// The version of the form. Files of every version that there ever was are read.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
 const PREFIX: &str = "checkpoint-";
 
@@ -124,12 +124,27 @@ fn decode(bytes: &[u8], path: &Path) -> Result<Ledger> {
     if crc.len() != 4 || crc32fast::hash(&bytes[..covered]).to_le_bytes() != *crc {
         return Err(damaged("is damaged: its checksum is another"));
     }
-    codec::decode(body).map_err(|error| damaged(&format!("is damaged: {error}")))
+    // Version 1 ends before what outputs have prepared: there was none.
+    let older = (version == 1).then(|| [body, &[0]].concat());
+    codec::decode(older.as_deref().unwrap_or(body)).map_err(|error| damaged(&format!("is damaged: {error}")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_of_the_first_version_is_read() {
+        let ledger = Ledger { epoch: 7, app_id: "app".into(), ..Ledger::default() };
+        let mut bytes = encode(&ledger).unwrap();
+        // As the first version was: without the last field.
+        bytes.truncate(bytes.len() - 5);
+        bytes[6..8].copy_from_slice(&1u16.to_le_bytes());
+        let length = bytes.len() as u64 - 16;
+        bytes[8..16].copy_from_slice(&length.to_le_bytes());
+        bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
+        assert_eq!(decode(&bytes, Path::new("checkpoint-1")).unwrap(), ledger);
+    }
 
     #[test]
     fn a_file_that_was_changed_anywhere_is_refused_and_named() {

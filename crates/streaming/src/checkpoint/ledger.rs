@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use millstream_core::{Saved, Time};
+use millstream_core::{Saved, Time, millis};
 use serde::{Deserialize, Serialize};
 
 use super::identity::Keeper;
@@ -22,6 +22,10 @@ pub(crate) enum Record {
     Saved(SavedState),
     /// All outputs of a batch have ended well. Nothing of it is committed before this is durable.
     Completed(Completed),
+    /// What an output has prepared for a batch, to be committed: stands with the end of the batch.
+    Prepared(Prepared),
+    /// What was prepared for a batch is committed. Stands with whatever is written next: to commit again does no harm.
+    Committed(Committed),
 }
 
 /// A start of the program.
@@ -69,6 +73,21 @@ pub(crate) struct Completed {
     pub(crate) batch: Time,
 }
 
+/// What an output has prepared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Prepared {
+    pub(crate) keeper: u32,
+    pub(crate) batch: Time,
+    /// As the sink wrote it.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// The end of a commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Committed {
+    pub(crate) batch: Time,
+}
+
 /// A batch that is remembered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BatchFacts {
@@ -92,6 +111,8 @@ pub(crate) struct Ledger {
     pub(crate) latest: Option<Time>,
     /// Keepers that a later build brought: up to when there was nothing of them.
     pub(crate) since: BTreeMap<u32, Time>,
+    /// What outputs have prepared for batches that have ended, and of which it is not known that it is committed.
+    pub(crate) prepared: BTreeMap<Time, BTreeMap<u32, Vec<u8>>>,
 }
 
 impl Ledger {
@@ -110,6 +131,12 @@ impl Ledger {
                 if let Some(facts) = self.batches.get_mut(&batch) {
                     facts.completed = true;
                 }
+            }
+            Record::Prepared(Prepared { keeper, batch, bytes }) => {
+                self.prepared.entry(batch).or_default().insert(keeper, bytes);
+            }
+            Record::Committed(Committed { batch }) => {
+                self.prepared.remove(&batch);
             }
         }
     }
@@ -131,6 +158,11 @@ impl Ledger {
             let brought = (0u32..).zip(&before).filter(|(_, before)| before.is_none());
             self.since.extend(brought.map(|(now, _)| (now, brought_at)));
         }
+        for of in self.prepared.values_mut() {
+            let old = std::mem::take(of);
+            *of = old.into_iter().filter_map(|(old, bytes)| Some((*place.get(&old)?, bytes))).collect();
+        }
+        self.prepared.retain(|_, of| !of.is_empty());
         *self = Ledger { epoch, app_id, zero, interval, keepers, ..std::mem::take(self) };
     }
 
@@ -142,6 +174,12 @@ impl Ledger {
     /// Returns the batches that were allocated and whose end is not known, oldest first.
     pub(crate) fn pending(&self) -> impl Iterator<Item = Time> {
         self.batches.iter().filter(|(_, facts)| !facts.completed).map(|(batch, _)| *batch)
+    }
+
+    /// Returns the time up to which no batch can run or be committed again.
+    pub(crate) fn committed_up_to(&self) -> Option<Time> {
+        let open = self.pending().next().into_iter().chain(self.prepared.keys().next().copied()).min();
+        open.map(|open| open - millis(1)).or(self.latest)
     }
 
     /// Returns the earliest time at which a batch may still run: the oldest that is pending, or one behind the latest.
@@ -220,6 +258,27 @@ mod tests {
         assert_eq!((ledger.next(), ledger.latest), (t(2), Some(t(3))));
         ledger.apply(completed(2));
         assert_eq!(ledger.next(), t(4));
+    }
+
+    #[test]
+    fn what_was_prepared_is_kept_until_it_is_known_to_be_committed() {
+        let prepared = |keeper, s| Record::Prepared(Prepared { keeper, batch: t(s), bytes: vec![7] });
+        let mut ledger = ledger([began(1, &["in", "out"], &[None, None]), allocated(1), allocated(2), allocated(3)]);
+        assert_eq!(ledger.committed_up_to(), Some(t(1) - millis(1)));
+        for s in 1..=2 {
+            ledger.apply(prepared(1, s));
+            ledger.apply(completed(s));
+        }
+        ledger.apply(Record::Committed(Committed { batch: t(1) }));
+        assert_eq!(ledger.committed_up_to(), Some(t(2) - millis(1)));
+        ledger.forget(t(3), &BTreeMap::new());
+        assert_eq!(ledger.prepared, [(t(2), [(1, vec![7])].into())].into());
+        ledger.apply(began(2, &["out", "in"], &[Some(1), Some(0)]));
+        assert_eq!(ledger.prepared, [(t(2), [(0, vec![7])].into())].into(), "in its new place");
+        ledger.apply(Record::Committed(Committed { batch: t(2) }));
+        assert_eq!(ledger.committed_up_to(), Some(t(3) - millis(1)), "the pending batch");
+        ledger.apply(completed(3));
+        assert_eq!(ledger.committed_up_to(), Some(t(3)));
     }
 
     #[test]

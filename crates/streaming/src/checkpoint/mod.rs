@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DIR/lock                  held by the process that runs the program
-//! DIR/log/…                 records: started, allocated, saved, completed          ledger.rs, crate::wal
+//! DIR/log/…                 records: started, allocated, saved, completed, prepared   ledger.rs, crate::wal
 //! DIR/checkpoint-NUMBER     what the records up to NUMBER come to                  file.rs
 //! DIR/received/INPUT/…      what a receiver stored                                 crate::receiver, log.rs
 //! DIR/states-EPOCH/…        states, as the tasks of that run wrote them            millstream-core, checkpoint.rs
@@ -28,7 +28,7 @@ use millstream_core::{Error, ErrorKind, Result, Saved, Time, codec};
 use self::file::Snapshots;
 use self::identity::{Keeper, Match, compare, objections};
 pub(crate) use self::ledger::Save;
-use self::ledger::{Allocated, Began, Completed, Ledger, Record, SavedState};
+use self::ledger::{Allocated, Began, Committed, Completed, Ledger, Prepared, Record, SavedState};
 pub(crate) use self::recover::StreamFacts;
 use self::recover::{Need, needs};
 use self::writer::{Targets, Then, Writer};
@@ -151,6 +151,25 @@ fn decode(bytes: &[u8]) -> Result<Vec<Record>> {
     }
 }
 
+/// Returns, line by line, which outputs would leave batches uncommitted that have ended: nobody else can commit them.
+fn uncommitted(ledger: &Ledger, matches: &[Match]) -> Vec<String> {
+    let goes_on = |keeper: u32| {
+        matches.iter().any(
+            |found| matches!(found, Match::Kept { before, .. } | Match::Changed { before, .. } if *before == keeper),
+        )
+    };
+    let mut lines = Vec::new();
+    for (at, of) in &ledger.prepared {
+        for keeper in of.keys().copied().filter(|keeper| !goes_on(*keeper)) {
+            if let Some(keeper) = ledger.keepers.get(keeper as usize) {
+                lines
+                    .push(format!("- {keeper}: it has prepared batch {at}, and no output of the program commits that"));
+            }
+        }
+    }
+    lines
+}
+
 /// What is to be restored before the first batch of this run.
 #[derive(Debug, Default)]
 pub(crate) struct Past {
@@ -181,14 +200,21 @@ pub(crate) struct PastBatch {
     pub(crate) completed: bool,
 }
 
+/// What keeps something, by its place in the graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum KeptBy {
+    Stream(usize),
+    Output(usize),
+}
+
 /// How a program that is starting looks.
 pub(crate) struct Program<'a> {
     pub(crate) app_id: &'a str,
     pub(crate) zero: Time,
     pub(crate) interval: Duration,
     pub(crate) keepers: Vec<Keeper>,
-    /// The keeper of each stream that is one.
-    pub(crate) keeper_of: BTreeMap<usize, u32>,
+    /// The keeper of each stream and output that is one.
+    pub(crate) keeper_of: BTreeMap<KeptBy, u32>,
 }
 
 /// Finds the states that earlier runs wrote and that no record names: they were stopped before.
@@ -207,9 +233,11 @@ fn left_behind(disk: &dyn Disk, folder: &Path, ledger: &Ledger) -> Result<Vec<St
 pub(crate) struct Durable {
     ledger: Ledger,
     next: u64,
-    keeper_of: BTreeMap<usize, u32>,
+    keeper_of: BTreeMap<KeptBy, u32>,
     /// Records that are under way, by batch.
     waiting: BTreeMap<Time, Vec<Record>>,
+    /// Facts that go along with the next record.
+    riding: Vec<Record>,
     since_snapshot: (u64, u64),
     writer: Writer,
     /// Behind the writer, so that it is let go when all is written.
@@ -235,7 +263,8 @@ impl Durable {
             return Err(Error::new(ErrorKind::Config, text));
         }
         let matches = compare(&ledger.keepers, &program.keepers);
-        let objections = objections(&ledger.keepers, &program.keepers, &matches);
+        let mut objections = objections(&ledger.keepers, &program.keepers, &matches);
+        objections.extend(uncommitted(&ledger, &matches));
         if !objections.is_empty() {
             let text = format!(
                 "the checkpoint in {} is not of this program, and nothing of it is dropped without being told to:\n{}",
@@ -269,12 +298,13 @@ impl Durable {
         writer.remove(left_behind(&*tidied, &folder, &ledger)?);
         let keeper_of = program.keeper_of;
         let (waiting, since_snapshot) = (BTreeMap::new(), (0, 0));
-        Ok(Durable { ledger, next, keeper_of, waiting, since_snapshot, writer, _lock: lock })
+        let riding = Vec::new();
+        Ok(Durable { ledger, next, keeper_of, waiting, riding, since_snapshot, writer, _lock: lock })
     }
 
     /// Returns the key of a stream that keeps something.
     pub(crate) fn key(&self, stream: usize) -> Option<&str> {
-        let keeper = self.ledger.keepers.get(*self.keeper_of.get(&stream)? as usize)?;
+        let keeper = self.ledger.keepers.get(*self.keeper_of.get(&KeptBy::Stream(stream))? as usize)?;
         Some(&keeper.key)
     }
 
@@ -290,20 +320,20 @@ impl Durable {
 
     /// Returns the batches behind which the state of a stream is in the store.
     pub(crate) fn saves(&self, stream: usize) -> Vec<Time> {
-        let saves = self.keeper_of.get(&stream).and_then(|keeper| self.ledger.saves.get(keeper));
+        let saves = self.keeper_of.get(&KeptBy::Stream(stream)).and_then(|keeper| self.ledger.saves.get(keeper));
         saves.into_iter().flat_map(BTreeMap::keys).copied().collect()
     }
 
     /// Returns up to when there was nothing of a stream, if a later build brought it.
     pub(crate) fn since(&self, stream: usize) -> Option<Time> {
-        self.ledger.since.get(self.keeper_of.get(&stream)?).copied()
+        self.ledger.since.get(self.keeper_of.get(&KeptBy::Stream(stream))?).copied()
     }
 
     /// Returns what must be restored of each stream.
     pub(crate) fn past(&self, streams: &[StreamFacts], outputs: &[usize]) -> Past {
         let needs = needs(streams, outputs, self.ledger.zero, self.ledger.next());
         let save = |(stream, need): (usize, &Option<Need>)| {
-            let saves = self.ledger.saves.get(self.keeper_of.get(&stream)?)?;
+            let saves = self.ledger.saves.get(self.keeper_of.get(&KeptBy::Stream(stream))?)?;
             Some((stream, saves.get(&need.as_ref()?.save?)?.clone()))
         };
         let saves = needs.iter().enumerate().filter_map(save).collect();
@@ -317,33 +347,35 @@ impl Durable {
 
     /// Returns what an input gave to the batches that are remembered.
     pub(crate) fn given(&self, stream: usize) -> Vec<(Time, &[u8])> {
-        let Some(keeper) = self.keeper_of.get(&stream) else { return Vec::new() };
+        let Some(keeper) = self.keeper_of.get(&KeptBy::Stream(stream)) else { return Vec::new() };
         let batches = self.ledger.batches.iter();
         batches.filter_map(|(at, facts)| Some((*at, &**facts.inputs.get(keeper)?))).collect()
     }
 
     /// Writes down what belongs to a batch; `inputs` are by stream. Durable on return.
     pub(crate) fn allocated(&mut self, batch: Time, inputs: Vec<(usize, Vec<u8>)>) -> Result<()> {
-        let keeper = |(stream, bytes): (usize, Vec<u8>)| Some((*self.keeper_of.get(&stream)?, bytes));
+        let keeper = |(stream, bytes): (usize, Vec<u8>)| Some((*self.keeper_of.get(&KeptBy::Stream(stream))?, bytes));
         let inputs = inputs.into_iter().filter_map(keeper).collect();
-        let records = vec![Record::Allocated(Allocated { batch, inputs })];
+        let mut records = std::mem::take(&mut self.riding);
+        records.push(Record::Allocated(Allocated { batch, inputs }));
         let (number, bytes) = self.numbered(&records)?;
         self.writer.append_and_wait(number, bytes)?;
         records.into_iter().for_each(|record| self.ledger.apply(record));
         Ok(())
     }
 
-    /// Has it written down that a batch has ended well, and which states have been saved; `then` is called when that is
-    /// durable, or will not be.
+    /// Has it written down that a batch has ended well, which states have been saved, and what outputs have prepared for it;
+    /// `then` is called when that is durable, or will not be.
     pub(crate) fn complete(
         &mut self,
         batch: Time,
         saved: impl Iterator<Item = (usize, Time, Saved, usize)>,
+        prepared: Vec<(usize, Vec<u8>)>,
         then: Then,
     ) -> Result<()> {
-        let mut records = Vec::new();
+        let mut records = std::mem::take(&mut self.riding);
         for (stream, at, saved, partitions) in saved {
-            let Some(&keeper) = self.keeper_of.get(&stream) else { continue };
+            let Some(&keeper) = self.keeper_of.get(&KeptBy::Stream(stream)) else { continue };
             let is_waiting =
                 |record: &Record| matches!(record, Record::Saved(other) if (other.keeper, other.batch) == (keeper, at));
             let known = self.ledger.saves.get(&keeper).is_some_and(|saves| saves.contains_key(&at));
@@ -353,6 +385,12 @@ impl Durable {
             let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
             let save = Save { at: saved, partitions };
             records.push(Record::Saved(SavedState { keeper, batch: at, save }));
+        }
+        for (output, bytes) in prepared {
+            let keeper = self.keeper_of.get(&KeptBy::Output(output)).copied();
+            let keeper =
+                keeper.ok_or_else(|| millstream_core::bug!("an output without a keeper has prepared something"))?;
+            records.push(Record::Prepared(Prepared { keeper, batch, bytes }));
         }
         records.push(Record::Completed(Completed { batch }));
         let (number, bytes) = self.numbered(&records)?;
@@ -366,6 +404,33 @@ impl Durable {
         for record in self.waiting.remove(&batch).into_iter().flatten() {
             self.ledger.apply(record);
         }
+    }
+
+    /// Returns what the outputs have prepared for batches that have ended, as long as it is not known that it is committed.
+    pub(crate) fn prepared(&self) -> BTreeMap<Time, BTreeMap<usize, Vec<u8>>> {
+        let output_of: BTreeMap<u32, usize> = self
+            .keeper_of
+            .iter()
+            .filter_map(|(by, keeper)| match by {
+                KeptBy::Output(output) => Some((*keeper, *output)),
+                KeptBy::Stream(_) => None,
+            })
+            .collect();
+        let of = |of: &BTreeMap<u32, Vec<u8>>| {
+            of.iter().filter_map(|(keeper, bytes)| Some((*output_of.get(keeper)?, bytes.clone()))).collect()
+        };
+        self.ledger.prepared.iter().map(|(at, prepared)| (*at, of(prepared))).collect()
+    }
+
+    /// Takes note that what was prepared for a batch is committed. It is written with the next record: until then, a start
+    /// commits again.
+    pub(crate) fn committed(&mut self, batch: Time) {
+        self.riding.push(Record::Committed(Committed { batch }));
+    }
+
+    /// Returns the time up to which it is durable that no batch will run or be committed again.
+    pub(crate) fn committed_up_to(&self) -> Option<Time> {
+        self.ledger.committed_up_to()
     }
 
     fn numbered(&mut self, records: &[Record]) -> Result<(u64, Vec<u8>)> {
@@ -383,8 +448,9 @@ impl Durable {
         let needs = needs(streams, outputs, self.ledger.zero, next);
         let first = needs.iter().flatten().map(|need| need.after).min().unwrap_or(next);
         let horizon = first.min(self.ledger.latest.unwrap_or(self.ledger.zero) - memory);
-        let state =
-            |(stream, need): (usize, &Option<Need>)| Some((*self.keeper_of.get(&stream)?, need.as_ref()?.save?));
+        let state = |(stream, need): (usize, &Option<Need>)| {
+            Some((*self.keeper_of.get(&KeptBy::Stream(stream))?, need.as_ref()?.save?))
+        };
         let states = needs.iter().enumerate().filter_map(state).collect();
         let gone = self.ledger.forget(horizon, &states);
         self.writer.remove(gone);
@@ -398,7 +464,10 @@ impl Durable {
     pub(crate) fn snapshot(&mut self) {
         if self.waiting.is_empty() {
             self.since_snapshot = (0, 0);
-            self.writer.snapshot(self.next, self.ledger.clone());
+            // What rides along is true already, but is not counted on before a record has it.
+            let mut ledger = self.ledger.clone();
+            self.riding.iter().cloned().for_each(|record| ledger.apply(record));
+            self.writer.snapshot(self.next, ledger);
         }
     }
 }

@@ -1,10 +1,12 @@
 //! DStreams: the handle and its basic operations, each one line over an Rdd's.
 
+mod guarantee;
 mod joined;
 mod node;
 mod output;
 mod pair;
 mod reduced_window;
+mod sink;
 mod sliced;
 mod windowed;
 
@@ -19,10 +21,14 @@ use millstream_core::{
     SaveAs, StorageLevel, Time, shape_of,
 };
 
+pub use self::guarantee::{Guarantee, Output};
+pub(crate) use self::guarantee::{OutputKind, guarantee};
 pub(crate) use self::joined::{transform_all, union_all};
 pub(crate) use self::node::{AnyInput, AnyNode, Input, NodeFn};
 pub use self::output::{Outcome, OutputBatch};
 pub(crate) use self::pair::Placing;
+pub(crate) use self::sink::{AnySink, PreparedOutputs};
+pub use self::sink::{OutputRun, Transactional};
 use crate::graph::{Batch, GraphShared, KeepRdd, SaveForm, StreamId, StreamKind, StreamSpec};
 use crate::state::rows::SavedRows;
 use crate::state::save::{HasTable, Saved};

@@ -1,13 +1,16 @@
 //! Outputs: what a batch is for. foreach_rdd, foreach_batch, print and the files.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use millstream_core::{CallSite, Data, Error, ErrorKind, ExchangeData, Rdd, RecordWriter, Result, Time, textform};
+use millstream_core::{
+    CallSite, Data, Error, ErrorKind, ExchangeData, Rdd, RecordWriter, Result, Time, publishing, textform,
+};
 
 use super::DStream;
-use crate::graph::{BatchKey, OutputBody, OutputSlot};
+use super::guarantee::{Output, OutputKind};
+use crate::graph::{BatchKey, OutputBody, OutputSlot, PlanOutput};
 
 /// What a closure of an output may return: nothing, or a `Result`.
 pub trait Outcome {
@@ -34,7 +37,9 @@ impl Outcome for Result<()> {
 /// The batch that an output is given: its time, and a key that is the same for every attempt.
 #[derive(Clone, Debug)]
 pub struct OutputBatch {
-    key: BatchKey,
+    pub(crate) key: BatchKey,
+    pub(crate) epoch: u64,
+    pub(crate) committed_up_to: Option<Time>,
 }
 
 impl OutputBatch {
@@ -46,6 +51,20 @@ impl OutputBatch {
     /// Returns the key of this batch and output: the same for every attempt at it, and of nothing else.
     pub fn key(&self) -> &BatchKey {
         &self.key
+    }
+
+    /// Returns a number that grows with every run that goes on from a checkpoint, and is 0 without one.
+    ///
+    /// It says which attempt may publish: a sink that keeps the highest it was given refuses what an earlier run, paused and
+    /// woken again, sends late. It is no part of the key, which is the same for every attempt.
+    pub fn fencing_token(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Returns, while a [`Transactional`](crate::Transactional) sink commits, a time up to which all batches are committed for
+    /// good: none of them comes to this output again, and a sink can forget their keys.
+    pub fn committed_up_to(&self) -> Option<Time> {
+        self.committed_up_to
     }
 }
 
@@ -78,22 +97,56 @@ fn printed<T: ExchangeData>(items: &[T], most: usize, time: Time) -> Result<Stri
 }
 
 impl<T: Data> DStream<T> {
-    fn output(&self, site: CallSite, run: impl Fn(Rdd<T>, OutputBatch) -> Result<()> + Send + Sync + 'static) {
-        let (stream, run) = (self.clone(), Arc::new(run));
+    /// Adds an output to the graph.
+    pub(super) fn add_output(&self, site: CallSite, kind: OutputKind, plan: PlanOutput) -> Output {
+        let mut number = None;
         self.graph().change(site, |graph| {
-            let uid = graph.outputs.len().to_string();
-            graph.outputs.push(OutputSlot {
-                site,
-                stream: stream.id(),
-                uid,
-                plan: Box::new(move |batch| {
-                    let Some(rdd) = batch.rdd(&stream) else { return Ok(None) };
-                    let (run, of) = (Arc::clone(&run), OutputBatch { key: batch.key() });
-                    let body: OutputBody = Box::new(move || run(rdd, of));
-                    Ok(Some(body))
-                }),
-            });
+            number = Some(graph.outputs.len());
+            graph.outputs.push(OutputSlot::new(site, self.id(), kind, plan));
         });
+        Output::new(self.graph(), number)
+    }
+
+    fn output(
+        &self,
+        site: CallSite,
+        kind: OutputKind,
+        run: impl Fn(Rdd<T>, OutputBatch) -> Result<()> + Send + Sync + 'static,
+    ) -> Output {
+        let (stream, run) = (self.clone(), Arc::new(run));
+        self.add_output(
+            site,
+            kind,
+            Box::new(move |batch| {
+                let Some(rdd) = batch.rdd(&stream) else { return Ok(None) };
+                let (run, of) = (Arc::clone(&run), batch.of_output());
+                let body: OutputBody = Box::new(move || run(rdd, of));
+                Ok(Some(body))
+            }),
+        )
+    }
+
+    /// An output that writes a folder a batch, which appears in one step.
+    fn output_files(
+        &self,
+        site: CallSite,
+        prefix: String,
+        suffix: String,
+        save: impl Fn(&Rdd<T>, &Path) -> Result<()> + Send + Sync + 'static,
+    ) -> Output {
+        let (stream, save) = (self.clone(), Arc::new(save));
+        self.add_output(
+            site,
+            OutputKind::Files,
+            Box::new(move |batch| {
+                let Some(rdd) = batch.rdd(&stream) else { return Ok(None) };
+                let (save, stamp) = (Arc::clone(&save), batch.stamp());
+                let folder = folder_name(&prefix, batch.time(), &suffix);
+                let body: OutputBody =
+                    Box::new(move || CallSite::scope(Some(site), || publishing(stamp, || save(&rdd, &folder))));
+                Ok(Some(body))
+            }),
+        )
     }
 
     /// Does something with each batch's Rdd and its time. This is an output: it makes the batch run.
@@ -119,21 +172,24 @@ impl<T: Data> DStream<T> {
     ///
     /// `DStream.foreachRDD`, DS17.
     #[track_caller]
-    pub fn foreach_rdd<R: Outcome>(&self, f: impl Fn(Rdd<T>, Time) -> R + Send + Sync + 'static) {
-        self.output(CallSite::here("foreach_rdd"), move |rdd, batch| f(rdd, batch.time()).outcome());
+    pub fn foreach_rdd<R: Outcome>(&self, f: impl Fn(Rdd<T>, Time) -> R + Send + Sync + 'static) -> Output {
+        let kind = OutputKind::Plain { has_key: false };
+        self.output(CallSite::here("foreach_rdd"), kind, move |rdd, batch| f(rdd, batch.time()).outcome())
     }
 
     /// As [`foreach_rdd`](Self::foreach_rdd); `f` is given the batch and not only its time.
     ///
     /// The batch's [key](OutputBatch::key) is the same for every attempt at it, so a sink that remembers the last
-    /// key it took, together with what it took, gets each batch exactly once.
+    /// keys it took, together with what it took, gets each batch exactly once: say so with
+    /// [`exactly_once`](Output::exactly_once). For a sink that can prepare there is [`save_to`](Self::save_to).
     ///
     /// # Spark
     ///
     /// As `foreachBatch` of structured streaming.
     #[track_caller]
-    pub fn foreach_batch<R: Outcome>(&self, f: impl Fn(Rdd<T>, OutputBatch) -> R + Send + Sync + 'static) {
-        self.output(CallSite::here("foreach_batch"), move |rdd, batch| f(rdd, batch).outcome());
+    pub fn foreach_batch<R: Outcome>(&self, f: impl Fn(Rdd<T>, OutputBatch) -> R + Send + Sync + 'static) -> Output {
+        let kind = OutputKind::Plain { has_key: true };
+        self.output(CallSite::here("foreach_batch"), kind, move |rdd, batch| f(rdd, batch).outcome())
     }
 }
 
@@ -155,8 +211,8 @@ impl<T: ExchangeData> DStream<T> {
     ///
     /// `DStream.print`, DS20, in the same form (S-105).
     #[track_caller]
-    pub fn print(&self) {
-        self.print_at(10, CallSite::here("print"));
+    pub fn print(&self) -> Output {
+        self.print_at(10, CallSite::here("print"))
     }
 
     /// As [`print`](Self::print), with the first `n` elements.
@@ -165,26 +221,27 @@ impl<T: ExchangeData> DStream<T> {
     ///
     /// `DStream.print(num)`, DS21.
     #[track_caller]
-    pub fn print_first(&self, n: usize) {
-        self.print_at(n, CallSite::here("print_first"));
+    pub fn print_first(&self, n: usize) -> Output {
+        self.print_at(n, CallSite::here("print_first"))
     }
 
-    fn print_at(&self, n: usize, site: CallSite) {
-        self.output_of_ours(site, move |rdd, batch| {
-            let items = rdd.take(n.saturating_add(1))?;
-            write_out(&printed(&items, n, batch.time())?)
-        });
-    }
-
-    /// An output whose actions are laid at the program's line, and not at ours.
-    fn output_of_ours(&self, site: CallSite, run: impl Fn(Rdd<T>, OutputBatch) -> Result<()> + Send + Sync + 'static) {
-        self.output(site, move |rdd, batch| CallSite::scope(Some(site), || run(rdd, batch)));
+    fn print_at(&self, n: usize, site: CallSite) -> Output {
+        // Its actions are laid at the program's line, and not at ours.
+        self.output(site, OutputKind::Plain { has_key: false }, move |rdd, batch| {
+            CallSite::scope(Some(site), || {
+                let items = rdd.take(n.saturating_add(1))?;
+                write_out(&printed(&items, n, batch.time())?)
+            })
+        })
     }
 
     /// Writes each batch as text files into a folder of its own, `prefix-MILLISECONDS.suffix`.
     ///
-    /// An element is a line, in the form in which [`print`](Self::print) shows it. A batch that runs again overwrites
-    /// its folder. An empty prefix or suffix is left out.
+    /// An element is a line, in the form in which [`print`](Self::print) shows it. An empty prefix or suffix is left out.
+    ///
+    /// The folder appears in one step, when all of it is there: nobody sees a half of one, not even after a crash. With a
+    /// checkpoint directory it is durable before the batch ends, and a batch that runs again leaves what it has published:
+    /// each is there exactly once. A folder of anything else is written over (S-109).
     ///
     /// # Errors
     ///
@@ -194,16 +251,15 @@ impl<T: ExchangeData> DStream<T> {
     ///
     /// `DStream.saveAsTextFiles`, DS30.
     #[track_caller]
-    pub fn save_as_text_files(&self, prefix: impl Into<String>, suffix: impl Into<String>) {
-        let (prefix, suffix) = (prefix.into(), suffix.into());
-        self.output_of_ours(CallSite::here("save_as_text_files"), move |rdd, batch| {
-            rdd.save_as_text_file(folder_name(&prefix, batch.time(), &suffix))
-        });
+    pub fn save_as_text_files(&self, prefix: impl Into<String>, suffix: impl Into<String>) -> Output {
+        let site = CallSite::here("save_as_text_files");
+        self.output_files(site, prefix.into(), suffix.into(), |rdd, folder| rdd.save_as_text_file(folder))
     }
 
     /// Writes each batch, in millstream's own encoding, into a folder of its own, `prefix-MILLISECONDS.suffix`.
     ///
-    /// [`Context::object_file`](millstream_core::Context::object_file) reads it.
+    /// [`Context::object_file`](millstream_core::Context::object_file) reads it. The folder appears in one step, exactly once,
+    /// as that of [`save_as_text_files`](Self::save_as_text_files).
     ///
     /// # Errors
     ///
@@ -213,11 +269,9 @@ impl<T: ExchangeData> DStream<T> {
     ///
     /// `DStream.saveAsObjectFiles`, DS31; the encoding is ours.
     #[track_caller]
-    pub fn save_as_object_files(&self, prefix: impl Into<String>, suffix: impl Into<String>) {
-        let (prefix, suffix) = (prefix.into(), suffix.into());
-        self.output_of_ours(CallSite::here("save_as_object_files"), move |rdd, batch| {
-            rdd.save_as_object_file(folder_name(&prefix, batch.time(), &suffix))
-        });
+    pub fn save_as_object_files(&self, prefix: impl Into<String>, suffix: impl Into<String>) -> Output {
+        let site = CallSite::here("save_as_object_files");
+        self.output_files(site, prefix.into(), suffix.into(), |rdd, folder| rdd.save_as_object_file(folder))
     }
 }
 
@@ -225,7 +279,8 @@ impl<T: Data> DStream<T> {
     /// Writes each batch as `writer` says into a folder of its own, `prefix-MILLISECONDS.suffix`: a file a partition,
     /// and `_SUCCESS` at the end.
     ///
-    /// A batch that runs again overwrites its folder. An empty prefix or suffix is left out.
+    /// The folder appears in one step, exactly once, as that of [`save_as_text_files`](Self::save_as_text_files). An empty
+    /// prefix or suffix is left out.
     ///
     /// # Example
     ///
@@ -248,12 +303,14 @@ impl<T: Data> DStream<T> {
     ///
     /// In the place of `DStream.saveAsHadoopFiles` and `saveAsNewAPIHadoopFiles`, PD20, PD21; names as S-107 says.
     #[track_caller]
-    pub fn save_with_files<W: RecordWriter<T>>(&self, prefix: impl Into<String>, suffix: impl Into<String>, writer: W) {
-        let (prefix, suffix, site) = (prefix.into(), suffix.into(), CallSite::here("save_with_files"));
-        self.output(site, move |rdd, batch| {
-            let folder = folder_name(&prefix, batch.time(), &suffix);
-            CallSite::scope(Some(site), || rdd.save_with(folder, writer.clone()))
-        });
+    pub fn save_with_files<W: RecordWriter<T>>(
+        &self,
+        prefix: impl Into<String>,
+        suffix: impl Into<String>,
+        writer: W,
+    ) -> Output {
+        let site = CallSite::here("save_with_files");
+        self.output_files(site, prefix.into(), suffix.into(), move |rdd, folder| rdd.save_with(folder, writer.clone()))
     }
 }
 
