@@ -210,12 +210,21 @@ struct World {
     conf: Box<dyn Fn(&mut Conf)>,
     fails: Arc<AtomicBool>,
     through_bytes: bool,
+    /// The batches that a window holds.
+    window: u64,
 }
 
 impl World {
     fn new(conf: impl Fn(&mut Conf) + 'static) -> World {
         let clock = ManualClock::new(Time::ZERO);
-        World { disk: SimDisk::new(1), clock, conf: Box::new(conf), fails: Arc::default(), through_bytes: false }
+        World {
+            disk: SimDisk::new(1),
+            clock,
+            conf: Box::new(conf),
+            fails: Arc::default(),
+            through_bytes: false,
+            window: 1,
+        }
     }
 
     fn begin(&self) -> Life {
@@ -234,7 +243,8 @@ impl World {
         let (noted, fails) = (seen.clone(), Arc::clone(&self.fails));
         let ssc = builder
             .get_or_create(FOLDER, |ssc| {
-                ssc.receiver_stream(receiver).uid("told").foreach_rdd(move |rdd, time| {
+                let stream = ssc.receiver_stream(receiver).uid("told").window(secs(self.window));
+                stream.foreach_rdd(move |rdd, time| {
                     if fails.load(Ordering::SeqCst) {
                         return Err(Error::new(ErrorKind::Unavailable, "the outside does not answer"));
                     }
@@ -450,6 +460,23 @@ fn r39_segments_go_when_no_batch_needs_them() {
     assert_eq!(life.position(), Some(20));
     life.advance(21);
     assert_eq!(life.seen.take(), [(21, vec![])]);
+    life.teller.hang_up();
+}
+
+#[test]
+fn r39_segments_stay_as_long_as_a_window_needs_them() {
+    let world = World { window: 3, ..World::new(|conf| conf.streaming.receiver_log.close_file_after_write = true) };
+    let mut life = world.start();
+    for n in 1..=10 {
+        life.block(&[n], None).unwrap();
+        life.advance(i64::from(n));
+        assert!(world.segments() <= 8, "{} segments behind {n} batches", world.segments());
+    }
+    life.block(&[11], None).unwrap();
+    world.crash(life);
+    life = world.start();
+    life.advance(11);
+    assert_eq!(life.seen.take(), [(11, vec![vec![9], vec![10], vec![11]])]);
     life.teller.hang_up();
 }
 
