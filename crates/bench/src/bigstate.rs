@@ -1,5 +1,6 @@
 //! A large state that changes a little: a thousand updates a batch, into ten thousand keys and into ten million.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use millstream::core::partitioner::Partitioner;
@@ -12,24 +13,41 @@ use crate::report::quantile_ms;
 const UPDATES: u64 = 1000;
 
 /// Runs both sizes, with and without a time-out, and prints a line of JSON for each.
-pub(crate) fn run(threads: usize, batches: usize, keys: u64, saved: bool) -> Result<()> {
+pub(crate) fn run(threads: usize, batches: usize, keys: u64, saved: Saved) -> Result<()> {
+    let before = resident();
+    let plain: HashMap<u64, u64> = (0..keys).map(|key| (key, 0)).collect();
+    println!(
+        "{{\"engine\":\"hand\",\"workload\":\"bigstate\",\"keys\":{},\"mb_resident\":{:.0}}}",
+        plain.len(),
+        (resident() - before) / 1e6
+    );
+    drop(plain);
     for keys in [10_000, keys] {
         for timeout in [None, Some(mins(10))] {
-            one(threads, batches, keys, timeout, saved)?;
+            one(threads, batches, keys, timeout, saved, before)?;
         }
     }
     Ok(())
 }
 
-fn one(threads: usize, batches: usize, keys: u64, timeout: Option<Duration>, saved: bool) -> Result<()> {
+/// Where states are saved.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Saved {
+    /// In memory: what it costs the batches without the disk.
+    InMemory,
+    OnDisk,
+    /// Hardly ever, to compare.
+    Not,
+}
+
+fn one(threads: usize, batches: usize, keys: u64, timeout: Option<Duration>, saved: Saved, before: f64) -> Result<()> {
     let ssc = StreamingContext::new(&format!("local[{threads}]"), "bench", millis(10))?;
     let folder = std::env::temp_dir().join(format!("millstream-bigstate-{}", std::process::id()));
-    if saved {
+    if saved == Saved::OnDisk {
         ssc.checkpoint(&folder)?;
     } else {
         ssc.context().set_checkpoint_store(std::sync::Arc::new(millstream::core::checkpoint::MemoryCheckpoints::new()));
     }
-    let before = resident();
     let queue: RddQueue<(u64, u64)> = (0..batches as u64)
         .map(|batch| {
             ssc.context().parallelize((0..UPDATES).map(|i| (mixed(batch * UPDATES + i) % keys, i)).collect(), threads)
@@ -50,20 +68,27 @@ fn one(threads: usize, batches: usize, keys: u64, timeout: Option<Duration>, sav
         sum
     });
     let mut spec = sum.initial_state(&initial).partitioner(Partitioner::hash(threads));
+    // The state itself is to be measured.
+    drop((parts, initial));
     if let Some(timeout) = timeout {
         spec = spec.timeout(timeout);
     }
-    ssc.queue_stream(&queue).map_with_state(spec).foreach_rdd(|rdd, _time| rdd.count().map(drop));
+    let mapped = ssc.queue_stream(&queue).map_with_state(spec);
+    if saved == Saved::Not {
+        mapped.checkpoint(mins(600));
+    }
+    mapped.foreach_rdd(|rdd, _time| rdd.count().map(drop));
     let completed = completed_batches(&ssc, batches)?;
     let times: Vec<Duration> =
         completed.iter().skip(2).filter_map(|b| Some(b.stamps.ended? - b.stamps.started?)).collect();
     println!(
         "{{\"engine\":\"millstream\",\"workload\":\"bigstate\",\"keys\":{keys},\"timeout\":{},\"batches\":{},\"ms_median\":{:.3},\
-         \"ms_p99\":{:.3},\"ms_max\":{:.3},\"mb_resident\":{:.0}}}",
+         \"ms_p99\":{:.3},\"ms_p999\":{:.3},\"ms_max\":{:.3},\"mb_resident\":{:.0}}}",
         timeout.is_some(),
         times.len(),
         quantile_ms(&times, 0.5),
         quantile_ms(&times, 0.99),
+        quantile_ms(&times, 0.999),
         quantile_ms(&times, 1.0),
         (resident() - before) / 1e6,
     );

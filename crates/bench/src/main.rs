@@ -6,7 +6,7 @@
 //!
 //! Workloads are `grep`, `wordcount`, `topk`, `group` and `empty`, each beside the hand-written loop; `window`, `state` and
 //! `join`, for the comparison with Spark; `latency` (`--seconds 60`) and `startup`; `bigstate` (`--keys 10000000`; `--saved` to
-//! the disk); `spill` (`--memory 256`, in MB), which handles 1 GB with less memory; `log`, which writes to the log in a
+//! the disk, `--unsaved`); `spill` (`--memory 256`, in MB), which handles 1 GB with less memory; `log`, which writes to the log in a
 //! folder (FILE) and beside it to a plain file. `docs/benchmarks.md` says what is compared and how fair it is; `spark/` holds
 //! the Spark side.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its results")]
@@ -26,6 +26,7 @@ use std::process::ExitCode;
 
 use millstream::prelude::*;
 
+use crate::bigstate::Saved;
 use crate::data::Input;
 use crate::report::{Report, WARM_UP};
 
@@ -125,13 +126,13 @@ struct Args {
     seconds: u64,
     memory: u64,
     keys: u64,
-    saved: bool,
+    saved: Saved,
     json: bool,
 }
 
 impl Args {
     const USAGE: &str = "usage: millstream-bench WORKLOAD [FILE] [--threads 2] [--batches 8] [--interval MS] \
-                         [--rounds 1] [--seconds 60] [--memory 256] [--keys 10000000] [--saved] [--engine hand|millstream] [--json]";
+                         [--rounds 1] [--seconds 60] [--memory 256] [--keys 10000000] [--saved|--unsaved] [--engine hand|millstream] [--json]";
 
     fn parse(words: impl Iterator<Item = String>) -> std::result::Result<Args, String> {
         let mut args = Args {
@@ -145,7 +146,7 @@ impl Args {
             seconds: 60,
             memory: 256,
             keys: 10_000_000,
-            saved: false,
+            saved: Saved::InMemory,
             json: false,
         };
         let mut words = words;
@@ -153,7 +154,8 @@ impl Args {
             let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
             match word.as_str() {
                 "--json" => args.json = true,
-                "--saved" => args.saved = true,
+                "--saved" => args.saved = Saved::OnDisk,
+                "--unsaved" => args.saved = Saved::Not,
                 "--keys" => args.keys = number(&word, &value()?)?,
                 "--engine" => args.engine = Some(value()?),
                 "--threads" => args.threads = number(&word, &value()?)? as usize,
