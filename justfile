@@ -11,6 +11,10 @@ demo:
 test *ARGS:
     cargo test {{ARGS}}
 
+# Random programs on a disk that fails: `just sim 20000`, and `just sim 1 801` for one seed.
+sim N='2000' FROM='0':
+    MILLSTREAM_SIM={{N}} MILLSTREAM_SIM_FROM={{FROM}} cargo test --release -p millstream-testkit --test simulation -- --nocapture
+
 # What CI runs.
 check:
     bash .ci/run

@@ -179,6 +179,9 @@ pub struct EngineConf {
     /// How the threads are shared between jobs that run at once; first in, first out by default. Spark's
     /// `spark.scheduler.mode`.
     pub scheduling: Scheduling,
+    /// Whether states are written while later jobs run. On. Off, the job that finds them marked writes them before it ends: for
+    /// tests in which all that is written is to be in the same order each time.
+    pub save_in_background: bool,
     /// The shares of pools by name, where [`scheduling`](Self::scheduling) is fair. A job's pool is its local property
     /// `spark.scheduler.pool`; one that is not named here, and `default`, have the weight 1 and no least share. Spark's
     /// `spark.scheduler.allocation.file`.
@@ -201,6 +204,7 @@ impl EngineConf {
             storage_fraction: 0.5,
             local_dir: None,
             take_scale_up: 4,
+            save_in_background: true,
             scheduling: Scheduling::Fifo,
             pools: BTreeMap::new(),
         })

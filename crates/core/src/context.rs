@@ -51,6 +51,8 @@ pub struct Env {
     pub(crate) events: Events,
     /// The folder of that store in which the Rdds of this process are.
     pub(crate) saved_under: RwLock<String>,
+    /// How many have been.
+    pub(crate) saved_so_far: AtomicU64,
 }
 
 impl Env {
@@ -67,9 +69,11 @@ impl Env {
         }
     }
 
-    /// Returns the folder of the checkpoints' store in which the Rdds of this process are saved.
-    pub(crate) fn saved_under(&self) -> String {
-        self.saved_under.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Returns a folder of the checkpoints' store for the next Rdd that is saved. They are counted, and not named for the
+    /// Rdd, so that the same program writes the same names whatever else its process does.
+    pub(crate) fn next_saved(&self) -> String {
+        let under = self.saved_under.read().unwrap_or_else(PoisonError::into_inner);
+        format!("{under}/rdd-{}", self.saved_so_far.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Returns where checkpoints are.
@@ -215,7 +219,8 @@ impl ContextBuilder {
         let events = Events::new(Arc::clone(&clock));
         let saved_under = RwLock::new(format!("rdds-{app_id}"));
         let saved = Checkpoints::default();
-        let env = Arc::new(Env { blocks, shuffles, memory, spill, saved, saved_under, events });
+        let saved_so_far = AtomicU64::new(0);
+        let env = Arc::new(Env { blocks, shuffles, memory, spill, saved, saved_under, saved_so_far, events });
         let backend = match self.backend {
             Some(backend) => backend,
             None => {

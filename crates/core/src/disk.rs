@@ -16,6 +16,7 @@ use std::path::Path;
 
 pub use self::real::RealDisk;
 use crate::error::{Error, ErrorKind, Result};
+use crate::mutants::{Mutant, planted};
 
 /// A place for files that outlive the process.
 ///
@@ -108,6 +109,11 @@ pub trait DiskLock: Debug + Send + Sync {
 ///
 /// As [`Disk`]. After a failure the file may be the old or the new one, and never a part of either.
 pub fn write_durably(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<()> {
+    write_parts_durably(disk, path, &[bytes])
+}
+
+/// As [`write_durably`], of parts that need not be put together first.
+pub(crate) fn write_parts_durably(disk: &dyn Disk, path: &Path, parts: &[&[u8]]) -> Result<()> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Error::new(ErrorKind::Config, format!("{} is not the name of a file", path.display())));
     };
@@ -117,14 +123,14 @@ pub fn write_durably(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<()> {
         disk.remove_file(&draft)?;
     }
     let written = disk.create(&draft).and_then(|mut file| {
-        file.append(bytes)?;
-        file.sync()
+        parts.iter().try_for_each(|part| file.append(part))?;
+        if planted(Mutant::DraftNotSynced) { Ok(()) } else { file.sync() }
     });
     if let Err(error) = written.and_then(|()| disk.rename(&draft, path)) {
         let _ = disk.remove_file(&draft);
         return Err(error);
     }
-    disk.sync_folder(folder)
+    if planted(Mutant::FolderNotSynced) { Ok(()) } else { disk.sync_folder(folder) }
 }
 
 #[cfg(test)]

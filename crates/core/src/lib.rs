@@ -43,6 +43,8 @@ mod error;
 mod events;
 mod future_action;
 pub mod memory;
+#[doc(hidden)]
+pub mod mutants;
 pub mod partitioner;
 pub mod plan;
 mod rdd;

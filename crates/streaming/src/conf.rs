@@ -115,6 +115,8 @@ pub struct StreamingConf {
     pub spark_compatible: bool,
     /// Where checkpoints are. Spark's `spark.streaming.checkpoint.directory`, K-33.
     pub checkpoint_dir: Option<std::path::PathBuf>,
+    /// After how many records of its log a checkpoint writes a file that takes their place; a batch is two. 256.
+    pub checkpoint_after: u64,
 }
 
 impl Default for StreamingConf {
@@ -143,6 +145,7 @@ impl Default for StreamingConf {
             exclusive: true,
             spark_compatible: false,
             checkpoint_dir: None,
+            checkpoint_after: 256,
         }
     }
 }
@@ -248,6 +251,7 @@ impl StreamingConf {
             ("receiver_log.max_failures", self.receiver_log.max_failures == 0),
             ("receiver_log.rolling_interval", self.receiver_log.rolling_interval.is_zero()),
             ("concurrent_jobs", self.concurrent_jobs == 0),
+            ("checkpoint_after", self.checkpoint_after == 0),
         ];
         match refused.iter().find(|(_, is_refused)| *is_refused) {
             Some((name, _)) => {

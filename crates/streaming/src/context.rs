@@ -733,7 +733,7 @@ impl StreamingContext {
     fn find_checkpoint(&self) -> Result<Option<Found>> {
         let inner = &self.inner;
         let Some((folder, resume)) = lock(&inner.kept_in).clone() else { return Ok(None) };
-        let found = Found::open(Arc::clone(&inner.disk), &folder)?;
+        let found = Found::open(Arc::clone(&inner.disk), &folder, inner.conf.checkpoint_after)?;
         match resume {
             Resume::Refuse if found.is_used() => {
                 let text = format!(
@@ -1031,16 +1031,29 @@ impl StreamingContext {
     ///
     /// It is for tests and tools: with a manual clock, it says when to go on.
     pub fn await_batch(&self, at: Time) -> bool {
+        self.await_batch_until(at, None)
+    }
+
+    /// As [`await_batch`](Self::await_batch), for so long at most; `false` if the batch has not come to its end then.
+    pub fn await_batch_or_timeout(&self, at: Time, timeout: Duration) -> bool {
+        self.await_batch_until(at, monotonic().checked_add(timeout))
+    }
+
+    fn await_batch_until(&self, at: Time, deadline: Option<Duration>) -> bool {
         let shared = &self.inner.shared;
         let mut life = lock(&shared.state);
         loop {
             if life.settled >= Some(at) {
                 return true;
             }
-            if life.halted {
+            let left = deadline.map(|deadline| deadline.saturating_sub(monotonic()));
+            if life.halted || left.is_some_and(|left| left.is_zero()) {
                 return false;
             }
-            life = shared.changed.wait(life).unwrap_or_else(PoisonError::into_inner);
+            life = match left {
+                Some(left) => shared.changed.wait_timeout(life, left).unwrap_or_else(PoisonError::into_inner).0,
+                None => shared.changed.wait(life).unwrap_or_else(PoisonError::into_inner),
+            };
         }
     }
 

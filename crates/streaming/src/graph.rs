@@ -11,7 +11,8 @@ use std::time::Duration;
 use millstream_core::partitioner::key_hash;
 use millstream_core::threads::lock;
 use millstream_core::{
-    AnyRdd, CallSite, Context, Data, Error, ErrorKind, Rdd, RddId, Result, Saved, Stamp, StorageLevel, Time, panicked,
+    AnyRdd, CallSite, Context, Data, Error, ErrorKind, Partitioner, Rdd, RddId, Result, Saved, Stamp, StorageLevel,
+    Time, panicked,
 };
 
 pub(crate) use self::outputs::{OutputBody, OutputSlot, PlanOutput};
@@ -20,6 +21,7 @@ use crate::checkpoint::identity::{Keeper, Kept};
 use crate::checkpoint::{Durable, KeptBy, Past, StreamFacts};
 use crate::dstream::{AnyInput, AnyNode, DStream, OutputBatch, OutputKind, PreparedOutputs};
 use crate::input::Hurry;
+use crate::state::save::{HasTable, in_place};
 use crate::window::Interval;
 
 /// Names a stream within its graph: its place in the vector.
@@ -105,6 +107,8 @@ pub(crate) struct Slot {
     stale: Vec<AnyRdd>,
     /// States that are not remembered, and that are still being saved.
     late: BTreeMap<Time, AnyRdd>,
+    /// The batch whose Rdd was read from what an earlier run had saved.
+    restored: Option<Time>,
     /// The newest Rdd that was written when they were last looked through.
     swept: Option<RddId>,
     /// For how long; nothing for a stream that no output needs (S-25).
@@ -144,6 +148,7 @@ impl Graph {
             kind,
             rdds: BTreeMap::new(),
             stale: Vec::new(),
+            restored: None,
             late: BTreeMap::new(),
             swept: None,
             remember: None,
@@ -224,10 +229,11 @@ impl Graph {
                     keep(&rdd);
                 }
                 slot.rdds.insert(time, rdd);
+                slot.restored = Some(time);
                 continue;
             }
             // Closures given to `transform` run here: one that panics is to be named.
-            let own = Own { rdds: &slot.rdds, saved_every: slot.spec.saving.every };
+            let own = Own { rdds: &slot.rdds, saved_every: slot.spec.saving.every, restored: slot.restored };
             let rdd = guarded(|| match &mut slot.kind {
                 // What a source calls to make its Rdd is laid at the program's line.
                 StreamKind::Input { number, input } => {
@@ -483,6 +489,8 @@ pub struct Batch<'a> {
 struct Own<'a> {
     rdds: &'a BTreeMap<Time, AnyRdd>,
     saved_every: Option<Duration>,
+    /// The batch whose Rdd is of an earlier run, which may have placed keys otherwise.
+    restored: Option<Time>,
 }
 
 impl Batch<'_> {
@@ -549,6 +557,14 @@ impl Batch<'_> {
     pub(crate) fn previous<T: Data>(&self) -> Option<(Time, Rdd<T>)> {
         let (time, rdd) = self.own.as_ref()?.rdds.range(..self.time).next_back()?;
         Some((*time, rdd.typed()?))
+    }
+
+    /// As [`previous`](Self::previous), for a state: an earlier run may have had its keys elsewhere, and not told by what.
+    pub(crate) fn previous_state<T: HasTable>(&self, by: &Partitioner, site: CallSite) -> Option<(Time, Rdd<T>)> {
+        let (time, rdd) = self.previous::<T>()?;
+        let is_restored = self.own.as_ref().is_some_and(|own| own.restored == Some(time));
+        let is_placed = !is_restored || *by == Partitioner::hash(rdd.num_partitions());
+        Some((time, if is_placed { rdd } else { in_place(&rdd, by, site) }))
     }
 
     /// Says whether the Rdd that is being computed will be saved.

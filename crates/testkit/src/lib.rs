@@ -26,6 +26,7 @@ mod batches;
 mod check;
 mod crash;
 mod literal;
+mod lives;
 pub mod model;
 mod sim_disk;
 mod table;
@@ -42,5 +43,6 @@ pub use self::crash::{
     Durable, Survived, check_faults, durable_steps, run_outputs_through_crashes, run_through_crashes, survive,
 };
 pub use self::literal::Literal;
+pub use self::lives::{Lives, input};
 pub use self::sim_disk::{Fault, Operation, SimDisk};
 pub use self::table::{Table, normalised};

@@ -504,7 +504,7 @@ pub(crate) fn save_marked(top: &Arc<Node>, context: &Context, site: CallSite) ->
             }
             _ => continue,
         };
-        if let Some(chain) = form.chain().cloned() {
+        if let Some(chain) = form.chain().filter(|_| context.conf().save_in_background).cloned() {
             drop(saving);
             // Whoever cuts off the newest cuts off the others.
             if let Some(at) = later.iter().position(|(_, other)| *other == chain) {
@@ -543,7 +543,7 @@ pub(crate) fn save_marked(top: &Arc<Node>, context: &Context, site: CallSite) ->
 
 /// Writes a node's partitions, and cuts its lineage when all of them are there.
 pub(super) fn save(node: &Arc<Node>, context: &Context, form: &dyn SavedForm, site: CallSite) -> Result<Option<Saved>> {
-    let folder = format!("{}/rdd-{}", context.env().saved_under(), node.id());
+    let folder = context.env().next_saved();
     let all: Vec<usize> = (0..node.num_partitions()).collect();
     let desk = Desk::default();
     let mut others: Vec<Vec<String>> = context.run_job(node, form.write(&folder, &desk), all, site)?;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::clock::{Clock, monotonic};
+use millstream_core::mutants::{Mutant, planted};
 use millstream_core::{Context, Error, Result, Time, overwriting, secs};
 
 use self::job_set::{Job, JobSet, JobThreads};
@@ -200,7 +201,13 @@ impl BatchLoop {
                 match action {
                     Action::Plan(at) => events.push(self.plan(at)),
                     Action::Run(at) => self.submit(at),
-                    Action::Checkpoint(at) => events.extend(self.write_down(at)),
+                    Action::Checkpoint(at) => {
+                        if planted(Mutant::CommitsBeforeEnd) {
+                            let _ = self.commit(at);
+                        }
+                        events.extend(self.write_down(at));
+                    }
+                    Action::Commit(_) if planted(Mutant::CommitsBeforeEnd) => {}
                     Action::Commit(at) => {
                         if let Err(error) = self.commit(at) {
                             // Later batches are not committed before it. The next start commits it again.
@@ -290,7 +297,7 @@ impl BatchLoop {
     fn try_plan(&mut self, at: Time) -> Result<(Vec<Job>, BTreeMap<u64, crate::listener::InputInfo>)> {
         let mut infos = BTreeMap::new();
         // A batch of an earlier run has what it was given then.
-        let is_past = self.past.is_some();
+        let is_past = self.past.is_some() && !planted(Mutant::AllocatesAnew);
         let mut given = Vec::new();
         for (i, slot) in self.graph.slots.iter_mut().enumerate() {
             if let StreamKind::Input { number, input } = &mut slot.kind {

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use millstream_core::disk::{Disk, write_durably};
+use millstream_core::mutants::{Mutant, planted};
 use millstream_core::{Error, ErrorKind, Result, codec};
 
 use super::ledger::Ledger;
@@ -81,7 +82,14 @@ impl Snapshots {
 
     /// Writes a ledger, and lets go of the oldest files. Returns the first record that the files that are left do not have.
     pub(crate) fn write(&self, next: u64, ledger: &Ledger) -> Result<u64> {
-        write_durably(&*self.disk, &self.path(next), &encode(ledger)?)?;
+        if planted(Mutant::CheckpointInPlace) {
+            let mut file = self.disk.create(&self.path(next))?;
+            file.append(&encode(ledger)?)?;
+            file.sync()?;
+            self.disk.sync_folder(&self.folder)?;
+        } else {
+            write_durably(&*self.disk, &self.path(next), &encode(ledger)?)?;
+        }
         let mut numbers = self.numbers()?;
         let old = numbers.len().saturating_sub(KEPT);
         for number in numbers.drain(..old) {

@@ -23,12 +23,13 @@ use std::time::Duration;
 
 use millstream_core::checkpoint::CheckpointStore;
 use millstream_core::disk::{Disk, DiskLock};
-use millstream_core::{Error, ErrorKind, Result, Saved, Time, codec};
+use millstream_core::mutants::{Mutant, planted};
+use millstream_core::{Error, ErrorKind, Result, Saved, Time, codec, millis};
 
 use self::file::Snapshots;
 use self::identity::{Keeper, Match, compare, objections};
 pub(crate) use self::ledger::Save;
-use self::ledger::{Allocated, Began, Committed, Completed, Ledger, Prepared, Record, SavedState};
+use self::ledger::{Allocated, BatchFacts, Began, Committed, Completed, Ledger, Prepared, Record, SavedState};
 pub(crate) use self::recover::StreamFacts;
 use self::recover::{Need, needs};
 use self::writer::{Targets, Then, Writer};
@@ -37,16 +38,13 @@ use crate::wal::{LogConf, SegmentLog, WriteAheadLog};
 /// The version of what stands in front of the records of one append.
 const RECORDS_VERSION: u8 = 1;
 
-/// After how many records a checkpoint file is written, at least.
-const SNAPSHOT_AFTER: u64 = 256;
-
-/// And after how many bytes.
+/// After how many bytes of records a checkpoint file is written, whatever their number.
 const SNAPSHOT_BYTES: u64 = 1 << 20;
 
 /// Segments are short, so that what a checkpoint file has taken over goes soon. Times of this log are numbers of records.
-fn log_conf() -> LogConf {
+fn log_conf(checkpoint_after: u64) -> LogConf {
     LogConf {
-        rolling_interval: Duration::from_millis(4 * SNAPSHOT_AFTER),
+        rolling_interval: Duration::from_millis(checkpoint_after.saturating_mul(4)),
         segment_bytes: SNAPSHOT_BYTES,
         ..LogConf::default()
     }
@@ -61,6 +59,8 @@ pub(crate) struct Found {
     ledger: Ledger,
     /// The number of the next record.
     next: u64,
+    /// After how many records a checkpoint file is written.
+    checkpoint_after: u64,
 }
 
 impl Found {
@@ -69,7 +69,7 @@ impl Found {
     /// # Errors
     ///
     /// The kind is `Config` if another process runs the program; `Data` if what is there cannot be read.
-    pub(crate) fn open(disk: Arc<dyn Disk>, folder: &Path) -> Result<Found> {
+    pub(crate) fn open(disk: Arc<dyn Disk>, folder: &Path, checkpoint_after: u64) -> Result<Found> {
         disk.create_folder(folder)?;
         let lock = disk.lock(&folder.join("lock"))?.ok_or_else(|| {
             let text = format!(
@@ -81,7 +81,7 @@ impl Found {
         })?;
         let snapshot = Snapshots::new(Arc::clone(&disk), folder).newest()?;
         let (mut next, mut ledger) = snapshot.map_or((0, Ledger::default()), |found| (found.next, found.ledger));
-        let mut log = SegmentLog::open(Arc::clone(&disk), folder.join("log"), log_conf())?;
+        let mut log = SegmentLog::open(Arc::clone(&disk), folder.join("log"), log_conf(checkpoint_after))?;
         log.replay(&mut |at, _, bytes| {
             let number = u64::try_from(at.as_millis()).unwrap_or(0);
             if number < next {
@@ -99,7 +99,7 @@ impl Found {
             let text = format!("the checkpoint in {} cannot be read: {}", folder.display(), error.message());
             Error::new(error.kind(), text)
         })?;
-        Ok(Found { disk, folder: folder.to_owned(), lock, log, ledger, next })
+        Ok(Found { disk, folder: folder.to_owned(), lock, log, ledger, next, checkpoint_after })
     }
 
     /// Says whether a program has run here before.
@@ -121,7 +121,7 @@ impl Found {
     /// Throws away what is there.
     pub(crate) fn clear(mut self) -> Result<Found> {
         self.log.close()?;
-        let Found { disk, folder, lock, .. } = self;
+        let Found { disk, folder, lock, checkpoint_after, .. } = self;
         for name in disk.list(&folder)? {
             let path = folder.join(&name);
             if name.starts_with("checkpoint-") {
@@ -132,7 +132,7 @@ impl Found {
         }
         disk.sync_folder(&folder)?;
         drop(lock);
-        Found::open(disk, &folder)
+        Found::open(disk, &folder, checkpoint_after)
     }
 }
 
@@ -239,6 +239,7 @@ pub(crate) struct Durable {
     /// Facts that go along with the next record.
     riding: Vec<Record>,
     since_snapshot: (u64, u64),
+    checkpoint_after: u64,
     writer: Writer,
     /// Behind the writer, so that it is let go when all is written.
     _lock: Box<dyn DiskLock>,
@@ -251,7 +252,7 @@ impl Durable {
     ///
     /// The kind is `Config`: the program is not the one that the checkpoint is of, and something would be lost.
     pub(crate) fn begin(found: Found, program: Program<'_>, states: Arc<dyn CheckpointStore>) -> Result<Durable> {
-        let Found { disk, folder, lock, log, mut ledger, mut next } = found;
+        let Found { disk, folder, lock, log, mut ledger, mut next, checkpoint_after } = found;
         if !ledger.is_new() && ledger.interval != program.interval {
             let text = format!(
                 "the checkpoint in {} is of a program with a batch every {:?}, and this one has one every {:?}: its windows and \
@@ -290,16 +291,21 @@ impl Durable {
         };
         let records = [Record::Began(began)];
         let tidied = Arc::clone(&disk);
+        let store = Arc::clone(&states);
         let targets = Targets { log: Box::new(log), snapshots: Snapshots::new(disk, &folder), states };
         let writer = Writer::start(targets)?;
         writer.append_and_wait(next, encode(&records)?)?;
         next += 1;
         records.into_iter().for_each(|record| ledger.apply(record));
-        writer.remove(left_behind(&*tidied, &folder, &ledger)?);
+        // Here, and not behind the writer's back: nothing else is written yet.
+        let gone = left_behind(&*tidied, &folder, &ledger)?;
+        if let Err(error) = gone.iter().try_for_each(|folder| store.remove_folder(folder)) {
+            tracing::warn!(%error, "states that no record names could not be removed");
+        }
         let keeper_of = program.keeper_of;
         let (waiting, since_snapshot) = (BTreeMap::new(), (0, 0));
         let riding = Vec::new();
-        Ok(Durable { ledger, next, keeper_of, waiting, riding, since_snapshot, writer, _lock: lock })
+        Ok(Durable { ledger, next, keeper_of, waiting, riding, since_snapshot, checkpoint_after, writer, _lock: lock })
     }
 
     /// Returns the key of a stream that keeps something.
@@ -342,7 +348,8 @@ impl Durable {
 
     /// Returns the batches of earlier runs that are remembered, oldest first.
     pub(crate) fn past_batches(&self) -> Vec<PastBatch> {
-        self.ledger.batches.iter().map(|(at, facts)| PastBatch { at: *at, completed: facts.completed }).collect()
+        let completed = |facts: &BatchFacts| facts.completed && !planted(Mutant::EndedRunsAgain);
+        self.ledger.batches.iter().map(|(at, facts)| PastBatch { at: *at, completed: completed(facts) }).collect()
     }
 
     /// Returns what an input gave to the batches that are remembered.
@@ -359,7 +366,11 @@ impl Durable {
         let mut records = std::mem::take(&mut self.riding);
         records.push(Record::Allocated(Allocated { batch, inputs }));
         let (number, bytes) = self.numbered(&records)?;
-        self.writer.append_and_wait(number, bytes)?;
+        if planted(Mutant::RunsBeforeAllocated) {
+            self.writer.append(number, bytes, Box::new(drop));
+        } else {
+            self.writer.append_and_wait(number, bytes)?;
+        }
         records.into_iter().for_each(|record| self.ledger.apply(record));
         Ok(())
     }
@@ -394,6 +405,11 @@ impl Durable {
         }
         records.push(Record::Completed(Completed { batch }));
         let (number, bytes) = self.numbered(&records)?;
+        if planted(Mutant::ForgetsBeforeEnd) {
+            records.iter().for_each(|record| self.ledger.apply(record.clone()));
+            let gone = self.ledger.forget(batch, &self.newest_saves());
+            self.writer.remove(gone);
+        }
         self.waiting.insert(batch, records);
         self.writer.append(number, bytes, then);
         Ok(())
@@ -447,6 +463,8 @@ impl Durable {
         let next = self.ledger.next();
         let needs = needs(streams, outputs, self.ledger.zero, next);
         let first = needs.iter().flatten().map(|need| need.after).min().unwrap_or(next);
+        // The last batch at least: what was given to it says where a source goes on.
+        let memory = memory.max(millis(1));
         let horizon = first.min(self.ledger.latest.unwrap_or(self.ledger.zero) - memory);
         let state = |(stream, need): (usize, &Option<Need>)| {
             Some((*self.keeper_of.get(&KeptBy::Stream(stream))?, need.as_ref()?.save?))
@@ -454,15 +472,21 @@ impl Durable {
         let states = needs.iter().enumerate().filter_map(state).collect();
         let gone = self.ledger.forget(horizon, &states);
         self.writer.remove(gone);
-        if self.since_snapshot.0 >= SNAPSHOT_AFTER || self.since_snapshot.1 >= SNAPSHOT_BYTES {
+        if self.since_snapshot.0 >= self.checkpoint_after || self.since_snapshot.1 >= SNAPSHOT_BYTES {
             self.snapshot();
         }
         horizon
     }
 
+    /// The newest state of each keeper that is in the store.
+    fn newest_saves(&self) -> BTreeMap<u32, Time> {
+        let newest = |(keeper, saves): (&u32, &BTreeMap<Time, Save>)| Some((*keeper, *saves.keys().next_back()?));
+        self.ledger.saves.iter().filter_map(newest).collect()
+    }
+
     /// Has a checkpoint file written, if all that was handed over is durable: it would lie else.
     pub(crate) fn snapshot(&mut self) {
-        if self.waiting.is_empty() {
+        if self.waiting.is_empty() || planted(Mutant::SnapshotInFlight) {
             self.since_snapshot = (0, 0);
             // What rides along is true already, but is not counted on before a record has it.
             let mut ledger = self.ledger.clone();

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use millstream_core::checkpoint::CheckpointStore;
+use millstream_core::mutants::{Mutant, planted};
 use millstream_core::threads::{self, OwnedThread, lock};
 use millstream_core::{Error, ErrorKind, Result, Time};
 
@@ -150,6 +151,9 @@ pub(crate) fn as_time(number: u64) -> Time {
 
 impl Targets {
     fn snapshot(&mut self, next: u64, ledger: &Ledger) -> Result<()> {
+        if planted(Mutant::LogCutFirst) {
+            self.log.forget_before(as_time(next))?;
+        }
         let first = self.snapshots.write(next, ledger)?;
         self.log.forget_before(as_time(first))
     }

@@ -164,7 +164,7 @@ impl<K: Key, V: ExchangeData> DStream<(K, V)> {
         let tables: DStream<StateTable<K, V>> = derive_as(self.graph(), spec, move |batch| {
             let partitioner = placing.on(batch.context());
             let now = Interval::ending(batch.time(), length);
-            let (previous, left, entered) = match batch.previous::<StateTable<K, V>>() {
+            let (previous, left, entered) = match batch.previous_state::<StateTable<K, V>>(&partitioner, site) {
                 Some((time, rdd)) => {
                     let (left, entered) = now.differences(Interval::ending(time, length));
                     (rdd, left, entered)

@@ -77,7 +77,8 @@ pub trait InputSource: Send + 'static {
         Ok(())
     }
 
-    /// Returns for how long what was given to batches is to be remembered, beside what windows and states ask for.
+    /// Returns for how long what was given to batches is to be remembered, beside what windows and states ask for, and the last
+    /// batch, which always is.
     fn memory(&self) -> Duration {
         Duration::ZERO
     }

@@ -165,7 +165,7 @@ impl<K: Key, V: ExchangeData> DStream<(K, V)> {
             let partitioner = placing.on(batch.context());
             let data = placed(batch, &parent, &partitioner, site);
             let time = batch.time();
-            let previous = match batch.previous::<Mapped<K, S, E>>() {
+            let previous = match batch.previous_state::<Mapped<K, S, E>>(&partitioner, site) {
                 Some((_, rdd)) => {
                     // Only the first Rdd of the state is made from the initial one: what was made of that is let go.
                     initial = None;

@@ -8,7 +8,9 @@
 use std::marker::PhantomData;
 
 use millstream_core::checkpoint::CheckpointStore;
-use millstream_core::{Data, Error, ErrorKind, ExchangeData, Key, Result, SaveAs, codec};
+use millstream_core::{
+    CallSite, Data, Error, ErrorKind, ExchangeData, Key, PartitionIter, Partitioner, Rdd, Result, SaveAs, Time, codec,
+};
 
 use super::parts::Head;
 use super::table::StateTable;
@@ -18,7 +20,7 @@ pub(crate) trait HasTable: Data {
     type Key: Key;
     type State: ExchangeData;
     /// What is written beside the table.
-    type Rest: ExchangeData;
+    type Rest: ExchangeData + Default;
 
     fn table(&self) -> &StateTable<Self::Key, Self::State>;
     fn rest(&self) -> Self::Rest;
@@ -39,6 +41,20 @@ impl<K: Key, S: ExchangeData> HasTable for StateTable<K, S> {
     fn of(table: StateTable<K, S>, (): ()) -> Self {
         table
     }
+}
+
+/// Puts the keys of a state where `partitioner` has them, each with the time at which it was last used.
+pub(crate) fn in_place<T: HasTable>(states: &Rdd<T>, partitioner: &Partitioner, site: CallSite) -> Rdd<T> {
+    CallSite::scope(Some(site), || {
+        let entries = states.flat_map(|part| {
+            let all = part.table().clone().timed_entries();
+            all.map(|(key, state, at)| (key, (state, at)))
+        });
+        entries.partition_by(partitioner).map_partitions(|all: PartitionIter<(T::Key, (T::State, Time))>| {
+            let table = StateTable::with_times(all.map(|(key, (state, at))| (key, state, at)));
+            [T::of(table, T::Rest::default())]
+        })
+    })
 }
 
 /// The form of tables in checkpoints.

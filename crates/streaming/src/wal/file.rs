@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use millstream_core::checkpoint::CheckpointStore;
 use millstream_core::disk::{Disk, DiskFile};
+use millstream_core::mutants::{Mutant, planted};
 use millstream_core::{Error, ErrorKind, Result, Time, as_millis, secs};
 
 use super::segment::{FRAME, Frame, Frames, HEADER, Header, MAX_RECORD};
@@ -222,9 +223,13 @@ impl SegmentLog {
             segment.latest = segment.latest.max(*time);
         }
         file.append(&self.buffer)?;
-        file.sync()?;
+        if !planted(Mutant::LogNotSynced) {
+            file.sync().or_else(|error| if planted(Mutant::SyncTriedAgain) { file.sync() } else { Err(error) })?;
+        }
         if new {
-            self.disk.sync_folder(&self.folder)?;
+            if !planted(Mutant::FolderNotSynced) {
+                self.disk.sync_folder(&self.folder)?;
+            }
             self.segments.push_back(segment);
         } else if let Some(last) = self.segments.back_mut() {
             *last = segment;
