@@ -37,7 +37,7 @@ impl Plan {
     pub(crate) fn ordinary(seed: u64) -> Plan {
         // Some live for longer, and see older states.
         let (apart, batches) = (12, if seed % 4 < 2 { 12 } else { 20 });
-        Plan { seed, faults: 22, apart, calm: seed % 2 == 0, batches }
+        Plan { seed, faults: 22, apart, calm: seed.is_multiple_of(2), batches }
     }
 }
 
