@@ -8,7 +8,7 @@
 //! ```text
 //!    clock reaches t
 //! 1  allocate    each InputSource decides what belongs to t        input/, receiver/
-//! 2  plan        one forward walk: compute → lineage               graph.rs            (no data moves)
+//! 2  plan        one forward walk: compute → lineage               graph/              (no data moves)
 //! 3  jobs        each output gives at most one job                 batch/job_set.rs
 //! 4  stages      each job's lineage is cut at its shuffles         millstream-core, plan/dag.rs
 //! 5  tasks       the backend runs them                             millstream-core, backend/
