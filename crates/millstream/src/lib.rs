@@ -38,7 +38,8 @@
 //! | [`RecordWriter`] | how records become files: [`TextLines`], [`JsonLines`], [`Csv`], [`SequenceFiles`] |
 //! | [`Conf`] | settings, as fields and by Spark's keys |
 //! | [`Text`] | a string that is cheap to cut and to compare |
-//! | [`InputSource`], [`Receiver`] | where streams begin, for sources of one's own |
+//! | [`InputSource`], [`Receiver`] | where streams begin, for sources of one's own; [`Position`] says where a receiver's sender goes on |
+//! | [`StreamingContext::get_or_create`] | a program that goes on where it was, also in another build; [`MissedBatches`] says what becomes of the time between |
 //! | [`Output`], [`Guarantee`] | what a batch is for: its name, and how often it takes a batch |
 //! | [`Transactional`] | a sink that takes each batch exactly once |
 //! | [`StreamingListener`] | is told what happens |
@@ -49,8 +50,7 @@
 //!
 //! # What it does not do, yet
 //!
-//! Recovery from checkpoints, a write-ahead log, rates that adapt, a cluster, Kafka, SQL, learning, web pages and Python are on their
-//! way. It runs on the threads of one process.
+//! A cluster, Kafka, SQL, learning, web pages and Python are on their way. It runs on the threads of one process.
 
 pub use millstream_core as core;
 pub use millstream_streaming as streaming;
@@ -65,18 +65,19 @@ pub use millstream_core::{
     TextLines, Time, Writable, capture, capture_ref, capture2, millis, mins, secs,
 };
 pub use millstream_streaming::{
-    Batch, BatchInfo, BatchKey, Conf, DStream, FileFilter, Guarantee, InputContext, InputInfo, InputSource, Interval,
-    MappedState, OnFailure, Output, OutputBatch, OutputOperationInfo, OutputRun, Rate, RddQueue, Receiver,
-    ReceiverInfo, State, StateSpec, StatsReportListener, Stop, Store, StreamingConf, StreamingContext,
-    StreamingContextState, StreamingListener, Transactional, UpdateSpec, WhenEmpty, Window,
+    Batch, BatchInfo, BatchKey, BatchStamps, Conf, DStream, DurableFolder, FileFilter, Guarantee, InputContext,
+    InputInfo, InputSource, Interval, MappedState, MissedBatches, OnFailure, Outcome, Output, OutputBatch,
+    OutputOperationInfo, OutputRun, PidConf, Position, Pressure, Rate, RddQueue, Receiver, ReceiverInfo, State,
+    StateSpec, StatsReportListener, Stop, Store, StreamingConf, StreamingContext, StreamingContextBuilder,
+    StreamingContextState, StreamingListener, Transactional, UpdateSpec, WhenEmpty, WhenFull, Window,
 };
 
 /// What most programs need: `use millstream::prelude::*;`.
 pub mod prelude {
     pub use crate::{
-        Conf, Context, DStream, Error, ErrorKind, InputSource, OnFailure, Partitioner, Rate, Rdd, RddQueue, Receiver,
-        Result, State, StateSpec, Stop, StorageLevel, Store, StreamingConf, StreamingContext, StreamingListener, Text,
-        Time, UpdateSpec, Window, capture, capture_ref, capture2, millis, mins, secs,
+        Conf, Context, DStream, Error, ErrorKind, InputSource, MissedBatches, OnFailure, Partitioner, Position, Rate,
+        Rdd, RddQueue, Receiver, Result, State, StateSpec, Stop, StorageLevel, Store, StreamingConf, StreamingContext,
+        StreamingListener, Text, Time, UpdateSpec, Window, capture, capture_ref, capture2, millis, mins, secs,
     };
 }
 

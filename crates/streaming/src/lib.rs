@@ -8,16 +8,19 @@
 //! ```text
 //!    clock reaches t
 //! 1  allocate    each InputSource decides what belongs to t        input/, receiver/
+//!    (A)         that is durable, if there is a checkpoint         checkpoint/, wal/
 //! 2  plan        one forward walk: compute → lineage               graph/              (no data moves)
 //! 3  jobs        each output gives at most one job                 batch/job_set.rs
 //! 4  stages      each job's lineage is cut at its shuffles         millstream-core, plan/dag.rs
 //! 5  tasks       the backend runs them                             millstream-core, backend/
 //! 6  outputs     the closures of foreach_rdd end well              the program, on the driver
+//!    (B)         that is durable, if there is a checkpoint         checkpoint/, wal/
 //! 7  commit      what outputs have prepared; InputSource::commit(allocation of t)
 //! 8  forget      Rdds, kept partitions and received blocks out of reach
 //! ```
 //!
-//! What follows what is decided in one place, `batch/lifecycle.rs`, which is pure.
+//! What follows what is decided in one place, `batch/lifecycle.rs`, which is pure. What must be durable before what is in
+//! `docs/specs/durability.md`.
 
 mod backpressure;
 mod batch;

@@ -13,9 +13,10 @@ use common::{Notes, Teller, at, told};
 use millstream_core::clock::{Clock, ManualClock};
 use millstream_core::disk::Disk;
 use millstream_core::threads::lock;
-use millstream_core::{Error, ErrorKind, Result, Time, secs};
+use millstream_core::{Context, Error, ErrorKind, Rdd, Result, Time, secs};
 use millstream_streaming::{
-    Conf, DStream, Position, Receiver, ReceiverInfo, Store, StreamingContext, StreamingListener,
+    Conf, DStream, InputSource, OnFailure, Position, Rate, Receiver, ReceiverInfo, Store, StreamingContext,
+    StreamingListener,
 };
 use millstream_testkit::{Check, Durable, Fault, SimDisk, ThroughBytes, survive};
 
@@ -212,6 +213,27 @@ struct World {
     through_bytes: bool,
     /// The batches that a window holds.
     window: u64,
+    /// Another input, made after the receiver's, that fails when this is set.
+    beside: Option<Arc<AtomicBool>>,
+}
+
+/// An input that has nothing, and now and then not even that.
+struct Fickle(Arc<AtomicBool>);
+
+impl InputSource for Fickle {
+    type Item = i32;
+    type Allocation = ();
+
+    fn allocate(&mut self, _: Time, _: Option<Rate>) -> Result<()> {
+        if self.0.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Unavailable, "the folder does not answer"));
+        }
+        Ok(())
+    }
+
+    fn rdd(&self, (): &(), _: &Context) -> Result<Option<Rdd<i32>>> {
+        Ok(None)
+    }
 }
 
 impl World {
@@ -224,6 +246,7 @@ impl World {
             fails: Arc::default(),
             through_bytes: false,
             window: 1,
+            beside: None,
         }
     }
 
@@ -244,6 +267,9 @@ impl World {
         let ssc = builder
             .get_or_create(FOLDER, |ssc| {
                 let stream = ssc.receiver_stream(receiver).uid("told").window(secs(self.window));
+                if let Some(beside) = &self.beside {
+                    ssc.input(Fickle(Arc::clone(beside))).foreach_rdd(|_, _| Ok(()));
+                }
                 stream.foreach_rdd(move |rdd, time| {
                     if fails.load(Ordering::SeqCst) {
                         return Err(Error::new(ErrorKind::Unavailable, "the outside does not answer"));
@@ -344,6 +370,26 @@ fn r21_r39_what_no_batch_was_given_goes_to_the_first_new_one_and_the_rest_of_a_b
     assert_eq!(life.position(), Some(12), "also long after the last block");
     life.advance(5);
     assert_eq!(life.seen.take(), [(5, vec![])]);
+    life.teller.hang_up();
+}
+
+#[test]
+fn s117_what_a_batch_was_given_before_another_input_failed_is_not_passed_over() {
+    let fails = Arc::new(AtomicBool::new(true));
+    let mut world = World::new(|conf| conf.streaming.on_failure = OnFailure::Continue);
+    world.beside = Some(Arc::clone(&fails));
+    let life = world.start();
+    life.block(&[1, 2], Some(10)).unwrap();
+    life.advance(1);
+    fails.store(false, Ordering::SeqCst);
+    life.block(&[3], Some(11)).unwrap();
+    life.advance(2);
+    assert_eq!(life.seen.take(), [(2, vec![vec![3]])], "the batch 1 is pending");
+    world.crash(life);
+
+    let mut life = world.start();
+    life.advance(3);
+    assert_eq!(life.seen.take(), [(1, vec![vec![1, 2]]), (3, vec![])]);
     life.teller.hang_up();
 }
 

@@ -1,25 +1,17 @@
 //! Running a durable program that is killed again and again, and seeing that nobody can tell from its outputs.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use millstream_core::clock::{Clock, ManualClock};
-use millstream_core::disk::Disk;
 use millstream_core::threads::lock;
 use millstream_core::{Error, ErrorKind, ExchangeData, Result, Time, secs, textform};
-use millstream_streaming::{Conf, DStream, MissedBatches, StreamingContext};
+use millstream_streaming::{Conf, DStream, StreamingContext};
 
 use crate::batches::Batches;
 use crate::check::{Check, Rows};
+use crate::lives::Lives;
 use crate::sim_disk::{Fault, SimDisk};
 use crate::table::Table;
-
-/// The folder of the checkpoint on a simulated disk.
-const FOLDER: &str = "/checkpoint";
-
-/// A program that has not come to its end after so many starts never will.
-const STARTS: usize = 50;
 
 /// What a run that was interrupted came to.
 #[derive(Debug)]
@@ -130,31 +122,17 @@ pub fn run_outputs_through_crashes<T: ExchangeData>(
 /// The program cannot go on; or a batch that ran again gave something else than before. With what the disk was asked for.
 pub fn survive<U: ExchangeData>(disk: &SimDisk, program: &Durable<'_, U>) -> Result<Survived> {
     let sink = Sink::default();
-    let clock = ManualClock::new(Time::ZERO);
-    let mut crashes = program.crashes.iter().copied().peekable();
-    let count = program.batches;
-    let (mut starts, mut done) = (0, 0);
-    let outcome = loop {
-        starts += 1;
-        if starts > STARTS {
-            break Err(Error::new(ErrorKind::Internal, format!("not at its end after {STARTS} starts")));
-        }
-        let until = crashes.peek().map_or(count, |crash| (*crash).min(count));
-        match one_run(disk, &clock, program, &sink, &mut done, until) {
-            Ok(()) if done >= count && crashes.peek().is_none() => break Ok(()),
-            // It is killed here.
-            Ok(()) => {
-                crashes.next();
-                disk.crash(starts as u64);
-            }
-            Err(error) if disk.is_down() || matches!(error.kind(), ErrorKind::Unavailable) => {}
-            Err(error) => break Err(error),
-        }
-        disk.restart();
-        disk.make_room();
+    let setup = |ssc: &StreamingContext| {
+        let sink = sink.clone();
+        (program.build)(ssc)?.foreach_rdd(move |rdd, at| {
+            sink.take(at, &rdd.collect()?);
+            Ok(())
+        });
+        Ok(())
     };
+    let lives = Lives::new(program.how, disk, program.batches).killed_behind(program.crashes);
     let told = |error: Error| Error::new(error.kind(), format!("{error}\n{}", disk.trace()));
-    outcome.map_err(told)?;
+    let starts = lives.with_conf(program.conf).before_each(program.before).run(&setup).map_err(told)?;
     if let Some(difference) = lock(&sink.differences).first() {
         return Err(told(Error::new(ErrorKind::Internal, difference.clone())));
     }
@@ -164,73 +142,6 @@ pub fn survive<U: ExchangeData>(disk: &SimDisk, program: &Durable<'_, U>) -> Res
     }
     let repeats = *lock(&sink.repeats);
     Ok(Survived { table, starts, repeats, disk: disk.clone() })
-}
-
-/// One life of the program: to the batch `until`, or to its early end.
-fn one_run<U: ExchangeData>(
-    disk: &SimDisk,
-    clock: &ManualClock,
-    program: &Durable<'_, U>,
-    sink: &Sink,
-    done: &mut usize,
-    until: usize,
-) -> Result<()> {
-    let mut conf = program.how.conf()?;
-    conf.streaming.missed_batches = MissedBatches::Replay;
-    (program.conf)(&mut conf);
-    let builder = program
-        .how
-        .builder(conf, secs(1))?
-        .with_clock(Arc::new(clock.clone()) as Arc<dyn Clock>)
-        .with_disk(Arc::new(disk.clone()) as Arc<dyn Disk>);
-    let ssc = builder.get_or_create(Path::new(FOLDER), |ssc| {
-        let sink = sink.clone();
-        (program.build)(ssc)?.foreach_rdd(move |rdd, at| {
-            sink.take(at, &rdd.collect()?);
-            Ok(())
-        });
-        Ok(())
-    })?;
-    let outcome = to_the_end(&ssc, clock, program.before, done, until);
-    if outcome.is_ok() && until > *done {
-        return Err(Error::new(ErrorKind::Internal, "the program ended before its batches"));
-    }
-    // The machine is gone before the process is: nothing that the end of the process writes counts.
-    if outcome.is_ok() {
-        disk.kill();
-    }
-    ssc.stop()?;
-    outcome
-}
-
-fn to_the_end(
-    ssc: &StreamingContext,
-    clock: &ManualClock,
-    before: &dyn Fn(usize),
-    done: &mut usize,
-    until: usize,
-) -> Result<()> {
-    ssc.start()?;
-    let at = |batch: usize| Time::from_millis(batch as i64 * 1000);
-    if *done > 0 {
-        // First what an earlier life left.
-        ssc.await_batch(at(*done));
-        ssc.await_termination_or_timeout(std::time::Duration::ZERO)?;
-    }
-    while *done < until {
-        let next = at(*done + 1);
-        before(*done + 1);
-        clock.advance_to(next);
-        let settled = ssc.await_batch(next);
-        // What is saved in the background would be saved sooner or later otherwise.
-        ssc.context().await_saves()?;
-        ssc.await_termination_or_timeout(std::time::Duration::ZERO)?;
-        if !settled {
-            return Err(Error::new(ErrorKind::Stopped, format!("the program stopped before the batch {next}")));
-        }
-        *done += 1;
-    }
-    Ok(())
 }
 
 /// Says which operations of the disk a program makes durable steps with, by running it once without a fault.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use millstream_core::clock::{Clock, ManualClock};
 use millstream_core::disk::Disk;
 use millstream_core::{Error, ErrorKind, ExchangeData, Result, Time, secs};
-use millstream_streaming::{DStream, MissedBatches, StreamingContext};
+use millstream_streaming::{Conf, DStream, MissedBatches, StreamingContext};
 
 use crate::batches::Batches;
 use crate::check::{Check, Rows};
@@ -39,15 +39,22 @@ const STARTS: usize = 50;
 /// assert_eq!(starts, 2);
 /// # Ok::<(), millstream_core::Error>(())
 /// ```
-#[derive(Clone, Debug)]
-pub struct Lives {
+#[derive(Clone)]
+pub struct Lives<'a> {
     how: Check,
     disk: SimDisk,
     batches: usize,
     killed: Vec<usize>,
     most: usize,
     pace: Pace,
-    checkpoint_after: u64,
+    conf: &'a dyn Fn(&mut Conf),
+    before: &'a dyn Fn(usize),
+}
+
+impl std::fmt::Debug for Lives<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Lives({} batches, {:?}, killed behind {:?})", self.batches, self.pace, self.killed)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,42 +67,49 @@ enum Pace {
     Hurried(usize),
 }
 
-impl Lives {
+impl<'a> Lives<'a> {
     /// A program that lives for so many batches.
-    pub fn new(how: Check, disk: &SimDisk, batches: usize) -> Lives {
+    pub fn new(how: Check, disk: &SimDisk, batches: usize) -> Lives<'a> {
         let (disk, killed) = (disk.clone(), Vec::new());
-        Lives { how, disk, batches, killed, most: STARTS, pace: Pace::Steady, checkpoint_after: 256 }
+        Lives { how, disk, batches, killed, most: STARTS, pace: Pace::Steady, conf: &|_| {}, before: &|_| {} }
     }
 
     /// Has the machine stopped behind these batches.
     #[must_use]
-    pub fn killed_behind(self, batches: &[usize]) -> Lives {
+    pub fn killed_behind(self, batches: &[usize]) -> Lives<'a> {
         Lives { killed: batches.to_vec(), ..self }
     }
 
     /// Has no two batches under way at once, also behind a start: then, with one thread, the same seed asks the disk for the
     /// same operations.
     #[must_use]
-    pub fn one_by_one(self) -> Lives {
+    pub fn one_by_one(self) -> Lives<'a> {
         Lives { pace: Pace::OneByOne, ..self }
     }
 
     /// Lets so many batches be due at once.
     #[must_use]
-    pub fn hurried(self, batches: usize) -> Lives {
+    pub fn hurried(self, batches: usize) -> Lives<'a> {
         Lives { pace: Pace::Hurried(batches.max(1)), ..self }
     }
 
     /// Gives up after so many starts.
     #[must_use]
-    pub fn at_most(self, starts: usize) -> Lives {
+    pub fn at_most(self, starts: usize) -> Lives<'a> {
         Lives { most: starts, ..self }
     }
 
-    /// Has a checkpoint file written after so many records.
+    /// Changes the program's settings.
     #[must_use]
-    pub fn checkpoint_after(self, records: u64) -> Lives {
-        Lives { checkpoint_after: records, ..self }
+    pub fn with_conf(self, conf: &'a dyn Fn(&mut Conf)) -> Lives<'a> {
+        Lives { conf, ..self }
+    }
+
+    /// Has the outside do something before the clock reaches a batch, counted from 1: send something, say, and wait until that
+    /// has arrived, or the program is about to stop.
+    #[must_use]
+    pub fn before_each(self, before: &'a dyn Fn(usize)) -> Lives<'a> {
+        Lives { before, ..self }
     }
 
     /// Runs the program that `setup` builds. Returns how often it was started.
@@ -142,8 +156,8 @@ impl Lives {
     ) -> Result<()> {
         let mut conf = self.how.conf()?;
         conf.streaming.missed_batches = MissedBatches::Replay;
-        conf.streaming.checkpoint_after = self.checkpoint_after;
         conf.engine.save_in_background = self.pace != Pace::OneByOne;
+        (self.conf)(&mut conf);
         let builder = self
             .how
             .builder(conf, secs(1))?
@@ -174,6 +188,7 @@ impl Lives {
         }
         while *done < until {
             let next = (*done + step).min(until);
+            (self.before)(next);
             clock.advance_to(at(next));
             let settled = ssc.await_batch(at(next));
             if !matches!(self.pace, Pace::Hurried(_)) {

@@ -23,8 +23,9 @@ pub(crate) enum Event {
     JobsEnded { at: Time, ok: bool },
     /// It is durable that the batch has ended well.
     Checkpointed(Time),
-    /// What had to be durable is not, and nothing will be any more.
-    LogFailed,
+    /// Nothing more may be promised: what had to be durable is not, a sink did not commit what the log says it would, or what
+    /// an earlier run left cannot be taken up.
+    Broken,
     /// Somebody wants an end.
     StopAsked { graceful: bool },
     /// All inputs have stopped; whether they left something for one more batch.
@@ -172,7 +173,7 @@ impl Lifecycle {
                 self.ending = Ending::Draining;
                 if left { vec![Action::LastBatch] } else { self.drained() }
             }
-            Event::StopAsked { graceful: false } | Event::WaitedEnough | Event::LogFailed => self.halt(),
+            Event::StopAsked { graceful: false } | Event::WaitedEnough | Event::Broken => self.halt(),
         }
     }
 
@@ -283,7 +284,7 @@ mod tests {
                 (E::Due(t(1)), &[A::Plan(t(1))]),
                 (E::Planned { at: t(1), jobs: 1 }, &[A::Run(t(1))]),
                 (E::JobsEnded { at: t(1), ok: true }, &[A::Checkpoint(t(1))]),
-                (E::LogFailed, &[A::Abandon, A::StopInputs, A::Halt]),
+                (E::Broken, &[A::Abandon, A::StopInputs, A::Halt]),
                 (E::Checkpointed(t(1)), &[]),
             ],
         );

@@ -107,7 +107,7 @@ impl BatchLoop {
     /// to halt.
     fn go_on_from_the_past(&mut self) -> bool {
         let Some((past, batches)) = self.past.take() else { return false };
-        let pending: Vec<_> = batches.iter().filter(|batch| !batch.completed).map(|batch| batch.at).collect();
+        let pending = batches.iter().filter(|batch| !batch.completed).count();
         self.lifecycle.resume(self.durable.as_ref().and_then(Durable::latest));
         self.past = Some((past, Vec::new()));
         for PastBatch { at, completed } in batches {
@@ -116,7 +116,7 @@ impl BatchLoop {
                     Ok(()) => false,
                     Err(error) => {
                         (self.report)(error.in_batch(at));
-                        self.handle(Event::LogFailed)
+                        self.handle(Event::Broken)
                     }
                 }
             } else {
@@ -126,8 +126,8 @@ impl BatchLoop {
                 return true;
             }
         }
-        if !pending.is_empty() {
-            tracing::info!(batches = pending.len(), "batches that had not ended run again");
+        if pending > 0 {
+            tracing::info!(batches = pending, "batches that had not ended run again");
         }
         self.past = None;
         if let Some(up_to) = self.lifecycle.settled() {
@@ -212,7 +212,7 @@ impl BatchLoop {
                         if let Err(error) = self.commit(at) {
                             // Later batches are not committed before it. The next start commits it again.
                             (self.report)(error);
-                            events.push(Event::LogFailed);
+                            events.push(Event::Broken);
                             break;
                         }
                     }
@@ -248,14 +248,14 @@ impl BatchLoop {
             Ok(()) => mailbox.post(Event::Checkpointed(at)),
             Err(error) => {
                 report(error.in_batch(at));
-                mailbox.post(Event::LogFailed);
+                mailbox.post(Event::Broken);
             }
         };
         match durable.complete(at, self.graph.saved_states(), self.graph.prepared.of(at), Box::new(then)) {
             Ok(()) => None,
             Err(error) => {
                 (self.report)(error.in_batch(at));
-                Some(Event::LogFailed)
+                Some(Event::Broken)
             }
         }
     }
@@ -298,7 +298,7 @@ impl BatchLoop {
         let mut infos = BTreeMap::new();
         // A batch of an earlier run has what it was given then.
         let is_past = self.past.is_some() && !planted(Mutant::AllocatesAnew);
-        let mut given = Vec::new();
+        let (mut given, mut failed) = (Vec::new(), None);
         for (i, slot) in self.graph.slots.iter_mut().enumerate() {
             if let StreamKind::Input { number, input } = &mut slot.kind {
                 let info = if is_past {
@@ -311,11 +311,21 @@ impl BatchLoop {
                         Ok(info)
                     })
                 };
-                infos.insert(*number, info.map_err(|e| e.at(slot.spec.site).in_batch(at))?);
+                match info {
+                    Ok(info) => infos.insert(*number, info),
+                    Err(error) => {
+                        failed = Some(error.at(slot.spec.site));
+                        break;
+                    }
+                };
             }
         }
+        // Also when one has failed: what the others gave belongs to this batch, which runs again after a start.
         if let (Some(durable), false) = (&mut self.durable, is_past) {
             durable.allocated(at, given)?;
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         let (context, past) = (self.context.clone(), self.past.as_ref().map(|(past, _)| past));
         self.graph.compute(at, &context, past, &mut |_, input| input.rdd(at, &context))?;

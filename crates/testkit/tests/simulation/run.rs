@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use millstream_core::Time;
 use millstream_core::threads::lock;
-use millstream_streaming::StreamingContext;
+use millstream_streaming::{Conf, StreamingContext};
 use millstream_testkit::model::Model;
 use millstream_testkit::{Check, Fault, Lives, SimDisk};
 use proptest::collection::vec;
@@ -183,7 +183,8 @@ fn through(plan: Plan, drawn: &Drawn, disk: &SimDisk) -> Result<Ran, String> {
         Ok(())
     };
     let lives = Lives::new(Check::new(drawn.partitions, 1), disk, plan.batches).at_most(plan.faults + 10);
-    let lives = lives.checkpoint_after(drawn.checkpoint_after);
+    let conf = |conf: &mut Conf| conf.streaming.checkpoint_after = drawn.checkpoint_after;
+    let lives = lives.with_conf(&conf);
     let lives = if plan.calm { lives.one_by_one() } else { lives.hurried(drawn.step) };
     let starts = lives.run(&setup).map_err(|error| error.to_string())?;
     if let Some(mistake) = feed.mistakes().first() {
