@@ -11,9 +11,10 @@ use std::sync::{Arc, Mutex};
 use millstream_core::clock::{Clock, ManualClock};
 use millstream_core::disk::Disk;
 use millstream_core::threads::lock;
-use millstream_core::{Error, ErrorKind, Result, Text, Time, secs};
+use millstream_core::{Context, Error, ErrorKind, Result, Text, Time, secs};
 use millstream_streaming::{
-    Conf, DStream, MissedBatches, OnFailure, State, StateSpec, StreamingContext, StreamingContextBuilder, UpdateSpec,
+    Conf, DStream, MissedBatches, OnFailure, State, StateSpec, Stop, StreamingContext, StreamingContextBuilder,
+    UpdateSpec,
 };
 use millstream_testkit::{Batches, SimDisk, batches, input};
 
@@ -158,6 +159,35 @@ fn s3_after_a_start_the_batches_go_on_from_the_old_zero_time() {
     world.live(0, 4, &setup).unwrap();
     world.live(4, 6, &setup).unwrap();
     assert_eq!(world.take(), rows(&[(3, "a1 a1 b1"), (6, "a1 a1 b1")]));
+}
+
+#[test]
+fn sc05_a_program_goes_on_on_an_engine_that_is_given() {
+    let world = World::new();
+    world.live(0, 2, &program).unwrap();
+    world.disk.restart();
+    let clock = ManualClock::new(at(2));
+    let conf = Conf::new("local[2]", "an engine").unwrap();
+    let engine = Context::builder(conf.engine.clone()).with_clock(Arc::new(clock.clone())).build().unwrap();
+    let builder = |world: &World| {
+        let mut conf = Conf::new("local[1]", "ignored").unwrap();
+        conf.streaming.exclusive = false;
+        StreamingContext::builder(conf, secs(1)).with_disk(Arc::new(world.disk.clone())).on_engine(&engine)
+    };
+    let ssc = builder(&world)
+        .get_or_create(FOLDER, |ssc| {
+            program(ssc, &world);
+            Ok(())
+        })
+        .unwrap();
+    world.go_on(&ssc, &clock, 2, 4).unwrap();
+    ssc.stop_with(Stop::now().keep_context()).unwrap();
+    assert_eq!(world.take(), rows(&SUMS[..4]));
+    assert_eq!(engine.parallelize(vec![1, 2], 2).count().unwrap(), 2, "the engine is as it was");
+
+    let twice = builder(&world).with_clock(Arc::new(clock)).build().unwrap_err();
+    assert_eq!(twice.kind(), ErrorKind::Config);
+    assert!(twice.to_string().contains("on_engine"), "{twice}");
 }
 
 #[test]

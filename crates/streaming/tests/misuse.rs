@@ -367,6 +367,30 @@ fn sc29_the_active_context_or_a_new_one() {
 }
 
 #[test]
+fn sc30_the_active_context_or_one_from_a_checkpoint_or_a_new_one() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let setups = Notes::default();
+    let create = || {
+        let conf = Conf::new("local[1]", "test").unwrap();
+        StreamingContext::builder(conf, secs(3600)).get_or_create(folder.path(), |ssc| {
+            setups.add(());
+            ssc.queue_stream(&RddQueue::<i32>::new()).foreach_rdd(|_, _| Ok(()));
+            Ok(())
+        })
+    };
+    let ssc = StreamingContext::active_or_create(create).unwrap();
+    ssc.start().unwrap();
+    let same = StreamingContext::active_or_create(create).unwrap();
+    assert_eq!((same.state(), setups.len()), (StreamingContextState::Active, 1));
+    ssc.stop().unwrap();
+    let next = StreamingContext::active_or_create(create).unwrap();
+    assert_eq!((next.state(), setups.len()), (StreamingContextState::Initialized, 2));
+    let error = next.start().unwrap_err();
+    assert!(error.to_string().contains("queue"), "the folder was looked into: {error}");
+}
+
+#[test]
 fn ls14_nothing_is_told_after_the_stop() {
     let _alone = alone();
     let (ssc, stream, clock) = running();

@@ -22,6 +22,7 @@ use crate::graph::GraphShared;
 pub struct StreamingContextBuilder {
     conf: Conf,
     interval: Duration,
+    engine: Option<Context>,
     clock: Option<Arc<dyn Clock>>,
     backend: Option<Arc<dyn Backend>>,
     blocks: Option<Arc<dyn BlockStore>>,
@@ -67,6 +68,17 @@ impl StreamingContextBuilder {
         self
     }
 
+    /// Runs on an engine that is there already, with its master, settings and clock; of the builder's settings those of streams count.
+    ///
+    /// # Spark
+    ///
+    /// `new StreamingContext(path, sparkContext)`, SC05, with [`get_or_create`](Self::get_or_create).
+    #[must_use]
+    pub fn on_engine(mut self, engine: &Context) -> Self {
+        self.engine = Some(engine.clone());
+        self
+    }
+
     /// As [`StreamingContext::get_or_create`], with the settings and components of this builder.
     ///
     /// # Errors
@@ -92,10 +104,19 @@ impl StreamingContextBuilder {
     ///
     /// # Errors
     ///
-    /// The kind is `Config`: the interval is not between one millisecond and a day, or a setting cannot work.
-    /// `Unavailable`: the system gives no more threads.
+    /// The kind is `Config`: the interval is not between one millisecond and a day, a setting cannot work, or components are given
+    /// for an engine that is there already. `Unavailable`: the system gives no more threads.
     pub fn build(self) -> Result<StreamingContext> {
         check_interval(self.interval).and_then(|()| self.conf.streaming.check()).map_err(|e| e.at(self.site))?;
+        let disk = self.disk.unwrap_or_else(|| Arc::new(RealDisk));
+        if let Some(engine) = self.engine {
+            if self.clock.is_some() || self.backend.is_some() || self.blocks.is_some() || self.app_id.is_some() {
+                let text = "a clock, a backend, a block store and an application id belong to an engine that is made: \
+                            give them to the builder of the engine that on_engine names";
+                return Err(Error::new(ErrorKind::Config, text).at(self.site));
+            }
+            return Ok(StreamingContext::make(engine, self.conf.streaming, self.interval, disk, self.site));
+        }
         let mut engine = Context::builder(self.conf.engine.clone());
         if let Some(clock) = self.clock {
             engine = engine.with_clock(clock);
@@ -109,7 +130,6 @@ impl StreamingContextBuilder {
         if let Some(id) = self.app_id {
             engine = engine.with_app_id(id);
         }
-        let disk = self.disk.unwrap_or_else(|| Arc::new(RealDisk));
         Ok(StreamingContext::make(engine.build()?, self.conf.streaming, self.interval, disk, self.site))
     }
 }
@@ -160,6 +180,7 @@ impl StreamingContext {
         StreamingContextBuilder {
             conf,
             interval,
+            engine: None,
             clock: None,
             backend: None,
             blocks: None,
