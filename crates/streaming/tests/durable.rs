@@ -16,7 +16,7 @@ use millstream_streaming::{
     Conf, DStream, MissedBatches, OnFailure, State, StateSpec, Stop, StreamingContext, StreamingContextBuilder,
     UpdateSpec,
 };
-use millstream_testkit::{Batches, SimDisk, batches, input};
+use millstream_testkit::{Batches, Fault, SimDisk, batches, input};
 
 type Pairs = DStream<(Text, i32)>;
 
@@ -238,6 +238,68 @@ fn s138_a_used_folder_is_refused_by_a_context_made_anew_unless_it_asks_for_that(
     assert_eq!(world.take(), []);
     anew(&|ssc| ssc.checkpoint_anew(FOLDER)).unwrap();
     assert_eq!(world.take(), rows(&[(3, "a1"), (4, "a1")]));
+}
+
+/// Begins a program anew in the folder, and ends at once.
+fn begun_anew(world: &World, now: i64) -> Result<()> {
+    let (builder, _) = world.builder(now)?;
+    let ssc = builder.build()?;
+    ssc.checkpoint_anew(FOLDER)?;
+    program(&ssc, world);
+    let outcome = ssc.start();
+    ssc.stop()?;
+    outcome
+}
+
+#[test]
+fn s138_a_damaged_folder_can_be_begun_anew() {
+    let world = World::new();
+    world.live(0, 6, &program).unwrap();
+    for file in files(&world.disk) {
+        world.disk.tamper(&file, |bytes| bytes.iter_mut().for_each(|byte| *byte ^= 0x5a));
+    }
+    assert_eq!(refused(&world, 6, &program).kind(), ErrorKind::Data);
+    world.take();
+    world.disk.restart();
+    begun_anew(&world, 6).unwrap();
+    world.live(6, 8, &program).unwrap();
+    assert_eq!(world.take(), rows(&[(7, "c1"), (8, "a1 c1")]));
+}
+
+#[test]
+fn a_fault_at_any_step_of_beginning_anew_leaves_all_or_nothing() {
+    let before = World::new();
+    before.live(0, 6, &program).unwrap();
+    before.disk.restart();
+    let done = before.disk.operations().len() as u64;
+    let (mut old, mut new) = (0, 0);
+    for fault in Fault::ALL {
+        for n in 1.. {
+            let world = World::on(&before.disk.fork());
+            world.disk.fail_at(done + n, fault);
+            let begun = begun_anew(&world, 6);
+            if world.disk.fired().is_empty() {
+                break;
+            }
+            if !world.disk.is_down() {
+                world.disk.crash(n);
+            }
+            world.disk.make_room();
+            world.take();
+            let gone_on = world.live(6, 8, &program);
+            gone_on.unwrap_or_else(|error| panic!("{fault:?} at {n}: {error}\n{}", world.disk.trace()));
+            let given = world.take();
+            if given == rows(&SUMS[6..]) {
+                assert!(begun.is_err(), "{fault:?} at {n}: what was thrown away is back");
+                old += 1;
+            } else {
+                assert_eq!(given, rows(&[(7, "c1"), (8, "a1 c1")]), "{fault:?} at {n}\n{}", world.disk.trace());
+                assert!(!files(&world.disk).iter().any(|path| path.ends_with("clearing")));
+                new += 1;
+            }
+        }
+    }
+    assert!(old >= 8 && new >= 40, "{old} were as before, and {new} new");
 }
 
 #[test]

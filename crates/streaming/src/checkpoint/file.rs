@@ -8,6 +8,7 @@
 //!   crc:u32                of everything before it
 //! ```
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ const MAGIC: &[u8; 6] = b"msckpt";
 /// The version of the form. Files of every version that there ever was are read.
 const VERSION: u16 = 2;
 
-const PREFIX: &str = "checkpoint-";
+pub(super) const PREFIX: &str = "checkpoint-";
 
 /// How many files are kept: the newest, and one to fall back upon.
 const KEPT: usize = 2;
@@ -40,11 +41,13 @@ pub(crate) struct Snapshot {
 pub(crate) struct Snapshots {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
+    /// Those that could not be read: nobody can fall back upon them.
+    unreadable: BTreeSet<u64>,
 }
 
 impl Snapshots {
     pub(crate) fn new(disk: Arc<dyn Disk>, folder: &Path) -> Snapshots {
-        Snapshots { disk, folder: folder.to_owned() }
+        Snapshots { disk, folder: folder.to_owned(), unreadable: BTreeSet::new() }
     }
 
     fn path(&self, next: u64) -> PathBuf {
@@ -65,7 +68,7 @@ impl Snapshots {
     /// # Errors
     ///
     /// The kind is `Data`: there are files, and none can be read.
-    pub(crate) fn newest(&self) -> Result<Option<Snapshot>> {
+    pub(crate) fn newest(&mut self) -> Result<Option<Snapshot>> {
         let mut first = None;
         for number in self.numbers()?.into_iter().rev() {
             let path = self.path(number);
@@ -73,6 +76,7 @@ impl Snapshots {
                 Ok(ledger) => return Ok(Some(Snapshot { next: number, ledger })),
                 Err(error) => {
                     tracing::warn!(file = %path.display(), %error, "a checkpoint file cannot be read; the one before is looked at");
+                    self.unreadable.insert(number);
                     first.get_or_insert(error);
                 }
             }
@@ -80,8 +84,9 @@ impl Snapshots {
         first.map_or(Ok(None), Err)
     }
 
-    /// Writes a ledger, and lets go of the oldest files. Returns the first record that the files that are left do not have.
-    pub(crate) fn write(&self, next: u64, ledger: &Ledger) -> Result<u64> {
+    /// Writes a ledger, and lets go of the oldest files; those that could not be read do not count among the newest. Returns
+    /// the first record that the files that are left do not have.
+    pub(crate) fn write(&mut self, next: u64, ledger: &Ledger) -> Result<u64> {
         if planted(Mutant::CheckpointInPlace) {
             let mut file = self.disk.create(&self.path(next))?;
             file.append(&encode(ledger)?)?;
@@ -90,12 +95,15 @@ impl Snapshots {
         } else {
             write_durably(&*self.disk, &self.path(next), &encode(ledger)?)?;
         }
-        let mut numbers = self.numbers()?;
-        let old = numbers.len().saturating_sub(KEPT);
-        for number in numbers.drain(..old) {
+        self.unreadable.remove(&next);
+        let numbers = self.numbers()?;
+        let whole = numbers.iter().rev().filter(|number| !self.unreadable.contains(number));
+        let oldest = whole.take(KEPT).last().copied().unwrap_or(next);
+        for number in numbers.into_iter().take_while(|number| *number < oldest) {
             self.disk.remove_file(&self.path(number))?;
+            self.unreadable.remove(&number);
         }
-        Ok(numbers.first().copied().unwrap_or(next))
+        Ok(oldest)
     }
 }
 
@@ -140,6 +148,35 @@ fn decode(bytes: &[u8], path: &Path) -> Result<Ledger> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use millstream_core::disk::RealDisk;
+
+    fn of_epoch(epoch: u64) -> Ledger {
+        Ledger { epoch, app_id: "app".into(), ..Ledger::default() }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_none_of_the_two_that_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Snapshots::new(Arc::new(RealDisk), folder.path());
+        let spoil = |number: u64| std::fs::write(open().path(number), b"msckpt, it was").unwrap();
+        let mut files = open();
+        assert_eq!(files.write(3, &of_epoch(3)).unwrap(), 3);
+        assert_eq!(files.write(6, &of_epoch(6)).unwrap(), 3);
+        assert_eq!(files.write(9, &of_epoch(9)).unwrap(), 6);
+        spoil(9);
+
+        let mut files = open();
+        assert_eq!(files.newest().unwrap().unwrap().next, 6);
+        assert_eq!(files.write(12, &of_epoch(12)).unwrap(), 6, "the log is kept for the file to fall back upon");
+        assert_eq!(files.numbers().unwrap(), [6, 9, 12]);
+        spoil(12);
+
+        let mut files = open();
+        assert_eq!(files.newest().unwrap().unwrap().next, 6);
+        assert_eq!(files.write(12, &of_epoch(12)).unwrap(), 6, "what is written anew can be read");
+        assert_eq!(files.write(15, &of_epoch(15)).unwrap(), 12);
+        assert_eq!(files.numbers().unwrap(), [12, 15]);
+    }
 
     #[test]
     fn a_file_of_the_first_version_is_read() {

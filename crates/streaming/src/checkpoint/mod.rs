@@ -4,6 +4,7 @@
 //! DIR/lock                  held by the process that runs the program
 //! DIR/log/…                 records: started, allocated, saved, completed, prepared   ledger.rs, crate::wal
 //! DIR/checkpoint-NUMBER     what the records up to NUMBER come to                  file.rs
+//! DIR/clearing              the folder is being begun anew                          held.rs
 //! DIR/received/INPUT/…      what a receiver stored                                 crate::receiver, log.rs
 //! DIR/states-EPOCH/…        states, as the tasks of that run wrote them            millstream-core, checkpoint.rs
 //! ```
@@ -11,13 +12,14 @@
 //! The graph is code, and runs anew with every start; only data is here. The order of writing is in `docs/specs/durability.md`.
 
 mod file;
+mod held;
 pub(crate) mod identity;
 mod ledger;
 mod recover;
 mod writer;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,115 +28,19 @@ use millstream_core::disk::{Disk, DiskLock};
 use millstream_core::mutants::{Mutant, planted};
 use millstream_core::{Error, ErrorKind, Result, Saved, Time, codec, millis};
 
-use self::file::Snapshots;
+pub(crate) use self::held::{Found, Held};
 use self::identity::{Keeper, Match, compare, objections};
 pub(crate) use self::ledger::Save;
 use self::ledger::{Allocated, BatchFacts, Began, Committed, Completed, Ledger, Prepared, Record, SavedState};
 pub(crate) use self::recover::StreamFacts;
 use self::recover::{Need, needs};
 use self::writer::{Targets, Then, Writer};
-use crate::wal::{LogConf, SegmentLog, WriteAheadLog};
 
 /// The version of what stands in front of the records of one append.
 const RECORDS_VERSION: u8 = 1;
 
 /// After how many bytes of records a checkpoint file is written, whatever their number.
 const SNAPSHOT_BYTES: u64 = 1 << 20;
-
-/// Segments are short, so that what a checkpoint file has taken over goes soon. Times of this log are numbers of records.
-fn log_conf(checkpoint_after: u64) -> LogConf {
-    LogConf {
-        rolling_interval: Duration::from_millis(checkpoint_after.saturating_mul(4)),
-        segment_bytes: SNAPSHOT_BYTES,
-        ..LogConf::default()
-    }
-}
-
-/// A checkpoint that was found, and is held.
-pub(crate) struct Found {
-    disk: Arc<dyn Disk>,
-    folder: PathBuf,
-    lock: Box<dyn DiskLock>,
-    log: SegmentLog,
-    ledger: Ledger,
-    /// The number of the next record.
-    next: u64,
-    /// After how many records a checkpoint file is written.
-    checkpoint_after: u64,
-}
-
-impl Found {
-    /// Opens the folder of a checkpoint, and makes it if it is not there.
-    ///
-    /// # Errors
-    ///
-    /// The kind is `Config` if another process runs the program; `Data` if what is there cannot be read.
-    pub(crate) fn open(disk: Arc<dyn Disk>, folder: &Path, checkpoint_after: u64) -> Result<Found> {
-        disk.create_folder(folder)?;
-        let lock = disk.lock(&folder.join("lock"))?.ok_or_else(|| {
-            let text = format!(
-                "the checkpoint directory {} is in use: another process runs this program; stop it first, or give this one a \
-                 directory of its own",
-                folder.display()
-            );
-            Error::new(ErrorKind::Config, text)
-        })?;
-        let snapshot = Snapshots::new(Arc::clone(&disk), folder).newest()?;
-        let (mut next, mut ledger) = snapshot.map_or((0, Ledger::default()), |found| (found.next, found.ledger));
-        let mut log = SegmentLog::open(Arc::clone(&disk), folder.join("log"), log_conf(checkpoint_after))?;
-        log.replay(&mut |at, _, bytes| {
-            let number = u64::try_from(at.as_millis()).unwrap_or(0);
-            if number < next {
-                return Ok(());
-            }
-            if number > next {
-                let text = format!("records {next} to {} of the log are missing", number - 1);
-                return Err(Error::new(ErrorKind::Data, text));
-            }
-            next += 1;
-            decode(bytes)?.into_iter().for_each(|record| ledger.apply(record));
-            Ok(())
-        })
-        .map_err(|error| {
-            let text = format!("the checkpoint in {} cannot be read: {}", folder.display(), error.message());
-            Error::new(error.kind(), text)
-        })?;
-        Ok(Found { disk, folder: folder.to_owned(), lock, log, ledger, next, checkpoint_after })
-    }
-
-    /// Says whether a program has run here before.
-    pub(crate) fn is_used(&self) -> bool {
-        !self.ledger.is_new()
-    }
-
-    /// Says what is there, for people.
-    pub(crate) fn summary(&self) -> String {
-        let latest = self.ledger.latest.map_or("no batch yet".to_owned(), |at| format!("last batch {at}"));
-        format!("application {}, start {}, {latest}", self.ledger.app_id, self.ledger.epoch)
-    }
-
-    /// Returns the time from which slides are counted, and the latest batch.
-    pub(crate) fn times(&self) -> (Time, Option<Time>) {
-        (self.ledger.zero, self.ledger.latest)
-    }
-
-    /// Throws away what is there.
-    pub(crate) fn clear(mut self) -> Result<Found> {
-        self.log.close()?;
-        let Found { disk, folder, lock, checkpoint_after, .. } = self;
-        for name in disk.list(&folder)? {
-            let path = folder.join(&name);
-            if name.starts_with("checkpoint-") {
-                disk.remove_file(&path)?;
-            } else if name == "log" || name == "received" || name.starts_with("states-") {
-                disk.remove_folder(&path)?;
-            }
-        }
-        disk.sync_folder(&folder)?;
-        drop(lock);
-        Found::open(disk, &folder, checkpoint_after)
-    }
-}
 
 fn encode(records: &[Record]) -> Result<Vec<u8>> {
     codec::encode_onto(records, vec![RECORDS_VERSION])
@@ -252,7 +158,7 @@ impl Durable {
     ///
     /// The kind is `Config`: the program is not the one that the checkpoint is of, and something would be lost.
     pub(crate) fn begin(found: Found, program: Program<'_>, states: Arc<dyn CheckpointStore>) -> Result<Durable> {
-        let Found { disk, folder, lock, log, mut ledger, mut next, checkpoint_after } = found;
+        let Found { disk, folder, lock, log, snapshots, mut ledger, mut next, checkpoint_after } = found;
         if !ledger.is_new() && ledger.interval != program.interval {
             let text = format!(
                 "the checkpoint in {} is of a program with a batch every {:?}, and this one has one every {:?}: its windows and \
@@ -290,15 +196,14 @@ impl Durable {
             before,
         };
         let records = [Record::Began(began)];
-        let tidied = Arc::clone(&disk);
         let store = Arc::clone(&states);
-        let targets = Targets { log: Box::new(log), snapshots: Snapshots::new(disk, &folder), states };
+        let targets = Targets { log: Box::new(log), snapshots, states };
         let writer = Writer::start(targets)?;
         writer.append_and_wait(next, encode(&records)?)?;
         next += 1;
         records.into_iter().for_each(|record| ledger.apply(record));
         // Here, and not behind the writer's back: nothing else is written yet.
-        let gone = left_behind(&*tidied, &folder, &ledger)?;
+        let gone = left_behind(&*disk, &folder, &ledger)?;
         if let Err(error) = gone.iter().try_for_each(|folder| store.remove_folder(folder)) {
             tracing::warn!(%error, "states that no record names could not be removed");
         }

@@ -12,7 +12,7 @@ use millstream_core::{CallSite, Error, ErrorKind, Result};
 #[cfg(doc)]
 use super::StreamingContextBuilder;
 use super::{StreamingContext, StreamingContextState};
-use crate::checkpoint::Found;
+use crate::checkpoint::{Found, Held};
 use crate::conf::Conf;
 
 /// What is done with what an earlier run left.
@@ -45,7 +45,8 @@ impl StreamingContext {
         self.keep_in(folder.as_ref(), resume)
     }
 
-    /// As [`checkpoint`](Self::checkpoint); what a program left in the folder is thrown away at the start.
+    /// As [`checkpoint`](Self::checkpoint); what a program left in the folder is thrown away at the start, unread: it may be
+    /// damaged. A start that is interrupted leaves all of it or nothing.
     ///
     /// # Errors
     ///
@@ -134,7 +135,11 @@ impl StreamingContext {
     pub(super) fn find_checkpoint(&self) -> Result<Option<Found>> {
         let inner = &self.inner;
         let Some((folder, resume)) = lock(&inner.kept_in).clone() else { return Ok(None) };
-        let found = Found::open(Arc::clone(&inner.disk), &folder, inner.conf.checkpoint_after)?;
+        let held = Held::take(Arc::clone(&inner.disk), &folder)?;
+        if resume == Resume::Never {
+            held.clear()?;
+        }
+        let found = held.read(inner.conf.checkpoint_after)?;
         match resume {
             Resume::Refuse if found.is_used() => {
                 let text = format!(
@@ -145,7 +150,6 @@ impl StreamingContext {
                 );
                 Err(Error::new(ErrorKind::Config, text).at(inner.site))
             }
-            Resume::Never if found.is_used() => Ok(Some(found.clear()?)),
             _ => Ok(Some(found)),
         }
     }

@@ -1,0 +1,150 @@
+//! The folder of a checkpoint, held: what is there is read, or thrown away without a look at it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_core::disk::{Disk, DiskLock, write_durably};
+use millstream_core::{Error, ErrorKind, Result, Time};
+
+use super::file::{PREFIX, Snapshots};
+use super::ledger::Ledger;
+use super::{SNAPSHOT_BYTES, decode};
+use crate::wal::{LogConf, SegmentLog, WriteAheadLog};
+
+/// The file that is there as long as what is in the folder is being thrown away.
+const CLEARING: &str = "clearing";
+
+/// Segments are short, so that what a checkpoint file has taken over goes soon. Times of this log are numbers of records.
+fn log_conf(checkpoint_after: u64) -> LogConf {
+    LogConf {
+        rolling_interval: Duration::from_millis(checkpoint_after.saturating_mul(4)),
+        segment_bytes: SNAPSHOT_BYTES,
+        ..LogConf::default()
+    }
+}
+
+/// The folder of a checkpoint, held by this process and not yet looked at.
+pub(crate) struct Held {
+    disk: Arc<dyn Disk>,
+    folder: PathBuf,
+    lock: Box<dyn DiskLock>,
+}
+
+/// Says whether a name in the folder is of what a program keeps there.
+fn is_kept(name: &str) -> bool {
+    name == "log" || name == "received" || name.starts_with("states-") || name.starts_with(PREFIX)
+}
+
+impl Held {
+    /// Takes the folder of a checkpoint, and makes it if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Config` if another process runs the program; `Unavailable` if the folder cannot be made.
+    pub(crate) fn take(disk: Arc<dyn Disk>, folder: &Path) -> Result<Held> {
+        disk.create_folder(folder)?;
+        let lock = disk.lock(&folder.join("lock"))?.ok_or_else(|| {
+            let text = format!(
+                "the checkpoint directory {} is in use: another process runs this program; stop it first, or give this one a \
+                 directory of its own",
+                folder.display()
+            );
+            Error::new(ErrorKind::Config, text)
+        })?;
+        Ok(Held { disk, folder: folder.to_owned(), lock })
+    }
+
+    /// Throws away what is there, whatever it is.
+    ///
+    /// What is half thrown away would be an older state, or damage. So a file says first that all of it is void; a start that
+    /// finds it goes on here.
+    pub(crate) fn clear(&self) -> Result<()> {
+        let kept: Vec<String> = self.disk.list(&self.folder)?.into_iter().filter(|name| is_kept(name)).collect();
+        let marker = self.folder.join(CLEARING);
+        if !self.disk.exists(&marker)? {
+            if kept.is_empty() {
+                return Ok(());
+            }
+            write_durably(&*self.disk, &marker, b"")?;
+        }
+        for name in kept {
+            let path = self.folder.join(&name);
+            if name.starts_with(PREFIX) {
+                self.disk.remove_file(&path)?;
+            } else {
+                self.disk.remove_folder(&path)?;
+            }
+        }
+        self.disk.sync_folder(&self.folder)?;
+        self.disk.remove_file(&marker)?;
+        self.disk.sync_folder(&self.folder)
+    }
+
+    /// Reads what is there. A checkpoint file is written after every `checkpoint_after` records from now on.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Data` if what is there cannot be read.
+    pub(crate) fn read(self, checkpoint_after: u64) -> Result<Found> {
+        if self.disk.exists(&self.folder.join(CLEARING))? {
+            tracing::warn!(folder = %self.folder.display(), "a process stopped while it threw away a checkpoint: the rest goes now");
+            self.clear()?;
+        }
+        let Held { disk, folder, lock } = self;
+        let mut snapshots = Snapshots::new(Arc::clone(&disk), &folder);
+        let (mut next, mut ledger) =
+            snapshots.newest()?.map_or((0, Ledger::default()), |found| (found.next, found.ledger));
+        let mut log = SegmentLog::open(Arc::clone(&disk), folder.join("log"), log_conf(checkpoint_after))?;
+        log.replay(&mut |at, _, bytes| {
+            let number = u64::try_from(at.as_millis()).unwrap_or(0);
+            if number < next {
+                return Ok(());
+            }
+            if number > next {
+                let text = format!("records {next} to {} of the log are missing", number - 1);
+                return Err(Error::new(ErrorKind::Data, text));
+            }
+            next += 1;
+            decode(bytes)?.into_iter().for_each(|record| ledger.apply(record));
+            Ok(())
+        })
+        .map_err(|error| {
+            let text = format!("the checkpoint in {} cannot be read: {}", folder.display(), error.message());
+            Error::new(error.kind(), text)
+        })?;
+        Ok(Found { disk, folder, lock, log, snapshots, ledger, next, checkpoint_after })
+    }
+}
+
+/// A checkpoint that was found, and is held.
+pub(crate) struct Found {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) folder: PathBuf,
+    pub(super) lock: Box<dyn DiskLock>,
+    pub(super) log: SegmentLog,
+    pub(super) snapshots: Snapshots,
+    pub(super) ledger: Ledger,
+    /// The number of the next record.
+    pub(super) next: u64,
+    /// After how many records a checkpoint file is written.
+    pub(super) checkpoint_after: u64,
+}
+
+impl Found {
+    /// Says whether a program has run here before.
+    pub(crate) fn is_used(&self) -> bool {
+        !self.ledger.is_new()
+    }
+
+    /// Says what is there, for people.
+    pub(crate) fn summary(&self) -> String {
+        let latest = self.ledger.latest.map_or("no batch yet".to_owned(), |at| format!("last batch {at}"));
+        format!("application {}, start {}, {latest}", self.ledger.app_id, self.ledger.epoch)
+    }
+
+    /// Returns the time from which slides are counted, and the latest batch.
+    pub(crate) fn times(&self) -> (Time, Option<Time>) {
+        (self.ledger.zero, self.ledger.latest)
+    }
+}
