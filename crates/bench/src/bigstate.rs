@@ -96,7 +96,7 @@ fn one(threads: usize, batches: usize, keys: u64, timeout: Option<Duration>, sav
     Ok(())
 }
 
-fn mixed(i: u64) -> u64 {
+pub(crate) fn mixed(i: u64) -> u64 {
     let x = (i ^ (i >> 7)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     x ^ (x >> 29)
 }

@@ -6,7 +6,7 @@
 //!
 //! Workloads are `grep`, `wordcount`, `topk`, `group` and `empty`, each beside the hand-written loop; `window`, `state` and
 //! `join`, for the comparison with Spark; `latency` (`--seconds 60`) and `startup`; `bigstate` (`--keys 10000000`; `--saved` to
-//! the disk, `--unsaved`); `spill` (`--memory 256`, in MB), which handles 1 GB with less memory; `log`, which writes to the log in a
+//! the disk, `--unsaved`); `upkeep`, a window of 10 batches and one of 600; `spill` (`--memory 256`, in MB), which handles 1 GB with less memory; `log`, which writes to the log in a
 //! folder (FILE) and beside it to a plain file. `docs/benchmarks.md` says what is compared and how fair it is; `spark/` holds
 //! the Spark side.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its results")]
@@ -20,6 +20,7 @@ mod log;
 mod report;
 mod spill;
 mod timer;
+mod upkeep;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -35,7 +36,7 @@ use crate::report::{Report, WARM_UP};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ENGINES: [&str; 2] = ["hand", "millstream"];
-const WORKLOADS: [&str; 13] = [
+const WORKLOADS: [&str; 14] = [
     "grep",
     "wordcount",
     "topk",
@@ -48,6 +49,7 @@ const WORKLOADS: [&str; 13] = [
     "startup",
     "spill",
     "bigstate",
+    "upkeep",
     "log",
 ];
 
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         "spill" => spill::run(args.threads, args.memory << 20),
         "log" => log::run(&args.file.clone().unwrap_or_else(std::env::temp_dir), args.rounds),
         "startup" => latency::startup(begin, args.json),
+        "upkeep" => upkeep::run(args.threads, args.batches, args.keys.min(1_000_000)),
         "bigstate" => bigstate::run(args.threads, args.batches, args.keys, args.saved),
         _ => compare(&args),
     };

@@ -476,10 +476,10 @@ fn is_saved(node: &Node) -> bool {
     matches!(*node.saving(), Saving::Done(_))
 }
 
-fn mark(node: &Node, context: &Context, form: Arc<dyn SavedForm>) {
+fn mark(node: &Arc<Node>, context: &Context, form: Arc<dyn SavedForm>) {
     let mut saving = node.saving();
     if matches!(*saving, Saving::Not) {
-        context.saver().marked(form.chain().is_some());
+        context.saver().marked(node, form.chain().is_some());
         *saving = Saving::Marked(form);
     }
 }
@@ -487,11 +487,9 @@ fn mark(node: &Node, context: &Context, form: Arc<dyn SavedForm>) {
 /// Writes all marked Rdds in the lineage of `top`, those that others are made from first; or has them written in the
 /// background. Fails with what has failed there.
 pub(crate) fn save_marked(top: &Arc<Node>, context: &Context, site: CallSite) -> Result<()> {
-    if !context.saver().has_work() {
-        return Ok(());
-    }
+    let Some(oldest) = context.saver().oldest(top.id()) else { return Ok(()) };
     let mut later: Vec<(Arc<Node>, Chain)> = Vec::new();
-    for node in marked_in(top) {
+    for node in marked_in(top, oldest) {
         let mut saving = node.saving();
         let form = match &*saving {
             Saving::Marked(form) => Arc::clone(form),
@@ -512,7 +510,7 @@ pub(crate) fn save_marked(top: &Arc<Node>, context: &Context, site: CallSite) ->
                 let mut saving = older.saving();
                 if matches!(*saving, Saving::Marked(_)) {
                     *saving = Saving::Not;
-                    context.saver().unmarked(true);
+                    context.saver().unmarked(older.id());
                 }
             }
             later.push((node, chain));
@@ -525,7 +523,7 @@ pub(crate) fn save_marked(top: &Arc<Node>, context: &Context, site: CallSite) ->
         match written {
             Ok(saved) => {
                 *saving = Saving::Done(saved);
-                context.saver().unmarked(false);
+                context.saver().unmarked(node.id());
             }
             Err(error) => {
                 // It may be tried again with the next job.
@@ -567,7 +565,7 @@ pub(super) fn save(node: &Arc<Node>, context: &Context, form: &dyn SavedForm, si
 }
 
 /// Finds the marked nodes of a lineage, parents first. What is saved already has none behind it.
-fn marked_in(top: &Arc<Node>) -> Vec<Arc<Node>> {
+fn marked_in(top: &Arc<Node>, oldest: RddId) -> Vec<Arc<Node>> {
     enum Visit {
         Enter(Arc<Node>),
         Leave(Arc<Node>),
@@ -577,7 +575,7 @@ fn marked_in(top: &Arc<Node>) -> Vec<Arc<Node>> {
     while let Some(visit) = stack.pop() {
         match visit {
             Visit::Enter(node) => {
-                if !seen.insert(node.id()) {
+                if node.id() < oldest || !seen.insert(node.id()) {
                     continue;
                 }
                 let parents: Vec<Arc<Node>> =

@@ -7,11 +7,12 @@
 //!
 //! INVARIANT: a failure is told to the next job that is made of what failed, or to whoever waits for the end before that.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 
-use super::lineage::Node;
+use super::lineage::{Node, RddId};
 use super::saved::{SavedForm, Saving, save};
 use crate::context::Context;
 use crate::context::jobs::JobLocals;
@@ -25,12 +26,26 @@ const PATIENCE: usize = 64;
 /// What a context saves, and how far that is.
 #[derive(Default)]
 pub(crate) struct Saver {
-    /// How many Rdds are marked to be saved by the job that finds them, and by the thread.
-    at_once: AtomicUsize,
-    later: AtomicUsize,
+    marks: Mutex<Marks>,
+    /// How many there are.
+    count: AtomicUsize,
     is_busy: AtomicBool,
     round: Mutex<Round>,
     ended: Condvar,
+}
+
+/// The Rdds that are marked to be saved.
+#[derive(Default)]
+struct Marks {
+    by_id: BTreeMap<RddId, Mark>,
+    /// How many of them wait for the thread.
+    later: usize,
+}
+
+struct Mark {
+    /// By the thread, and not by the job that finds it.
+    later: bool,
+    node: Weak<Node>,
 }
 
 #[derive(Default)]
@@ -40,24 +55,61 @@ struct Round {
     failed: Option<Error>,
 }
 
-impl Saver {
-    pub(super) fn marked(&self, later: bool) {
-        let count = if later { &self.later } else { &self.at_once };
-        count.fetch_add(1, Ordering::AcqRel);
-    }
-
-    pub(super) fn unmarked(&self, later: bool) {
-        let count = if later { &self.later } else { &self.at_once };
-        count.fetch_sub(1, Ordering::AcqRel);
-    }
-
-    /// Says whether a job that has ended is to look for what is marked.
-    pub(super) fn has_work(&self) -> bool {
-        let later = self.later.load(Ordering::Acquire);
-        if later > PATIENCE {
-            self.await_round();
+impl Marks {
+    fn remove(&mut self, id: RddId) {
+        if self.by_id.remove(&id).is_some_and(|mark| mark.later) {
+            self.later -= 1;
         }
-        self.at_once.load(Ordering::Acquire) > 0 || (later > 0 && !self.is_busy.load(Ordering::Acquire))
+    }
+
+    fn forget_the_dead(&mut self) {
+        self.by_id.retain(|_, mark| mark.node.strong_count() > 0);
+        self.later = self.by_id.values().filter(|mark| mark.later).count();
+    }
+}
+
+impl Saver {
+    pub(super) fn marked(&self, node: &Arc<Node>, later: bool) {
+        let mut marks = lock(&self.marks);
+        marks.remove(node.id());
+        marks.by_id.insert(node.id(), Mark { later, node: Arc::downgrade(node) });
+        marks.later += usize::from(later);
+        self.count.store(marks.by_id.len(), Ordering::Release);
+    }
+
+    pub(super) fn unmarked(&self, node: RddId) {
+        let mut marks = lock(&self.marks);
+        marks.remove(node);
+        self.count.store(marks.by_id.len(), Ordering::Release);
+    }
+
+    /// Returns the oldest of the Rdds that a job on `top` may have to save, if there are any: whatever `top` is made of is older
+    /// than itself, and nothing that is older still need be looked at.
+    pub(super) fn oldest(&self, top: RddId) -> Option<RddId> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let mut marks = lock(&self.marks);
+        if marks.later > PATIENCE {
+            marks.forget_the_dead();
+            if marks.later > PATIENCE {
+                drop(marks);
+                self.await_round();
+                marks = lock(&self.marks);
+            }
+        }
+        let is_busy = self.is_busy.load(Ordering::Acquire);
+        let oldest = loop {
+            let mine = marks.by_id.range(..=top).find(|(_, mark)| !(mark.later && is_busy));
+            match mine.map(|(id, mark)| (*id, mark.node.strong_count() > 0)) {
+                // Nobody has it any more.
+                Some((id, false)) => marks.remove(id),
+                Some((id, true)) => break Some(id),
+                None => break None,
+            }
+        };
+        self.count.store(marks.by_id.len(), Ordering::Release);
+        oldest
     }
 
     /// A job has been told what failed.
@@ -136,7 +188,7 @@ fn save_one(node: &Arc<Node>, context: &Context) -> Option<Error> {
     match written {
         Ok(saved) => {
             *saving = Saving::Done(saved);
-            context.saver().unmarked(true);
+            context.saver().unmarked(node.id());
             None
         }
         Err(error) => {
@@ -159,5 +211,28 @@ impl Context {
     /// What could not be saved since the last call: the kind is `Unavailable` if the folder cannot be written.
     pub fn await_saves(&self) -> Result<()> {
         self.saver().wait()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::MemoryCheckpoints;
+
+    #[test]
+    fn a_job_looks_for_no_mark_that_is_newer_than_itself_or_that_nobody_has_any_more() {
+        let sc = Context::new("local[1]", "test").expect("it begins");
+        sc.set_checkpoint_store(Arc::new(MemoryCheckpoints::new()));
+        let top = sc.parallelize(vec![1], 1).map(|n| n + 1);
+        let newer = top.map(|n| n + 1);
+        newer.checkpoint();
+        let newest = newer.map(|n| n + 1);
+        assert_eq!(sc.saver().oldest(top.id()), None);
+        assert_eq!(sc.saver().oldest(newer.id()), Some(newer.id()));
+        assert_eq!(sc.saver().oldest(newest.id()), Some(newer.id()));
+        drop((newer, newest));
+        let other = top.map(|n| n + 1);
+        assert_eq!(sc.saver().oldest(other.id()), None);
+        assert_eq!(sc.saver().count.load(Ordering::Acquire), 0);
     }
 }

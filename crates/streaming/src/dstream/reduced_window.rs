@@ -13,7 +13,7 @@ use super::{DStream, derive_as, mark_table};
 use crate::graph::StreamSpec;
 use crate::state::step::nothing;
 use crate::state::table::{Change, StateTable};
-use crate::state::update::multiple_of_ten_seconds;
+use crate::state::update::about_ten_seconds;
 use crate::window::{Interval, Window};
 
 impl<K: Key, V: ExchangeData> DStream<(K, V)> {
@@ -160,7 +160,7 @@ impl<K: Key, V: ExchangeData> DStream<(K, V)> {
         batches.keep_live(site);
         let mut spec = StreamSpec::new(site, slide, vec![batches.id()]);
         spec.reach = length;
-        spec.saving.by_itself = Some(multiple_of_ten_seconds(slide));
+        spec.saving.by_itself = Some(about_ten_seconds(slide));
         let tables: DStream<StateTable<K, V>> = derive_as(self.graph(), spec, move |batch| {
             let partitioner = placing.on(batch.context());
             let now = Interval::ending(batch.time(), length);

@@ -99,6 +99,8 @@ pub(crate) struct Slot {
     pub(crate) kind: StreamKind,
     /// Rdds that are remembered, by time.
     rdds: BTreeMap<Time, AnyRdd>,
+    /// Those of them that are saved, or are to be: few among many.
+    saves: BTreeMap<Time, AnyRdd>,
     /// Rdds that are not, and whose files wait for newer ones to be written.
     stale: Vec<AnyRdd>,
     /// States that are not remembered, and that are still being saved.
@@ -143,6 +145,7 @@ impl Graph {
             spec,
             kind,
             rdds: BTreeMap::new(),
+            saves: BTreeMap::new(),
             stale: Vec::new(),
             restored: None,
             late: BTreeMap::new(),
@@ -224,6 +227,7 @@ impl Graph {
                 if let Some(keep) = &slot.spec.keep {
                     keep(&rdd);
                 }
+                slot.saves.insert(time, rdd.clone());
                 slot.rdds.insert(time, rdd);
                 slot.restored = Some(time);
                 continue;
@@ -255,6 +259,7 @@ impl Graph {
                     && time.is_multiple_of(*every, self.zero)
                 {
                     (form.mark)(&rdd);
+                    slot.saves.insert(time, rdd.clone());
                 }
                 slot.rdds.insert(time, rdd);
             }
@@ -274,6 +279,7 @@ impl Graph {
                     break;
                 }
                 let (time, rdd) = entry.remove_entry();
+                slot.saves.remove(&time);
                 // What the program persisted itself is the program's; what the stream kept is let go.
                 if unpersist && slot.spec.keep.is_some() {
                     rdd.unpersist();
@@ -290,14 +296,14 @@ impl Graph {
             }
             // What has been saved late is told to the ledger, unless something newer has been.
             let newest =
-                slot.rdds.iter().chain(&slot.late).filter(|(_, rdd)| rdd.is_checkpointed()).map(|(at, _)| *at).max();
+                slot.saves.iter().chain(&slot.late).filter(|(_, rdd)| rdd.is_checkpointed()).map(|(at, _)| *at).max();
             slot.late.retain(|at, _| newest.is_none_or(|newest| *at >= newest));
             // Files are read by what was made since, until a newer Rdd has been written in its turn.
-            let newest = slot.rdds.values().rev().find(|rdd| rdd.is_checkpointed()).map(|rdd| rdd.node().id());
+            let newest = slot.saves.values().rev().find(|rdd| rdd.is_checkpointed()).map(|rdd| rdd.node().id());
             if !slot.stale.is_empty() && newest != slot.swept {
                 slot.swept = newest;
                 let needed: BTreeSet<String> =
-                    slot.rdds.values().filter_map(AnyRdd::saved).flat_map(|saved| saved.needs).collect();
+                    slot.saves.values().filter_map(AnyRdd::saved).flat_map(|saved| saved.needs).collect();
                 if !needed.is_empty() {
                     slot.stale.retain(|rdd| !let_go(rdd, &needed));
                 }
@@ -324,7 +330,7 @@ impl Graph {
         states.flat_map(|(i, slot)| {
             let saved =
                 move |(time, rdd): (&Time, &AnyRdd)| Some((i, *time, rdd.saved()?, rdd.node().num_partitions()));
-            slot.rdds.iter().chain(&slot.late).filter_map(saved)
+            slot.saves.iter().chain(&slot.late).filter_map(saved)
         })
     }
 

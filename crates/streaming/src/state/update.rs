@@ -159,7 +159,7 @@ impl<K: Key, V: ExchangeData> DStream<(K, V)> {
         let placing = partitioner.map_or_else(Placing::default, Placing::by);
         let slide = self.slide();
         let mut stream = StreamSpec::new(site, slide, vec![self.id()]);
-        stream.saving.by_itself = Some(multiple_of_ten_seconds(slide));
+        stream.saving.by_itself = Some(about_ten_seconds(slide));
         let parent = self.clone();
         let state: DStream<(K, S)> = derive_as(self.graph(), stream, move |batch| {
             let partitioner = placing.on(batch.context());
@@ -199,10 +199,12 @@ impl<K: Key, V: ExchangeData> DStream<(K, V)> {
     }
 }
 
-/// How often Spark saves a stream that must be: as many slides as ten seconds have, and at least one (S-18).
-pub(crate) fn multiple_of_ten_seconds(slide: std::time::Duration) -> std::time::Duration {
+/// How often a stream is saved that must be: every ten seconds, in whole slides (S-18), and every thousandth batch at least. Spark
+/// has no batches that are so short; what is remembered grows with them, and so does the way back if a partition is lost.
+pub(crate) fn about_ten_seconds(slide: std::time::Duration) -> std::time::Duration {
     let (slide_ms, ten) = (slide.as_millis().max(1), 10_000);
-    slide * u32::try_from(ten / slide_ms + u128::from(ten % slide_ms > 0)).unwrap_or(1).max(1)
+    let slides = ten / slide_ms + u128::from(ten % slide_ms > 0);
+    slide * u32::try_from(slides.clamp(1, 1000)).unwrap_or(1)
 }
 
 struct UpdateStep<K, V, S, F> {
@@ -303,8 +305,10 @@ mod tests {
             (secs(3), secs(12)),
             (secs(10), secs(10)),
             (secs(30), secs(30)),
+            (millis(5), secs(5)),
+            (millis(1), secs(1)),
         ] {
-            assert_eq!(multiple_of_ten_seconds(slide), every, "{slide:?}");
+            assert_eq!(about_ten_seconds(slide), every, "{slide:?}");
         }
     }
 }
