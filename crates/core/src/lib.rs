@@ -37,6 +37,7 @@ pub mod codec;
 pub mod conf;
 mod context;
 mod data;
+mod digest;
 pub mod disk;
 mod distribution;
 mod error;
@@ -68,6 +69,7 @@ pub use self::context::jobs::JobLocals;
 pub use self::context::persistent::RddStorageInfo;
 pub use self::context::{Context, ContextBuilder, Env};
 pub use self::data::{Data, ExchangeData, Key};
+pub use self::digest::Digest;
 pub use self::distribution::Distribution;
 pub use self::error::{CallSite, Error, ErrorKind, Result, panicked};
 pub use self::events::{

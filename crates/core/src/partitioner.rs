@@ -48,6 +48,13 @@ pub fn key_hash<K: Hash + 'static>(key: &K) -> u64 {
     hasher.finish()
 }
 
+/// Hashes bytes as [`key_hash`] does: fixed for ever.
+pub(crate) fn hash_bytes(bytes: &[u8]) -> u64 {
+    let mut hasher = KeyHasher { state: SEED };
+    hasher.write(bytes);
+    hasher.finish()
+}
+
 struct KeyHasher {
     state: u64,
 }

@@ -1,31 +1,18 @@
 //! Another build of a program on the checkpoint of the one before: what it finds again, and what it is refused for.
 
+mod builds;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use millstream_core::clock::{Clock, ManualClock};
 use millstream_core::disk::Disk;
-use millstream_core::{Context, ErrorKind, Rdd, Result, Time, secs};
-use millstream_streaming::{Conf, DStream, InputSource, Rate, State, StateSpec, StreamingContext};
+use millstream_core::secs;
+use millstream_streaming::{DStream, State, StateSpec, StreamingContext};
 use millstream_testkit::SimDisk;
 use serde::{Deserialize, Serialize};
 
-/// Gives one pair a batch, of its number.
-struct Ticks;
-
-impl InputSource for Ticks {
-    type Item = (String, i64);
-    type Allocation = i64;
-
-    fn allocate(&mut self, batch: Time, _: Option<Rate>) -> Result<i64> {
-        Ok(batch.as_millis() / 1000)
-    }
-
-    fn rdd(&self, n: &i64, context: &Context) -> Result<Option<Rdd<(String, i64)>>> {
-        Ok(Some(context.parallelize(vec![("k".to_owned(), *n)], 1)))
-    }
-}
+use self::builds::{Seen, Ticks, refused, run, run_every};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Sum {
@@ -63,45 +50,6 @@ impl Last {
 
     fn get(&self) -> i64 {
         self.0.load(Ordering::SeqCst)
-    }
-}
-
-/// Runs a build of the program from batch to batch, and ends it at once.
-fn run(disk: &SimDisk, from: i64, to: i64, build: impl FnOnce(&StreamingContext)) -> Result<()> {
-    run_every(disk, secs(1), from, to, build)
-}
-
-fn run_every(
-    disk: &SimDisk,
-    interval: std::time::Duration,
-    from: i64,
-    to: i64,
-    build: impl FnOnce(&StreamingContext),
-) -> Result<()> {
-    let clock = ManualClock::new(Time::from_millis((from - 1) * 1000));
-    let mut conf = Conf::new("local[1]", "builds")?;
-    conf.streaming.exclusive = false;
-    let ssc = StreamingContext::builder(conf, interval)
-        .with_clock(Arc::new(clock.clone()) as Arc<dyn Clock>)
-        .with_disk(Arc::new(disk.clone()) as Arc<dyn Disk>)
-        .get_or_create(Path::new("/checkpoint"), |ssc| {
-            build(ssc);
-            Ok(())
-        })?;
-    ssc.start()?;
-    for s in from..=to {
-        clock.advance_to(Time::from_millis(s * 1000));
-        ssc.await_batch(Time::from_millis(s * 1000));
-    }
-    ssc.await_termination_or_timeout(std::time::Duration::ZERO)?;
-    ssc.stop()
-}
-
-fn refused(outcome: Result<()>, parts: &[&str]) {
-    let error = outcome.expect_err("it should have been refused");
-    assert_eq!(error.kind(), ErrorKind::Config, "{error}");
-    for part in parts {
-        assert!(error.to_string().contains(part), "`{part}` is not in: {error}");
     }
 }
 
@@ -180,6 +128,23 @@ fn an_input_that_is_gone_is_not_dropped_in_silence_and_a_new_one_begins() {
     })
     .unwrap();
     assert_eq!(last.get(), 9);
+}
+
+#[test]
+fn a_window_that_a_later_build_lays_over_a_state_begins_with_what_is_there() {
+    let disk = SimDisk::new(9);
+    let build = |ssc: &StreamingContext| sum(&ssc.input(Ticks)).uid("sums");
+    // So many that the first batches are forgotten also by the log.
+    run(&disk, 1, 400, |ssc| drop(build(ssc).print_first(0))).unwrap();
+    let seen = Seen::default();
+    run(&disk, 401, 402, |ssc| {
+        let totals = build(ssc).transform(|rdd, _| rdd.map(|(_, sum)| sum.total));
+        seen.of(&totals.window(secs(5)));
+    })
+    .unwrap();
+    assert_eq!(seen.last().last(), Some(&(402 * 403 / 2)));
+    let sums: Vec<i64> = (400..=402).map(|n| n * (n + 1) / 2).collect();
+    assert!(seen.last().ends_with(&sums), "{:?}", seen.last());
 }
 
 #[test]

@@ -21,7 +21,7 @@ use super::ledger::Ledger;
 const MAGIC: &[u8; 6] = b"msckpt";
 
 /// The version of the form. Files of every version that there ever was are read.
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 
 pub(super) const PREFIX: &str = "checkpoint-";
 
@@ -140,8 +140,13 @@ fn decode(bytes: &[u8], path: &Path) -> Result<Ledger> {
     if crc.len() != 4 || crc32fast::hash(&bytes[..covered]).to_le_bytes() != *crc {
         return Err(damaged("is damaged: its checksum is another"));
     }
-    // Version 1 ends before what outputs have prepared: there was none.
-    let older = (version == 1).then(|| [body, &[0]].concat());
+    // Version 1 ends before what outputs have prepared, and version 2 before forms and digests: there were none.
+    let missing: &[u8] = match version {
+        1 => &[0; 4],
+        2 => &[0; 3],
+        _ => &[],
+    };
+    let older = (!missing.is_empty()).then(|| [body, missing].concat());
     codec::decode(older.as_deref().unwrap_or(body)).map_err(|error| damaged(&format!("is damaged: {error}")))
 }
 
@@ -179,16 +184,18 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_the_first_version_is_read() {
+    fn files_of_the_first_versions_are_read() {
         let ledger = Ledger { epoch: 7, app_id: "app".into(), ..Ledger::default() };
-        let mut bytes = encode(&ledger).unwrap();
-        // As the first version was: without the last field.
-        bytes.truncate(bytes.len() - 5);
-        bytes[6..8].copy_from_slice(&1u16.to_le_bytes());
-        let length = bytes.len() as u64 - 16;
-        bytes[8..16].copy_from_slice(&length.to_le_bytes());
-        bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
-        assert_eq!(decode(&bytes, Path::new("checkpoint-1")).unwrap(), ledger);
+        // Without the fields that came later, which stand last, and are empty lists here.
+        for (version, fields) in [(1u16, 4), (2, 3)] {
+            let mut bytes = encode(&ledger).unwrap();
+            bytes.truncate(bytes.len() - 4 - fields);
+            bytes[6..8].copy_from_slice(&version.to_le_bytes());
+            let length = bytes.len() as u64 - 16;
+            bytes[8..16].copy_from_slice(&length.to_le_bytes());
+            bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
+            assert_eq!(decode(&bytes, Path::new("checkpoint-1")).unwrap(), ledger, "version {version}");
+        }
     }
 
     #[test]

@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use millstream_core::{Saved, Time, millis};
+use millstream_core::{Digest, Result, Saved, Time, millis};
 use serde::{Deserialize, Serialize};
 
 use super::identity::Keeper;
+use super::recover::Span;
 
 /// A fact of the log. Variants are never taken away nor changed: new ones come behind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +27,10 @@ pub(crate) enum Record {
     Prepared(Prepared),
     /// What was prepared for a batch is committed. Stands with whatever is written next: to commit again does no harm.
     Committed(Committed),
+    /// What belongs to a batch, in short: stands with its allocation.
+    Given(Given),
+    /// What outputs were given, in short: stands with the end of the batch.
+    Results(Results),
 }
 
 /// A start of the program.
@@ -88,6 +93,22 @@ pub(crate) struct Committed {
     pub(crate) batch: Time,
 }
 
+/// What inputs told of what they gave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Given {
+    pub(crate) batch: Time,
+    /// By keeper.
+    pub(crate) inputs: Vec<(u32, Digest)>,
+}
+
+/// What outputs were given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Results {
+    pub(crate) batch: Time,
+    /// By the output's name.
+    pub(crate) outputs: Vec<(String, Digest)>,
+}
+
 /// A batch that is remembered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BatchFacts {
@@ -113,6 +134,12 @@ pub(crate) struct Ledger {
     pub(crate) since: BTreeMap<u32, Time>,
     /// What outputs have prepared for batches that have ended, and of which it is not known that it is committed.
     pub(crate) prepared: BTreeMap<Time, BTreeMap<u32, Vec<u8>>>,
+    /// The forms of saves that a build before the keeper's wrote: it has not written them anew yet.
+    pub(crate) forms: BTreeMap<u32, BTreeMap<Time, String>>,
+    /// What belonged to each remembered batch, in short, as inputs told it when the batch was given.
+    pub(crate) given: BTreeMap<Time, BTreeMap<u32, Digest>>,
+    /// What outputs were given in each remembered batch, in short, by the output's name.
+    pub(crate) results: BTreeMap<Time, BTreeMap<String, Digest>>,
 }
 
 impl Ledger {
@@ -138,6 +165,12 @@ impl Ledger {
             Record::Committed(Committed { batch }) => {
                 self.prepared.remove(&batch);
             }
+            Record::Given(Given { batch, inputs }) => {
+                self.given.insert(batch, inputs.into_iter().collect());
+            }
+            Record::Results(Results { batch, outputs }) => {
+                self.results.insert(batch, outputs.into_iter().collect());
+            }
         }
     }
 
@@ -150,8 +183,22 @@ impl Ledger {
             let inputs = std::mem::take(&mut facts.inputs);
             facts.inputs = inputs.into_iter().filter_map(|(old, bytes)| Some((*place.get(&old)?, bytes))).collect();
         }
-        let saves = std::mem::take(&mut self.saves);
-        self.saves = saves.into_iter().filter_map(|(old, saves)| Some((*place.get(&old)?, saves))).collect();
+        let mut forms = std::mem::take(&mut self.forms);
+        for (old, saves) in std::mem::take(&mut self.saves) {
+            let Some(&now) = place.get(&old) else { continue };
+            let mut earlier = forms.remove(&old).unwrap_or_default();
+            let shape =
+                |keepers: &[Keeper], keeper: u32| keepers.get(keeper as usize).map(|keeper| keeper.shape.clone());
+            let (was, is) = (shape(&self.keepers, old).unwrap_or_default(), shape(&keepers, now).unwrap_or_default());
+            for at in saves.keys() {
+                earlier.entry(*at).or_insert_with(|| was.clone());
+            }
+            earlier.retain(|_, form| *form != is);
+            if !earlier.is_empty() {
+                self.forms.insert(now, earlier);
+            }
+            self.saves.insert(now, saves);
+        }
         let since = std::mem::take(&mut self.since);
         self.since = since.into_iter().filter_map(|(old, since)| Some((*place.get(&old)?, since))).collect();
         if !was_new {
@@ -163,7 +210,16 @@ impl Ledger {
             *of = old.into_iter().filter_map(|(old, bytes)| Some((*place.get(&old)?, bytes))).collect();
         }
         self.prepared.retain(|_, of| !of.is_empty());
+        for of in self.given.values_mut() {
+            let old = std::mem::take(of);
+            *of = old.into_iter().filter_map(|(old, digest)| Some((*place.get(&old)?, digest))).collect();
+        }
         *self = Ledger { epoch, app_id, zero, interval, keepers, ..std::mem::take(self) };
+    }
+
+    /// Returns the form of a save, if a build before the keeper's wrote it.
+    pub(crate) fn earlier_form(&self, keeper: u32, at: Time) -> Option<&str> {
+        Some(self.forms.get(&keeper)?.get(&at)?)
     }
 
     /// Says whether no program ever began here.
@@ -188,15 +244,54 @@ impl Ledger {
         self.pending().next().unwrap_or(after)
     }
 
+    /// Returns from where slides are counted, and the first batch that may still run.
+    pub(crate) fn span(&self) -> Span {
+        Span { zero: self.zero, next: self.next() }
+    }
+
+    /// Returns the time behind which batches are remembered.
+    pub(crate) fn remembered_from(&self) -> Time {
+        self.batches.keys().next().map_or(self.zero, |first| (*first - self.interval).max(self.zero))
+    }
+
+    /// Lets go of the saves that an earlier run has let go of, and that records still name: those that are not there any more,
+    /// as long as a newer one is. That the newest is missing is for whoever reads it to tell.
+    pub(crate) fn let_go_of_missing(&mut self, is_there: impl Fn(&str) -> Result<bool>) -> Result<()> {
+        for saves in self.saves.values_mut() {
+            let mut newest_first = std::mem::take(saves).into_iter().rev();
+            saves.extend(newest_first.next());
+            for (at, save) in newest_first {
+                let there: Result<Vec<bool>> = save.at.needs.iter().map(|folder| is_there(folder)).collect();
+                if there?.into_iter().all(|there| there) {
+                    saves.insert(at, save);
+                }
+            }
+        }
+        let saves = &self.saves;
+        for (keeper, forms) in &mut self.forms {
+            forms.retain(|at, _| saves.get(keeper).is_some_and(|saves| saves.contains_key(at)));
+        }
+        self.forms.retain(|_, forms| !forms.is_empty());
+        Ok(())
+    }
+
     /// Lets go of what no batch from now on needs: batches up to `horizon` that have ended, and, of each keeper, states before
     /// the one that is named. Returns the folders that nothing is read from any more.
     pub(crate) fn forget(&mut self, horizon: Time, states: &BTreeMap<u32, Time>) -> Vec<String> {
         self.batches.retain(|batch, facts| *batch > horizon || !facts.completed);
+        self.given.retain(|batch, _| self.batches.contains_key(batch));
+        self.results.retain(|batch, _| self.batches.contains_key(batch));
         let mut gone = Vec::new();
         for (keeper, first) in states {
             let Some(saves) = self.saves.get_mut(keeper) else { continue };
             let kept = saves.split_off(first);
             gone.extend(std::mem::replace(saves, kept).into_values().flat_map(|save| save.at.needs));
+            if let Some(forms) = self.forms.get_mut(keeper) {
+                forms.retain(|at, _| at >= first);
+                if forms.is_empty() {
+                    self.forms.remove(keeper);
+                }
+            }
         }
         let needed: std::collections::BTreeSet<&String> =
             self.saves.values().flat_map(BTreeMap::values).flat_map(|save| &save.at.needs).collect();

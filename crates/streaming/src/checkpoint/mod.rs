@@ -29,12 +29,13 @@ use millstream_core::mutants::{Mutant, planted};
 use millstream_core::{Error, ErrorKind, Result, Saved, Time, codec, millis};
 
 pub(crate) use self::held::{Found, Held};
-use self::identity::{Keeper, Match, compare, objections};
+use self::identity::{Before, Keeper, Kept, Line, Now, Wishes, compare, objections};
 pub(crate) use self::ledger::Save;
 use self::ledger::{Allocated, BatchFacts, Began, Committed, Completed, Ledger, Prepared, Record, SavedState};
 pub(crate) use self::recover::StreamFacts;
 use self::recover::{Need, needs};
 use self::writer::{Targets, Then, Writer};
+use crate::input::received;
 
 /// The version of what stands in front of the records of one append.
 const RECORDS_VERSION: u8 = 1;
@@ -57,32 +58,21 @@ fn decode(bytes: &[u8]) -> Result<Vec<Record>> {
     }
 }
 
-/// Returns, line by line, which outputs would leave batches uncommitted that have ended: nobody else can commit them.
-fn uncommitted(ledger: &Ledger, matches: &[Match]) -> Vec<String> {
-    let goes_on = |keeper: u32| {
-        matches.iter().any(
-            |found| matches!(found, Match::Kept { before, .. } | Match::Changed { before, .. } if *before == keeper),
-        )
-    };
-    let mut lines = Vec::new();
-    for (at, of) in &ledger.prepared {
-        for keeper in of.keys().copied().filter(|keeper| !goes_on(*keeper)) {
-            if let Some(keeper) = ledger.keepers.get(keeper as usize) {
-                lines
-                    .push(format!("- {keeper}: it has prepared batch {at}, and no output of the program commits that"));
-            }
-        }
-    }
-    lines
-}
-
 /// What is to be restored before the first batch of this run.
 #[derive(Debug, Default)]
 pub(crate) struct Past {
     /// By stream.
     needs: Vec<Option<Need>>,
     /// Where the states are that streams are read from, by stream.
-    saves: BTreeMap<usize, Save>,
+    saves: BTreeMap<usize, FoundSave>,
+}
+
+/// A state in the store, as an earlier run left it.
+#[derive(Clone, Debug)]
+pub(crate) struct FoundSave {
+    pub(crate) save: Save,
+    /// The form that it has, if it is not the program's.
+    pub(crate) earlier_form: Option<String>,
 }
 
 impl Past {
@@ -92,7 +82,7 @@ impl Past {
     }
 
     /// Returns where a stream's Rdd of `time` is to be read from, if it is.
-    pub(crate) fn save(&self, stream: usize, time: Time) -> Option<&Save> {
+    pub(crate) fn save(&self, stream: usize, time: Time) -> Option<&FoundSave> {
         let need = self.needs.get(stream).copied().flatten()?;
         (need.save == Some(time)).then(|| self.saves.get(&stream))?
     }
@@ -118,9 +108,51 @@ pub(crate) struct Program<'a> {
     pub(crate) app_id: &'a str,
     pub(crate) zero: Time,
     pub(crate) interval: Duration,
+    pub(crate) keepers: Keepers,
+    /// What it was told to do with what it does not know.
+    pub(crate) wishes: Wishes,
+}
+
+/// What a program keeps from batch to batch.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Keepers {
     pub(crate) keepers: Vec<Keeper>,
     /// The keeper of each stream and output that is one.
     pub(crate) keeper_of: BTreeMap<KeptBy, u32>,
+    /// The forms of earlier builds that its migrations read, by keeper.
+    pub(crate) reads: BTreeMap<u32, BTreeSet<String>>,
+}
+
+/// Puts a program beside what is known of the one before.
+///
+/// # Errors
+///
+/// The kind is `Config`: the two have nothing to do with each other.
+fn compared(ledger: &Ledger, program: &Program<'_>, disk: &dyn Disk, folder: &Path) -> Result<Vec<Line>> {
+    if !ledger.is_new() && ledger.interval != program.interval {
+        let text = format!(
+            "the checkpoint in {} is of a program with a batch every {:?}, and this one has one every {:?}: its windows and \
+             states cannot be told apart by the new times. Keep the interval, or begin anew with checkpoint_anew",
+            folder.display(),
+            ledger.interval,
+            program.interval
+        );
+        return Err(Error::new(ErrorKind::Config, text));
+    }
+    let Keepers { keepers, reads, .. } = &program.keepers;
+    let before = Before { keepers: &ledger.keepers, forms: &ledger.forms, prepared: &ledger.prepared };
+    let mut lines = compare(before, Now { keepers, reads }, &program.wishes);
+    for line in &mut lines {
+        let (Some(b), Some(n)) = (line.goes_on_from(), line.now) else { continue };
+        let (was, is) = (&ledger.keepers[b as usize], &keepers[n as usize]);
+        if was.kept == Kept::Input && was.key != is.key && !disk.list(&received(folder, &was.key))?.is_empty() {
+            line.objection = Some(format!(
+                "? {is}: it was called `{}`, and blocks that it has received are kept under that name: keep it",
+                was.key
+            ));
+        }
+    }
+    Ok(lines)
 }
 
 /// Finds the states that earlier runs wrote and that no record names: they were stopped before.
@@ -159,19 +191,9 @@ impl Durable {
     /// The kind is `Config`: the program is not the one that the checkpoint is of, and something would be lost.
     pub(crate) fn begin(found: Found, program: Program<'_>, states: Arc<dyn CheckpointStore>) -> Result<Durable> {
         let Found { disk, folder, lock, log, snapshots, mut ledger, mut next, checkpoint_after } = found;
-        if !ledger.is_new() && ledger.interval != program.interval {
-            let text = format!(
-                "the checkpoint in {} is of a program with a batch every {:?}, and this one has one every {:?}: its windows and \
-                 states cannot be told apart by the new times. Keep the interval, or begin anew with checkpoint_anew",
-                folder.display(),
-                ledger.interval,
-                program.interval
-            );
-            return Err(Error::new(ErrorKind::Config, text));
-        }
-        let matches = compare(&ledger.keepers, &program.keepers);
-        let mut objections = objections(&ledger.keepers, &program.keepers, &matches);
-        objections.extend(uncommitted(&ledger, &matches));
+        ledger.let_go_of_missing(|state| disk.exists(&folder.join(state)))?;
+        let lines = compared(&ledger, &program, &*disk, &folder)?;
+        let objections = objections(&program.keepers.keepers, &lines);
         if !objections.is_empty() {
             let text = format!(
                 "the checkpoint in {} is not of this program, and nothing of it is dropped without being told to:\n{}",
@@ -181,10 +203,11 @@ impl Durable {
             return Err(Error::new(ErrorKind::Config, text));
         }
         let was_new = ledger.is_new();
-        let mut before = vec![None; program.keepers.len()];
-        for found in &matches {
-            if let Match::Kept { now, before: b } | Match::Changed { now, before: b } = *found {
-                before[now as usize] = Some(b);
+        let Keepers { keepers, keeper_of, .. } = program.keepers;
+        let mut before = vec![None; keepers.len()];
+        for line in &lines {
+            if let Some(place) = line.now.and_then(|now| before.get_mut(now as usize)) {
+                *place = line.goes_on_from();
             }
         }
         let began = Began {
@@ -192,7 +215,7 @@ impl Durable {
             app_id: if was_new { program.app_id.to_owned() } else { ledger.app_id.clone() },
             zero: if was_new { program.zero } else { ledger.zero },
             interval: program.interval,
-            keepers: program.keepers,
+            keepers,
             before,
         };
         let records = [Record::Began(began)];
@@ -207,7 +230,6 @@ impl Durable {
         if let Err(error) = gone.iter().try_for_each(|folder| store.remove_folder(folder)) {
             tracing::warn!(%error, "states that no record names could not be removed");
         }
-        let keeper_of = program.keeper_of;
         let (waiting, since_snapshot) = (BTreeMap::new(), (0, 0));
         let riding = Vec::new();
         Ok(Durable { ledger, next, keeper_of, waiting, riding, since_snapshot, checkpoint_after, writer, _lock: lock })
@@ -242,10 +264,13 @@ impl Durable {
 
     /// Returns what must be restored of each stream.
     pub(crate) fn past(&self, streams: &[StreamFacts], outputs: &[usize]) -> Past {
-        let needs = needs(streams, outputs, self.ledger.zero, self.ledger.next());
+        let needs = needs(streams, outputs, self.ledger.remembered_from(), self.ledger.span());
         let save = |(stream, need): (usize, &Option<Need>)| {
-            let saves = self.ledger.saves.get(self.keeper_of.get(&KeptBy::Stream(stream))?)?;
-            Some((stream, saves.get(&need.as_ref()?.save?)?.clone()))
+            let keeper = self.keeper_of.get(&KeptBy::Stream(stream))?;
+            let saves = self.ledger.saves.get(keeper)?;
+            let at = need.as_ref()?.save?;
+            let earlier_form = self.ledger.earlier_form(*keeper, at).map(str::to_owned);
+            Some((stream, FoundSave { save: saves.get(&at)?.clone(), earlier_form }))
         };
         let saves = needs.iter().enumerate().filter_map(save).collect();
         Past { needs, saves }
@@ -366,7 +391,7 @@ impl Durable {
     /// Lets go of what no batch needs any more. Returns the time up to which inputs may forget what they gave.
     pub(crate) fn forget(&mut self, streams: &[StreamFacts], outputs: &[usize], memory: Duration) -> Time {
         let next = self.ledger.next();
-        let needs = needs(streams, outputs, self.ledger.zero, next);
+        let needs = needs(streams, outputs, self.ledger.remembered_from(), self.ledger.span());
         let first = needs.iter().flatten().map(|need| need.after).min().unwrap_or(next);
         // The last batch at least: what was given to it says where a source goes on.
         let memory = memory.max(millis(1));

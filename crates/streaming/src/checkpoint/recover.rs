@@ -40,7 +40,12 @@ impl Need {
 ///
 /// Walks from the outputs to the inputs: a window needs its parent as far back as it reaches; a state is made from the last save
 /// that is not too late, and needs its parents from there on.
-pub(crate) fn needs(streams: &[StreamFacts], outputs: &[usize], zero: Time, next: Time) -> Vec<Option<Need>> {
+///
+/// `from` is the time behind which batches are remembered. A build that looks further back than the one before did may find no
+/// save that is early enough, and no batches to make one of: then there is nothing of the state before its first save, nor of
+/// what is made of it.
+pub(crate) fn needs(streams: &[StreamFacts], outputs: &[usize], from: Time, span: Span) -> Vec<Option<Need>> {
+    let Span { zero, next } = span;
     let mut needs: Vec<Option<Need>> = vec![None; streams.len()];
     let ask = |needs: &mut Vec<Option<Need>>, stream: usize, after: Time| {
         if let Some(need) = needs.get_mut(stream) {
@@ -57,9 +62,10 @@ pub(crate) fn needs(streams: &[StreamFacts], outputs: &[usize], zero: Time, next
         let first = need.after.floor_from(stream.slide, zero) + stream.slide;
         let mut parents_after = if stream.reach.is_zero() { first - millis(1) } else { first - stream.reach };
         if stream.is_state {
-            let save = stream.saves.iter().rev().find(|save| **save <= first).copied();
-            // Made from the save itself if that is the first; else from the one behind it.
             let begin = stream.since.unwrap_or(zero);
+            let early = stream.saves.iter().rev().find(|save| **save <= first);
+            let save = early.or_else(|| stream.saves.first().filter(|_| from > begin)).copied();
+            // Made from the save itself if that is the first; else from the one behind it.
             parents_after = save.unwrap_or(begin) - stream.reach;
             let after = save.map_or(begin, |save| save - millis(1)).min(need.after.max(begin));
             needs[i] = Some(Need { after, save });
@@ -68,7 +74,29 @@ pub(crate) fn needs(streams: &[StreamFacts], outputs: &[usize], zero: Time, next
             ask(&mut needs, *parent, parents_after);
         }
     }
+    // Of what is not there, nothing is made.
+    let mut there: Vec<Time> = Vec::with_capacity(streams.len());
+    for (stream, need) in streams.iter().zip(&mut needs) {
+        let of_parents = stream.parents.iter().filter_map(|parent| there.get(*parent)).max().copied().unwrap_or(zero);
+        there.push(match need {
+            Some(Need { save: Some(save), .. }) => *save - millis(1),
+            _ if stream.is_state => stream.since.unwrap_or(zero),
+            // A window is made of what there is.
+            _ if !stream.reach.is_zero() => zero,
+            _ => of_parents,
+        });
+        if let (Some(need), Some(there), false) = (need, there.last(), stream.is_state) {
+            need.after = need.after.max(*there);
+        }
+    }
     needs
+}
+
+/// From where slides are counted, and the first batch that may still run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    pub(crate) zero: Time,
+    pub(crate) next: Time,
 }
 
 #[cfg(test)]
@@ -90,11 +118,24 @@ mod tests {
 
     /// The first batch that is needed of each stream, in seconds, and the save it is read from.
     fn firsts(streams: &[StreamFacts], outputs: &[usize], next: i64) -> Vec<Option<(i64, Option<i64>)>> {
+        firsts_from(0, streams, outputs, next)
+    }
+
+    fn firsts_from(
+        from: i64,
+        streams: &[StreamFacts],
+        outputs: &[usize],
+        next: i64,
+    ) -> Vec<Option<(i64, Option<i64>)>> {
         let seconds = |time: Time| time.as_millis() / 1000;
         let first = |(need, stream): (Option<Need>, &StreamFacts)| {
             need.map(|need| (seconds(need.after.floor_from(stream.slide, t(0))) + 1, need.save.map(seconds)))
         };
-        needs(streams, outputs, t(0), t(next)).into_iter().zip(streams).map(first).collect()
+        needs(streams, outputs, t(from), Span { zero: t(0), next: t(next) })
+            .into_iter()
+            .zip(streams)
+            .map(first)
+            .collect()
     }
 
     #[test]
@@ -145,6 +186,22 @@ mod tests {
         assert_eq!(firsts(&all, &[2], 7), [Some((5, None)), Some((4, Some(4))), Some((7, None))]);
         let incremental = StreamFacts { reach: secs(3), ..state(&[0], &[4]) };
         assert_eq!(firsts(&[stream(&[]), incremental], &[1], 7), [Some((2, None)), Some((4, Some(4)))]);
+    }
+
+    #[test]
+    fn a_window_that_a_later_build_laid_over_a_state_begins_with_the_saves_there_are() {
+        let window = StreamFacts { reach: secs(4), ..stream(&[2]) };
+        let all = [stream(&[]), state(&[0], &[9]), stream(&[1]), window];
+        let whole = [Some((1, None)), Some((1, None)), Some((7, None)), Some((10, None))];
+        assert_eq!(firsts(&all, &[3], 10), whole, "all batches are remembered");
+        let need = needs(&all, &[3], t(7), Span { zero: t(0), next: t(10) });
+        let holds = |i: usize, s| need[i].is_some_and(|need: Need| need.holds(t(s)));
+        assert_eq!((need[1].and_then(|need| need.save), holds(1, 8), holds(1, 9)), (Some(t(9)), false, true));
+        assert_eq!((holds(2, 8), holds(2, 9)), (false, true), "nor is anything made of what is not there");
+        assert!(holds(3, 10) && !holds(0, 9) && holds(0, 10));
+        // The build that always had the window keeps the save that it needs.
+        let all = [stream(&[]), state(&[0], &[6, 9]), stream(&[1]), StreamFacts { reach: secs(4), ..stream(&[2]) }];
+        assert_eq!(firsts_from(5, &all, &[3], 10)[1], Some((6, Some(6))));
     }
 
     #[test]

@@ -237,6 +237,7 @@ impl StreamingContext {
                 hurry: Arc::default(),
                 disk,
                 kept_in: Mutex::new(None),
+                wishes: Mutex::default(),
                 site,
             }),
         }

@@ -55,6 +55,45 @@ impl StreamingContext {
         self.keep_in(folder.as_ref(), Resume::Never)
     }
 
+    /// Agrees that what a checkpoint has under these names may go: what the program keeps no more; what it keeps in a form that
+    /// nothing reads, or without a name and not of the same, which then begins with nothing. Without that the start is refused.
+    ///
+    /// A name is a `uid`, or what the refusal calls it: `map_with_state 1`. What goes on as it is is not touched, so the line may
+    /// stay in the program.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use millstream_core::secs;
+    /// # use millstream_streaming::StreamingContext;
+    /// # let ssc = StreamingContext::new("local[1]", "doc", secs(1))?;
+    /// ssc.drop_kept(["sessions", "update_state_by_key 1"]);
+    /// # Ok::<(), millstream_core::Error>(())
+    /// ```
+    pub fn drop_kept<N: Into<String>>(&self, names: impl IntoIterator<Item = N>) {
+        lock(&self.inner.wishes).drop.extend(names.into_iter().map(Into::into));
+    }
+
+    /// Says that what is called `new` in this build was called `old` in the one before, as when a state is given a
+    /// [`uid`](crate::DStream::uid) that had none. When it has its new name, this means nothing any more.
+    ///
+    /// # Errors
+    ///
+    /// `start()` refuses to rename an output, which its sink knows by its name, and an input that keeps what it received.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use millstream_core::secs;
+    /// # use millstream_streaming::StreamingContext;
+    /// # let ssc = StreamingContext::new("local[1]", "doc", secs(1))?;
+    /// ssc.rename_kept("map_with_state 1", "sessions");
+    /// # Ok::<(), millstream_core::Error>(())
+    /// ```
+    pub fn rename_kept(&self, old: impl Into<String>, new: impl Into<String>) {
+        lock(&self.inner.wishes).rename.insert(old.into(), new.into());
+    }
+
     pub(super) fn keep_in(&self, folder: &Path, resume: Resume) -> Result<()> {
         let inner = &self.inner;
         let store = FolderCheckpoints::open_on(Arc::clone(&inner.disk), folder)?;

@@ -110,9 +110,9 @@ impl StreamingContext {
             return Ok((None, None));
         };
         let is_used = found.is_used();
-        let (keepers, keeper_of) = graph.keepers();
         let (zero, interval) = (graph.zero(), self.inner.interval);
-        let program = Program { app_id: context.app_id(), zero, interval, keepers, keeper_of };
+        let wishes = lock(&self.inner.wishes).clone();
+        let program = Program { app_id: context.app_id(), zero, interval, keepers: graph.keepers(), wishes };
         let mut durable = Durable::begin(found, program, context.env().checkpoints()?)?;
         let (app_id, epoch) = durable.run();
         context.save_under(format!("states-{epoch}"));

@@ -20,6 +20,7 @@ use self::durable::Resume;
 pub use self::stop::Stop;
 use crate::batch::lifecycle::Event;
 use crate::batch::mailbox::Mailbox;
+use crate::checkpoint::identity::Wishes;
 use crate::conf::StreamingConf;
 use crate::dstream::{DStream, Input, handle};
 use crate::graph::{GraphShared, StreamKind, StreamSpec};
@@ -89,6 +90,8 @@ struct Inner {
     disk: Arc<dyn Disk>,
     /// Where the program is durable, and what is done with what is there.
     kept_in: Mutex<Option<(PathBuf, Resume)>>,
+    /// What the program says of what it does not keep any more, or by another name.
+    wishes: Mutex<Wishes>,
     site: CallSite,
 }
 

@@ -153,7 +153,7 @@ pub(crate) fn mark_table<T: HasTable>() -> SaveForm {
 /// The Rdds of a state's rows are saved in a form of their own, in the background.
 pub(crate) fn mark_rows<K: Key, S: ExchangeData>() -> SaveForm {
     let form = SavedRows::<K, S>::default();
-    in_form(move || form.clone(), || format!("{} => {}", shape_of::<K>(), shape_of::<S>()))
+    in_form(move || form.clone(), row_shape::<K, S>)
 }
 
 fn in_form<F: SaveAs>(form: impl Fn() -> F + Send + Sync + 'static, shape: fn() -> String) -> SaveForm {
@@ -171,8 +171,13 @@ fn in_form<F: SaveAs>(form: impl Fn() -> F + Send + Sync + 'static, shape: fn() 
     }
 }
 
+/// Tells the shape of a state's rows.
+pub(crate) fn row_shape<K: Key, S: ExchangeData>() -> String {
+    format!("{} => {}", shape_of::<K>(), shape_of::<S>())
+}
+
 /// Tells the shape of a state's table: keys and states, and what is written beside them.
-fn table_shape<T: HasTable>() -> String {
+pub(crate) fn table_shape<T: HasTable>() -> String {
     let rest = shape_of::<T::Rest>();
     let beside = if rest == "()" { String::new() } else { format!(", gave {rest}") };
     format!("{} => {}{beside}", shape_of::<T::Key>(), shape_of::<T::State>())

@@ -17,8 +17,9 @@ pub use self::batch::{Batch, BatchKey};
 pub(crate) use self::outputs::{OutputBody, OutputSlot, PlanOutput};
 pub(crate) use self::shared::{GraphShared, Running};
 use crate::checkpoint::identity::{Keeper, Kept};
-use crate::checkpoint::{Durable, KeptBy, Past, StreamFacts};
+use crate::checkpoint::{Durable, Keepers, KeptBy, Past, StreamFacts};
 use crate::dstream::{AnyInput, AnyNode, OutputKind, PreparedOutputs};
+use crate::state::migrate::Migrations;
 
 /// Names a stream within its graph: its place in the vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,6 +55,8 @@ pub(crate) struct StreamSpec {
     pub(crate) kept_by: Option<StreamId>,
     /// The stream that is saved in the place of this one, and how: the state that this one is read from.
     pub(crate) saved_by: Option<(StreamId, SaveForm)>,
+    /// How what earlier builds saved of this stream is read.
+    pub(crate) migrations: Migrations,
     pub(crate) uid: Option<String>,
 }
 
@@ -69,6 +72,7 @@ impl StreamSpec {
             saving: Saving::default(),
             kept_by: None,
             saved_by: None,
+            migrations: Migrations::default(),
             uid: None,
         }
     }
@@ -222,8 +226,15 @@ impl Graph {
             if slot.remember.is_none() || !is_batch || past.is_some_and(|past| !past.holds(i, time)) {
                 continue;
             }
-            if let (Some(save), Some(form)) = (past.and_then(|past| past.save(i, time)), &slot.spec.saving.form) {
-                let rdd = (form.read)(context, &save.at, save.partitions as usize, slot.spec.site);
+            if let (Some(found), Some(form)) = (past.and_then(|past| past.save(i, time)), &slot.spec.saving.form) {
+                let read = match &found.earlier_form {
+                    None => &form.read,
+                    Some(shape) => slot.spec.migrations.reader(shape).ok_or_else(|| {
+                        millstream_core::bug!("no migration reads the form {shape}").at(slot.spec.site)
+                    })?,
+                };
+                let save = &found.save;
+                let rdd = read(context, &save.at, save.partitions as usize, slot.spec.site);
                 if let Some(keep) = &slot.spec.keep {
                     keep(&rdd);
                 }
@@ -344,8 +355,8 @@ impl Graph {
     }
 
     /// Returns what the program keeps from batch to batch, and the keeper of each state, input and transactional output.
-    pub(crate) fn keepers(&self) -> (Vec<Keeper>, BTreeMap<KeptBy, u32>) {
-        let (mut keepers, mut keeper_of) = (Vec::new(), BTreeMap::new());
+    pub(crate) fn keepers(&self) -> Keepers {
+        let (mut keepers, mut keeper_of, mut readable) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         let mut count: BTreeMap<(Kept, &str), u32> = BTreeMap::new();
         let mut made_of: Vec<u64> = Vec::new();
         for (i, slot) in self.slots.iter().enumerate() {
@@ -367,7 +378,11 @@ impl Graph {
                 *number += 1;
                 format!("{operation} {number}")
             });
-            keeper_of.insert(KeptBy::Stream(i), u32::try_from(keepers.len()).unwrap_or(u32::MAX));
+            let number = u32::try_from(keepers.len()).unwrap_or(u32::MAX);
+            keeper_of.insert(KeptBy::Stream(i), number);
+            if !slot.spec.migrations.is_empty() {
+                readable.insert(number, slot.spec.migrations.shapes());
+            }
             let named = uid.is_some();
             let shape = match &slot.kind {
                 StreamKind::Input { input, .. } => input.shape(),
@@ -383,7 +398,7 @@ impl Graph {
                 keepers.push(Keeper { kept: Kept::Output, key, named, made_of, shape: String::new() });
             }
         }
-        (keepers, keeper_of)
+        Keepers { keepers, keeper_of, reads: readable }
     }
 
     /// Returns the longest time that an input remembers (S-24).

@@ -187,6 +187,11 @@ impl DurableFolder {
     }
 }
 
+/// Returns the folder of what the input that is called `key` has received, in the folder of a checkpoint.
+pub(crate) fn received(checkpoint: &Path, key: &str) -> PathBuf {
+    checkpoint.join("received").join(file_name(key))
+}
+
 /// A text as the name of a file: another for another text, also where capitals do not count. Pure.
 fn file_name(key: &str) -> String {
     const LONG: usize = 100;

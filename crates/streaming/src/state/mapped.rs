@@ -19,7 +19,7 @@ use crate::dstream::{Placing, derive_as, mark_table, save_every};
 use crate::graph::{StreamId, StreamSpec};
 
 /// A partition behind a batch: the state, and what the function gave.
-struct Mapped<K, S, E> {
+pub(super) struct Mapped<K, S, E> {
     table: StateTable<K, S>,
     emitted: Arc<Vec<E>>,
 }
@@ -93,9 +93,21 @@ impl<K: Key, S: ExchangeData, E: ExchangeData> MappedState<K, S, E> {
         self.states.clone()
     }
 
+    /// Returns the stream that holds the state.
+    pub(super) fn state(&self) -> StreamId {
+        self.internal
+    }
+
     /// Returns the stream of what the function gave, for where a `DStream` is asked for by name.
     pub fn stream(&self) -> DStream<E> {
         self.emitted.clone()
+    }
+
+    /// Gives the stream and its state a name of their own, as [`DStream::uid`].
+    #[track_caller]
+    pub fn uid(&self, uid: impl Into<String>) -> Self {
+        self.emitted.uid(uid);
+        self.clone()
     }
 
     /// Saves the state every `interval`, instead of every ten batches.
