@@ -43,6 +43,7 @@
 //! | [`Output`], [`Guarantee`] | what a batch is for: its name, and how often it takes a batch |
 //! | [`Transactional`] | a sink that takes each batch exactly once |
 //! | [`StreamingListener`] | is told what happens |
+//! | `sqlite` | tables of a SQLite database as sinks that take each batch once (feature `sqlite`) |
 //! | `testkit` | tables of batches under a manual clock (feature `testkit`) |
 //!
 //! A word that Spark has is the same word here, in snake case: `reduce_by_key`, `foreach_rdd`, `await_termination`. What
@@ -53,6 +54,8 @@
 //! A cluster, Kafka, SQL, learning, web pages and Python are on their way. It runs on the threads of one process.
 
 pub use millstream_core as core;
+#[cfg(feature = "sqlite")]
+pub use millstream_sqlite as sqlite;
 pub use millstream_streaming as streaming;
 #[cfg(feature = "testkit")]
 pub use millstream_testkit as testkit;
