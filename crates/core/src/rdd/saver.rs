@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 
+use super::AnyRdd;
 use super::lineage::{Node, RddId};
 use super::saved::{SavedForm, Saving, save};
 use crate::context::Context;
@@ -203,7 +204,47 @@ fn save_one(node: &Arc<Node>, context: &Context) -> Option<Error> {
     }
 }
 
+/// Takes the mark from a node: something newer is saved in its place.
+fn unmark(node: &Node, context: &Context) {
+    let mut saving = node.saving();
+    if matches!(*saving, Saving::Marked(_) | Saving::Failed(..)) {
+        *saving = Saving::Not;
+        context.saver().unmarked(node.id());
+    }
+}
+
 impl Context {
+    /// Saves, on this thread, the last of each list of Rdds that are marked and made of each other; the others need not be
+    /// saved then. Waits before for what is being saved.
+    ///
+    /// # Errors
+    ///
+    /// What could not be saved; [`await_saves`](Context::await_saves) returns it too.
+    #[doc(hidden)]
+    pub fn save_newest(&self, states: &[Vec<AnyRdd>]) -> Result<()> {
+        let saver = self.saver();
+        saver.await_round();
+        let mut outcome = Ok(());
+        for state in states {
+            let Some((newest, older)) = state.split_last() else { continue };
+            let node = newest.node();
+            let mut saving = node.saving();
+            if let Saving::Failed(form, _) = &*saving {
+                let form = Arc::clone(form);
+                *saving = Saving::Marked(form);
+            }
+            drop(saving);
+            match save_one(node, self) {
+                None => older.iter().for_each(|rdd| unmark(rdd.node(), self)),
+                Some(error) => {
+                    lock(&saver.round).failed = Some(error.clone());
+                    outcome = Err(error);
+                }
+            }
+        }
+        outcome
+    }
+
     /// Waits until all that is being saved in the background is durable.
     ///
     /// # Errors

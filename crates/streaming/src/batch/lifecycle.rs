@@ -30,6 +30,8 @@ pub(crate) enum Event {
     StopAsked { graceful: bool },
     /// All inputs have stopped; whether they left something for one more batch.
     InputsStopped { left: bool },
+    /// The states are as durable as they become.
+    StatesSaved,
     /// A graceful stop has waited long enough.
     WaitedEnough,
 }
@@ -51,6 +53,8 @@ pub(crate) enum Action {
     StopInputs,
     /// Make one more batch now, of what the inputs left.
     LastBatch,
+    /// Save the states as they are behind the last batch. Answered by `StatesSaved`.
+    SaveStates,
     /// Give up the jobs that have not ended.
     Abandon,
     /// End.
@@ -82,6 +86,7 @@ enum Ending {
     No,
     StoppingInputs,
     Draining,
+    Saving,
     Halted,
 }
 
@@ -111,7 +116,29 @@ impl Lifecycle {
 
     /// Says whether a graceful stop is under way.
     pub(crate) fn is_graceful(&self) -> bool {
-        matches!(self.ending, Ending::StoppingInputs | Ending::Draining)
+        matches!(self.ending, Ending::StoppingInputs | Ending::Draining | Ending::Saving)
+    }
+
+    /// Says what a graceful stop waits for, for people.
+    pub(crate) fn waits_for(&self) -> String {
+        let mut open = self.batches.iter().filter(|(_, phase)| **phase != Phase::Failed);
+        match (self.ending, open.next()) {
+            (Ending::StoppingInputs, _) => "inputs that stop".to_owned(),
+            (Ending::Draining, Some((first, phase))) => {
+                let doing = match phase {
+                    Phase::Planning => "is planned",
+                    Phase::Running => "runs",
+                    _ => "is written down",
+                };
+                let more = match open.count() {
+                    0 => String::new(),
+                    more => format!(", and {more} behind it"),
+                };
+                format!("batch {first}, which {doing}{more}")
+            }
+            (Ending::Saving, _) => "states that are saved".to_owned(),
+            _ => "nothing".to_owned(),
+        }
     }
 
     /// Returns how many batches have begun and have not been committed, without those that failed.
@@ -173,6 +200,13 @@ impl Lifecycle {
                 self.ending = Ending::Draining;
                 if left { vec![Action::LastBatch] } else { self.drained() }
             }
+            Event::StatesSaved => {
+                if self.ending != Ending::Saving {
+                    return Vec::new();
+                }
+                self.ending = Ending::Halted;
+                vec![Action::Halt]
+            }
             Event::StopAsked { graceful: false } | Event::WaitedEnough | Event::Broken => self.halt(),
         }
     }
@@ -199,6 +233,11 @@ impl Lifecycle {
     /// Ends, if a graceful stop waits for nothing more.
     fn drained(&mut self) -> Vec<Action> {
         if self.ending == Ending::Draining && self.unfinished() == 0 {
+            // The next start is to go on from here, and not to make states again that have been made.
+            if self.rules.checkpoint {
+                self.ending = Ending::Saving;
+                return vec![Action::SaveStates];
+            }
             self.ending = Ending::Halted;
             return vec![Action::Halt];
         }
@@ -436,6 +475,66 @@ mod tests {
                 (E::JobsEnded { at: t(2), ok: true }, &[A::Commit(t(2)), A::Forget(t(2)), A::Halt]),
             ],
         );
+    }
+
+    #[test]
+    fn with_a_checkpoint_a_graceful_stop_saves_the_states_behind_the_last_batch() {
+        let durable = Rules { checkpoint: true, ..PLAIN };
+        let drained = [
+            (E::Due(t(1)), &[A::Plan(t(1))][..]),
+            (E::Planned { at: t(1), jobs: 1 }, &[A::Run(t(1))]),
+            (E::StopAsked { graceful: true }, &[A::StopInputs]),
+            (E::StatesSaved, &[]),
+            (E::InputsStopped { left: false }, &[]),
+            (E::JobsEnded { at: t(1), ok: true }, &[A::Checkpoint(t(1))]),
+            (E::Checkpointed(t(1)), &[A::Commit(t(1)), A::Forget(t(1)), A::SaveStates]),
+            (E::Due(t(2)), &[]),
+            (E::StopAsked { graceful: true }, &[]),
+        ];
+        for (event, want) in [
+            (E::StatesSaved, &[A::Halt][..]),
+            (E::WaitedEnough, &[A::Abandon, A::Halt]),
+            (E::StopAsked { graceful: false }, &[A::Abandon, A::Halt]),
+            (E::Broken, &[A::Abandon, A::Halt]),
+        ] {
+            let mut life = table(durable, &drained);
+            assert_eq!(life.waits_for(), "states that are saved");
+            assert_eq!(life.on(event), want, "{event:?}");
+            assert_eq!(life.on(E::StatesSaved), []);
+        }
+    }
+
+    #[test]
+    fn a_graceful_stop_says_what_it_waits_for() {
+        let mut life = Lifecycle::new(Rules { checkpoint: true, ..PLAIN });
+        let mut told = Vec::new();
+        for event in [
+            E::Due(t(1)),
+            E::Planned { at: t(1), jobs: 1 },
+            E::Due(t(2)),
+            E::Planned { at: t(2), jobs: 1 },
+            E::StopAsked { graceful: true },
+            E::InputsStopped { left: false },
+            E::JobsEnded { at: t(2), ok: true },
+            E::JobsEnded { at: t(1), ok: true },
+            E::Checkpointed(t(1)),
+            E::Checkpointed(t(2)),
+            E::StatesSaved,
+        ] {
+            life.on(event);
+            told.push(life.waits_for());
+        }
+        told.dedup();
+        let want = [
+            "nothing",
+            "inputs that stop",
+            "batch 1000 ms, which runs, and 1 behind it",
+            "batch 1000 ms, which is written down, and 1 behind it",
+            "batch 2000 ms, which is written down",
+            "states that are saved",
+            "nothing",
+        ];
+        assert_eq!(told, want);
     }
 
     #[test]

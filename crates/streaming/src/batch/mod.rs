@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use millstream_core::clock::{Clock, monotonic};
 use millstream_core::mutants::{Mutant, planted};
-use millstream_core::{Context, Error, Result, Time, overwriting, secs};
+use millstream_core::{Context, Error, Result, Time, overwriting, secs, threads};
 
 use self::job_set::{Job, JobSet, JobThreads};
 use self::lifecycle::{Action, Event, Lifecycle};
@@ -194,6 +194,15 @@ impl BatchLoop {
             if let (Event::Checkpointed(at), Some(durable)) = (event, &mut self.durable) {
                 durable.completed(at);
             }
+            if let (Event::StatesSaved, Some(durable)) = (event, &mut self.durable)
+                && let Err(error) = durable.saved(self.graph.saved_states())
+            {
+                (self.report)(error);
+            }
+            if event == Event::WaitedEnough {
+                let (waited, waits_for) = (self.stop_timeout, self.lifecycle.waits_for());
+                tracing::warn!(?waited, %waits_for, "a graceful stop gives up; the next start goes on from what is durable");
+            }
             if let Event::JobsEnded { at, ok: false } = event {
                 self.graph.abort_outputs(at);
             }
@@ -222,6 +231,7 @@ impl BatchLoop {
                         let at = self.ticker.take();
                         events.push(Event::Due(at));
                     }
+                    Action::SaveStates => events.extend(self.save_states()),
                     Action::Abandon => self.jobs.abandon(),
                     Action::Halt => return true,
                 }
@@ -406,6 +416,33 @@ impl BatchLoop {
         for slot in &mut self.graph.slots {
             if let StreamKind::Input { input, .. } = &mut slot.kind {
                 input.forget(horizon);
+            }
+        }
+    }
+
+    /// Has the states saved as they are now, beside this thread, which goes on to count the time of the stop.
+    fn save_states(&mut self) -> Option<Event> {
+        let states = self.graph.last_states();
+        if states.is_empty() {
+            return Some(Event::StatesSaved);
+        }
+        tracing::info!(states = states.len(), "the stop waits for states that are saved");
+        let (context, mailbox) = (self.context.clone(), Arc::clone(&self.mailbox));
+        let saving = threads::spawn("last-save", move || {
+            if let Err(error) = context.save_newest(&states) {
+                tracing::warn!(%error, "states could not be saved at the stop: the next start makes them again");
+            }
+            drop((states, context));
+            mailbox.post(Event::StatesSaved);
+        });
+        match saving {
+            Ok(thread) => {
+                thread.detach();
+                None
+            }
+            Err(error) => {
+                (self.report)(error);
+                Some(Event::StatesSaved)
             }
         }
     }

@@ -315,18 +315,7 @@ impl Durable {
         then: Then,
     ) -> Result<()> {
         let mut records = std::mem::take(&mut self.riding);
-        for (stream, at, saved, partitions) in saved {
-            let Some(&keeper) = self.keeper_of.get(&KeptBy::Stream(stream)) else { continue };
-            let is_waiting =
-                |record: &Record| matches!(record, Record::Saved(other) if (other.keeper, other.batch) == (keeper, at));
-            let known = self.ledger.saves.get(&keeper).is_some_and(|saves| saves.contains_key(&at));
-            if known || self.waiting.values().flatten().any(is_waiting) {
-                continue;
-            }
-            let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
-            let save = Save { at: saved, partitions };
-            records.push(Record::Saved(SavedState { keeper, batch: at, save }));
-        }
+        records.extend(self.new_saves(saved));
         for (output, bytes) in prepared {
             let keeper = self.keeper_of.get(&KeptBy::Output(output)).copied();
             let keeper =
@@ -342,6 +331,37 @@ impl Durable {
         }
         self.waiting.insert(batch, records);
         self.writer.append(number, bytes, then);
+        Ok(())
+    }
+
+    /// Returns records of the states that have been saved and that none tells of yet.
+    fn new_saves(&self, saved: impl Iterator<Item = (usize, Time, Saved, usize)>) -> Vec<Record> {
+        let mut records = Vec::new();
+        for (stream, at, saved, partitions) in saved {
+            let Some(&keeper) = self.keeper_of.get(&KeptBy::Stream(stream)) else { continue };
+            let is_waiting =
+                |record: &Record| matches!(record, Record::Saved(other) if (other.keeper, other.batch) == (keeper, at));
+            let known = self.ledger.saves.get(&keeper).is_some_and(|saves| saves.contains_key(&at));
+            if known || self.waiting.values().flatten().any(is_waiting) {
+                continue;
+            }
+            let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
+            let save = Save { at: saved, partitions };
+            records.push(Record::Saved(SavedState { keeper, batch: at, save }));
+        }
+        records
+    }
+
+    /// Writes down which states have been saved behind the last batch, with all that rides along. Durable on return.
+    pub(crate) fn saved(&mut self, saved: impl Iterator<Item = (usize, Time, Saved, usize)>) -> Result<()> {
+        let mut records = std::mem::take(&mut self.riding);
+        records.extend(self.new_saves(saved));
+        if records.is_empty() {
+            return Ok(());
+        }
+        let (number, bytes) = self.numbered(&records)?;
+        self.writer.append_and_wait(number, bytes)?;
+        records.into_iter().for_each(|record| self.ledger.apply(record));
         Ok(())
     }
 

@@ -73,11 +73,13 @@ impl StreamingContext {
     /// Stops the inputs, processes everything that was received, and then stops.
     ///
     /// What was received and belongs to no batch yet is run as a last batch at once, without waiting until it would be
-    /// due.
+    /// due. With a checkpoint directory states are saved behind that, so that the next start makes none again. After
+    /// [`graceful_stop_timeout`](crate::StreamingConf::graceful_stop_timeout) it stops at once, and a warning says what it
+    /// waited for.
     ///
     /// # Errors
     ///
-    /// As [`stop`](Self::stop).
+    /// As [`stop`](Self::stop); or states could not be saved: the next start is exact all the same, and makes them again.
     ///
     /// # Spark
     ///

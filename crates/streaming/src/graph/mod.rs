@@ -345,6 +345,20 @@ impl Graph {
         })
     }
 
+    /// Marks the newest Rdd of each state to be saved. Returns, a list a state, those that are to be saved, oldest first.
+    pub(crate) fn last_states(&mut self) -> Vec<Vec<AnyRdd>> {
+        let states = self.slots.iter_mut().filter(|slot| slot.spec.is_state());
+        let marked = states.filter_map(|slot| {
+            let ((time, newest), form) = (slot.rdds.last_key_value()?, slot.spec.saving.form.as_ref()?);
+            (form.mark)(newest);
+            slot.saves.insert(*time, newest.clone());
+            let rdds = slot.late.values().chain(slot.saves.values());
+            let rdds: Vec<_> = rdds.filter(|rdd| rdd.is_to_be_saved()).cloned().collect();
+            (!rdds.is_empty()).then_some(rdds)
+        });
+        marked.collect()
+    }
+
     /// Returns the longest time that an input remembers for its own sake.
     pub(crate) fn input_memory(&self) -> Duration {
         let memory = |slot: &Slot| match &slot.kind {

@@ -1,0 +1,212 @@
+//! How a program stops, and what the next start finds: each way leaves a directory from which it is exact. S-127 to
+//! S-130, S-133, R-27.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use millstream_core::clock::{Clock, ManualClock};
+use millstream_core::disk::Disk;
+use millstream_core::threads::lock;
+use millstream_core::{Result, Text, Time, secs};
+use millstream_streaming::{Conf, DStream, MissedBatches, RddQueue, State, StateSpec, Stop, StreamingContext};
+use millstream_testkit::{Batches, Fault, SimDisk, batches, input};
+
+type Pairs = DStream<(Text, i32)>;
+
+fn at(s: i64) -> Time {
+    Time::from_millis(s * 1000)
+}
+
+fn pairs() -> Batches<(Text, i32)> {
+    batches![[("a", 1)], [("b", 1)], [("a", 1)], [], [("a", 1), ("b", 1)], [("a", 1)], [("c", 1)], [("a", 1)]]
+}
+
+/// The batches of `pairs`.
+const BATCHES: i64 = 8;
+
+fn updated(pairs: &Pairs) -> Pairs {
+    pairs.update_state_by_key(|new, old: Option<i32>| Some(old.unwrap_or(0) + new.iter().sum::<i32>()))
+}
+
+fn mapped(pairs: &Pairs) -> Pairs {
+    let spec = StateSpec::function(|key: &Text, new: Option<i32>, state: &mut State<'_, i32>| {
+        let sum = state.get_option().copied().unwrap_or(0) + new.unwrap_or(0);
+        state.update(sum);
+        (key.clone(), sum)
+    });
+    pairs.map_with_state(spec).stream()
+}
+
+fn windowed(pairs: &Pairs) -> Pairs {
+    pairs.reduce_by_key_and_window_inv(|a, b| a + b, |a, b| a - b, (secs(3), secs(1)))
+}
+
+fn none(pairs: &Pairs) -> Pairs {
+    pairs.reduce_by_key(|a, b| a + b)
+}
+
+const PROGRAMS: [(&str, fn(&Pairs) -> Pairs); 4] =
+    [("update_state_by_key", updated), ("map_with_state", mapped), ("a window", windowed), ("no state", none)];
+
+/// A program that is started, stopped and started again; what it gave, and how many records it looked at.
+#[derive(Clone)]
+struct World {
+    disk: SimDisk,
+    program: fn(&Pairs) -> Pairs,
+    given: Arc<Mutex<BTreeMap<i64, Vec<String>>>>,
+    looked_at: Arc<AtomicUsize>,
+}
+
+impl World {
+    fn new(program: fn(&Pairs) -> Pairs) -> World {
+        World { disk: SimDisk::new(1), program, given: Arc::default(), looked_at: Arc::default() }
+    }
+
+    fn start(&self, now: i64) -> Result<(StreamingContext, ManualClock)> {
+        let mut conf = Conf::new("local[2]", "stopping")?;
+        conf.streaming.exclusive = false;
+        conf.streaming.missed_batches = MissedBatches::Replay;
+        let clock = ManualClock::new(at(now));
+        let builder = StreamingContext::builder(conf, secs(1))
+            .with_clock(Arc::new(clock.clone()) as Arc<dyn Clock>)
+            .with_disk(Arc::new(self.disk.clone()) as Arc<dyn Disk>);
+        let ssc = builder.get_or_create("/checkpoint", |ssc| {
+            let (looked_at, given) = (Arc::clone(&self.looked_at), Arc::clone(&self.given));
+            let seen = input(ssc, pairs(), 2).map(move |pair: (Text, i32)| {
+                looked_at.fetch_add(1, Ordering::SeqCst);
+                pair
+            });
+            (self.program)(&seen).foreach_rdd(move |rdd, time| {
+                let mut row: Vec<_> = rdd.collect()?.iter().map(|(key, n)| format!("{key}{n}")).collect();
+                row.sort();
+                let before = lock(&given).insert(time.as_millis() / 1000, row.clone());
+                assert!(before.is_none_or(|before| before == row), "{time} gave something else before");
+                Ok(())
+            });
+            Ok(())
+        })?;
+        ssc.start()?;
+        Ok((ssc, clock))
+    }
+
+    /// Runs the batches behind `from` up to `to`.
+    fn run(&self, ssc: &StreamingContext, clock: &ManualClock, from: i64, to: i64) {
+        for s in from + 1..=to {
+            clock.advance_to(at(s));
+            assert!(ssc.await_batch(at(s)), "batch {s}: {:?}", ssc.await_termination_or_timeout(Duration::ZERO));
+        }
+    }
+
+    fn taken(&self) -> BTreeMap<i64, Vec<String>> {
+        lock(&self.given).clone()
+    }
+}
+
+/// What the program gives if nothing stops it.
+fn undisturbed(program: fn(&Pairs) -> Pairs) -> BTreeMap<i64, Vec<String>> {
+    let world = World::new(program);
+    let (ssc, clock) = world.start(0).unwrap();
+    world.run(&ssc, &clock, 0, BATCHES);
+    ssc.stop().unwrap();
+    world.taken()
+}
+
+/// The ways to stop.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Gracefully,
+    Now,
+    /// The machine stops, and with it all that was not durable.
+    Killed,
+    /// Gracefully, and at once while that is under way.
+    Impatiently,
+}
+
+#[test]
+fn each_way_of_stopping_leaves_a_directory_from_which_the_next_start_is_exact() {
+    for (name, program) in PROGRAMS {
+        let want = undisturbed(program);
+        for way in [Way::Gracefully, Way::Now, Way::Killed, Way::Impatiently] {
+            for stop in 1..BATCHES {
+                let world = World::new(program);
+                let (ssc, clock) = world.start(0).unwrap();
+                world.run(&ssc, &clock, 0, stop);
+                match way {
+                    Way::Gracefully => ssc.stop_gracefully().unwrap(),
+                    Way::Now => ssc.stop().unwrap(),
+                    Way::Impatiently => {
+                        let other = ssc.clone();
+                        let graceful = millstream_core::threads::spawn("graceful", move || {
+                            drop(other.stop_gracefully());
+                        });
+                        ssc.stop_with(Stop::now()).unwrap();
+                        graceful.unwrap().join();
+                    }
+                    Way::Killed => {
+                        world.disk.kill();
+                        drop(ssc.stop());
+                    }
+                }
+                world.disk.crash(stop as u64);
+                world.disk.restart();
+                let (ssc, clock) = world.start(stop).unwrap();
+                world.run(&ssc, &clock, stop, BATCHES);
+                ssc.stop().unwrap();
+                assert_eq!(world.taken(), want, "{name}, {way:?} behind batch {stop}");
+            }
+        }
+    }
+}
+
+#[test]
+fn r27_a_graceful_stop_saves_states_and_the_next_start_makes_none_again() {
+    for (name, program) in PROGRAMS.into_iter().take(2) {
+        for stop in 1..BATCHES {
+            let world = World::new(program);
+            let (ssc, clock) = world.start(0).unwrap();
+            world.run(&ssc, &clock, 0, stop);
+            ssc.stop_gracefully().unwrap();
+            let before = world.looked_at.swap(0, Ordering::SeqCst);
+            world.disk.crash(3);
+            world.disk.restart();
+            let (ssc, clock) = world.start(stop).unwrap();
+            world.run(&ssc, &clock, stop, BATCHES);
+            ssc.stop().unwrap();
+            let again = world.looked_at.load(Ordering::SeqCst);
+            assert_eq!(before + again, 8, "{name}, stopped behind {stop}: each record is looked at once");
+            assert_eq!(world.taken(), undisturbed(program), "{name}, stopped behind {stop}");
+        }
+    }
+}
+
+#[test]
+fn states_that_cannot_be_saved_at_the_stop_are_told_and_the_next_start_is_exact() {
+    let world = World::new(updated);
+    let (ssc, clock) = world.start(0).unwrap();
+    world.run(&ssc, &clock, 0, 3);
+    world.disk.fail_at(world.disk.operations().len() as u64 + 1, Fault::DiskFull);
+    let told = ssc.stop_gracefully();
+    assert!(told.is_err(), "{told:?}");
+    world.disk.make_room();
+    let (ssc, clock) = world.start(3).unwrap();
+    world.run(&ssc, &clock, 3, BATCHES);
+    ssc.stop().unwrap();
+    assert_eq!(world.taken(), undisturbed(updated));
+}
+
+#[test]
+fn a_program_without_a_checkpoint_directory_stops_gracefully_as_before() {
+    let mut conf = Conf::new("local[2]", "stopping").unwrap();
+    conf.streaming.exclusive = false;
+    let clock = ManualClock::new(Time::ZERO);
+    let builder = StreamingContext::builder(conf, secs(1)).with_clock(Arc::new(clock.clone()) as Arc<dyn Clock>);
+    let ssc = builder.build().unwrap();
+    ssc.queue_stream(&RddQueue::<i32>::new()).foreach_rdd(|_, _| ());
+    ssc.start().unwrap();
+    clock.advance_to(at(2));
+    ssc.stop_gracefully().unwrap();
+}
