@@ -15,6 +15,10 @@ test *ARGS:
 sim N='2000' FROM='0':
     MILLSTREAM_SIM={{N}} MILLSTREAM_SIM_FROM={{FROM}} cargo test --release -p millstream-testkit --test simulation -- --nocapture
 
+# A durable program that is killed every three seconds, in real processes, and audited: `just soak 60`.
+soak MINUTES='2' *ARGS:
+    cargo run -p millstream-soak -- {{MINUTES}} {{ARGS}}
+
 # What CI runs.
 check:
     bash .ci/run

@@ -293,6 +293,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("crates/cluster", &["millstream-core"]),
     ("crates/python", &["millstream"]),
     ("crates/bench", &["millstream"]),
+    ("crates/soak", &["millstream"]),
     ("examples", &["millstream"]),
     ("xtask", &[]),
 ];

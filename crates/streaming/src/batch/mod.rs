@@ -201,7 +201,7 @@ impl BatchLoop {
             }
             if event == Event::WaitedEnough {
                 let (waited, waits_for) = (self.stop_timeout, self.lifecycle.waits_for());
-                tracing::warn!(?waited, %waits_for, "a graceful stop gives up; the next start goes on from what is durable");
+                tracing::warn!(?waited, %waits_for, "a graceful stop gives up: the next start runs it again");
             }
             if let Event::JobsEnded { at, ok: false } = event {
                 self.graph.abort_outputs(at);
