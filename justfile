@@ -19,6 +19,10 @@ sim N='2000' FROM='0':
 soak MINUTES='2' *ARGS:
     cargo run -p millstream-soak -- {{MINUTES}} {{ARGS}}
 
+# A fuzzer, or all: `just fuzz log_frames 600` (fuzz/README.md).
+fuzz TARGET SECONDS *ARGS:
+    fuzz/run {{TARGET}} {{SECONDS}} {{ARGS}}
+
 # What CI runs.
 check:
     bash .ci/run

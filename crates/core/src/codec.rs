@@ -66,6 +66,53 @@ pub fn decode_from<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8])> {
     })
 }
 
+/// How many elements of a list may take no bytes at all: their number is all that is said of them, and may be a lie.
+const MOST_EMPTY: u64 = 1 << 24;
+
+/// Reads a list as [`encode`] writes a vector, and returns what follows it: for bytes that may be damaged, or come from
+/// strangers. Elements without any bytes (of a type like `()`) are bounded: 16 million.
+///
+/// *Cost*: memory for what is there, whatever length is claimed.
+///
+/// # Errors
+///
+/// As [`decode_from`]; the list has too many elements without bytes.
+pub fn decode_list_from<T: DeserializeOwned>(bytes: &[u8]) -> Result<(Vec<T>, &[u8])> {
+    let (count, mut rest): (u64, &[u8]) = decode_from(bytes)?;
+    let likely = usize::try_from(count).unwrap_or(usize::MAX).min(rest.len());
+    let mut list = Vec::with_capacity(likely.min((1 << 20) / size_of::<T>().max(1)));
+    let mut empty = 0;
+    for _ in 0..count {
+        let (element, behind) = decode_from(rest)?;
+        empty += u64::from(behind.len() == rest.len());
+        if empty > MOST_EMPTY {
+            let name = std::any::type_name::<T>();
+            let text = format!(
+                "a list of {count} elements of type {name} without any bytes is too long: {MOST_EMPTY} at most"
+            );
+            return Err(Error::new(ErrorKind::Data, text));
+        }
+        list.push(element);
+        rest = behind;
+    }
+    Ok((list, rest))
+}
+
+/// As [`decode_list_from`]; the list must use up all of `bytes`.
+///
+/// # Errors
+///
+/// As [`decode_list_from`], and as [`decode`].
+pub fn decode_list<T: DeserializeOwned>(bytes: &[u8]) -> Result<Vec<T>> {
+    let (list, rest) = decode_list_from(bytes)?;
+    if rest.is_empty() {
+        return Ok(list);
+    }
+    let text =
+        format!("{} bytes too many behind a list of elements of type {}", rest.len(), std::any::type_name::<T>());
+    Err(Error::new(ErrorKind::Data, text))
+}
+
 /// The codec of one type, for places where the type itself is no longer known.
 #[derive(Clone, Copy)]
 pub struct TypeCodec {
@@ -164,6 +211,22 @@ impl fmt::Debug for TypeCodec {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_is_read_as_a_vector_is_and_its_length_is_not_believed() {
+        let words = vec!["a".to_owned(), String::new(), "bc".to_owned()];
+        let mut bytes = encode(&words).unwrap();
+        assert_eq!(decode_list::<String>(&bytes).unwrap(), words);
+        bytes.push(7);
+        assert_eq!(decode_list_from::<String>(&bytes).unwrap(), (words, &[7][..]));
+        assert!(decode_list::<String>(&bytes).is_err());
+
+        assert_eq!(decode_list::<()>(&encode(&vec![(); 1000]).unwrap()).unwrap().len(), 1000);
+        let lie = encode(&u64::MAX).unwrap();
+        assert!(decode_list::<u8>(&lie).is_err());
+        let error = decode_list::<()>(&lie).unwrap_err().to_string();
+        assert!(error.contains("without any bytes"), "{error}");
+    }
 
     #[test]
     fn values_come_back_and_leftovers_are_refused() {

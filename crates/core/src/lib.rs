@@ -43,6 +43,8 @@ mod distribution;
 mod error;
 mod events;
 mod future_action;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod memory;
 #[doc(hidden)]
 pub mod mutants;

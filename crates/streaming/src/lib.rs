@@ -28,6 +28,8 @@ mod checkpoint;
 mod conf;
 mod context;
 mod dstream;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod graph;
 mod input;
 mod listener;

@@ -285,12 +285,22 @@ impl<T: ExchangeData> PartitionReader for SavedReader<T> {
         if rest.is_empty() {
             return Ok(false);
         }
-        let (mut chunk, left): (Vec<T>, &[u8]) = codec::decode_from(rest)
+        let (mut chunk, left) = codec::decode_list_from::<T>(rest)
             .map_err(|e| Error::new(ErrorKind::Data, format!("checkpoint {} is damaged: {e}", self.name)))?;
         self.at = self.bytes.len() - left.len();
         out.append(&mut chunk);
         Ok(true)
     }
+}
+
+/// Reads a saved partition that is in memory, without its first bytes.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn values_of<T: ExchangeData>(bytes: &[u8]) -> Result<Vec<T>> {
+    let bytes = bytes::Bytes::copy_from_slice(bytes);
+    let mut reader = SavedReader::<T> { bytes, at: 0, name: "in memory".into(), of: PhantomData };
+    let mut values = Vec::new();
+    while reader.read_chunk(&mut values)? {}
+    Ok(values)
 }
 
 /// In the place of a lineage that was cut where partitions are kept, should one of them be lost.

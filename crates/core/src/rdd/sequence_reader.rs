@@ -97,7 +97,8 @@ impl<K: Writable, V: Writable> Compute for SequenceParts<K, V> {
         let Some(part) = self.parts.get(p) else {
             return Err(crate::bug!("there is no partition {p} of the sequence files"));
         };
-        Ok(Opened::Source(Box::new(SequenceReader::<K, V>::open(part)?)))
+        let file = File::open(&part.path).map_err(|e| unreadable(&part.path, e))?;
+        Ok(Opened::Source(Box::new(SequenceReader::<K, V, File>::open(part, file)?)))
     }
 
     fn ship(&self, w: &mut PlanWriter) -> Result<()> {
@@ -109,9 +110,9 @@ impl<K: Writable, V: Writable> Compute for SequenceParts<K, V> {
     }
 }
 
-struct SequenceReader<K, V> {
+struct SequenceReader<K, V, F> {
     part: Part,
-    file: BufReader<File>,
+    file: BufReader<F>,
     marker: Marker,
     /// Where the next byte that is read stands in the file.
     at: u64,
@@ -120,9 +121,8 @@ struct SequenceReader<K, V> {
     of: PhantomData<fn() -> (K, V)>,
 }
 
-impl<K: Writable, V: Writable> SequenceReader<K, V> {
-    fn open(part: &Part) -> Result<SequenceReader<K, V>> {
-        let file = File::open(&part.path).map_err(|e| unreadable(&part.path, e))?;
+impl<K: Writable, V: Writable, F: Read + Seek> SequenceReader<K, V, F> {
+    fn open(part: &Part, file: F) -> Result<SequenceReader<K, V, F>> {
         let mut reader = SequenceReader {
             part: part.clone(),
             file: BufReader::with_capacity(READ, file),
@@ -261,7 +261,7 @@ impl<K: Writable, V: Writable> SequenceReader<K, V> {
     }
 }
 
-impl<K: Writable, V: Writable> PartitionReader for SequenceReader<K, V> {
+impl<K: Writable, V: Writable, F: Read + Seek + Send + 'static> PartitionReader for SequenceReader<K, V, F> {
     type Item = (K, V);
 
     fn read_chunk(&mut self, out: &mut Vec<(K, V)>) -> Result<bool> {
@@ -281,10 +281,20 @@ trait AtEnd {
     fn fill_buf_is_empty(&mut self) -> io::Result<bool>;
 }
 
-impl AtEnd for BufReader<File> {
+impl<F: Read> AtEnd for BufReader<F> {
     fn fill_buf_is_empty(&mut self) -> io::Result<bool> {
         io::BufRead::fill_buf(self).map(<[u8]>::is_empty)
     }
+}
+
+/// Reads the pairs of a part of a file that is in memory.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn pairs_of<K: Writable, V: Writable>(bytes: &[u8], start: u64, end: u64) -> Result<Vec<(K, V)>> {
+    let part = Part { path: PathBuf::from("in memory"), start, end };
+    let mut reader = SequenceReader::<K, V, _>::open(&part, io::Cursor::new(bytes.to_vec()))?;
+    let mut pairs = Vec::new();
+    while reader.read_chunk(&mut pairs)? {}
+    Ok(pairs)
 }
 
 fn unreadable(path: &Path, error: io::Error) -> Error {

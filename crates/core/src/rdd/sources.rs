@@ -194,7 +194,8 @@ impl Compute for TextParts {
         Ok(Opened::Source(if is_gzip(&part.path) {
             Box::new(GzipLines::open(&part.path)?)
         } else {
-            Box::new(LinesReader::open(part)?)
+            let file = fs::File::open(&part.path).map_err(|e| unreadable(part, e))?;
+            Box::new(LinesReader::open(part, file)?)
         }))
     }
 
@@ -208,9 +209,9 @@ impl Compute for TextParts {
 }
 
 /// Reads the lines that begin inside a part of a file, a block at a time.
-struct LinesReader {
+struct LinesReader<F> {
     part: FilePart,
-    file: fs::File,
+    file: F,
     /// Where the next byte that is read stands in the file.
     at: u64,
     /// Bytes of a line that was cut by the end of a block.
@@ -219,10 +220,12 @@ struct LinesReader {
     ended: bool,
 }
 
-impl LinesReader {
-    fn open(part: &FilePart) -> Result<LinesReader> {
-        let failed = |e| Error::io(ErrorKind::Unavailable, format!("file {} cannot be read", part.path.display()), e);
-        let mut file = fs::File::open(&part.path).map_err(failed)?;
+fn unreadable(part: &FilePart, error: std::io::Error) -> Error {
+    Error::io(ErrorKind::Unavailable, format!("file {} cannot be read", part.path.display()), error)
+}
+
+impl<F: Read + Seek> LinesReader<F> {
+    fn open(part: &FilePart, mut file: F) -> Result<LinesReader<F>> {
         let mut reader = LinesReader {
             // A line belongs to the part in which it begins: skip the end of one that began before.
             at: part.start.saturating_sub(1),
@@ -232,7 +235,7 @@ impl LinesReader {
             ended: part.start == part.end,
             file: {
                 if part.start > 0 {
-                    file.seek(SeekFrom::Start(part.start - 1)).map_err(failed)?;
+                    file.seek(SeekFrom::Start(part.start - 1)).map_err(|e| unreadable(part, e))?;
                 }
                 file
             },
@@ -250,7 +253,7 @@ impl LinesReader {
     }
 
     fn failed(&self, error: std::io::Error) -> Error {
-        Error::io(ErrorKind::Unavailable, format!("file {} cannot be read", self.part.path.display()), error)
+        unreadable(&self.part, error)
     }
 
     fn skip_line(&mut self) -> Result<()> {
@@ -311,7 +314,7 @@ impl LinesReader {
     }
 }
 
-impl PartitionReader for LinesReader {
+impl<F: Read + Seek + Send + 'static> PartitionReader for LinesReader<F> {
     type Item = Text;
 
     fn read_chunk(&mut self, out: &mut Vec<Text>) -> Result<bool> {
@@ -333,6 +336,16 @@ impl PartitionReader for LinesReader {
 
 // ------------------------------------------------------------------------------------------------ object files
 
+/// Reads the lines of a part of a file that is in memory.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn lines_of(bytes: &[u8], start: u64, end: u64) -> Result<Vec<Text>> {
+    let part = FilePart { path: PathBuf::from("in memory"), start, end };
+    let mut reader = LinesReader::open(&part, std::io::Cursor::new(bytes.to_vec()))?;
+    let mut lines = Vec::new();
+    while reader.read_chunk(&mut lines)? {}
+    Ok(lines)
+}
+
 struct ObjectParts<T> {
     files: Vec<PathBuf>,
     of: PhantomData<fn() -> T>,
@@ -351,6 +364,20 @@ pub(crate) fn object_files<T: ExchangeData>(context: &Context, path: &Path, site
     }
 }
 
+/// Reads the chunks of a file of objects.
+pub(crate) fn objects<T: ExchangeData>(path: &Path, bytes: &[u8]) -> Result<Vec<T>> {
+    let broken = |why: &str| Error::new(ErrorKind::Data, format!("file {} {why}", path.display()));
+    let mut rest = bytes.strip_prefix(OBJECT_MAGIC).ok_or_else(|| broken("is no file of objects"))?;
+    let mut all: Vec<T> = Vec::new();
+    while let Some((len, after)) = rest.split_first_chunk::<8>() {
+        let len = usize::try_from(u64::from_le_bytes(*len)).unwrap_or(usize::MAX);
+        let chunk = after.get(..len).ok_or_else(|| broken("ends in the middle of a chunk"))?;
+        all.extend(codec::decode_list::<T>(chunk).map_err(|e| broken(&format!("is not what was expected: {e}")))?);
+        rest = &after[len..];
+    }
+    if rest.is_empty() { Ok(all) } else { Err(broken("ends in the middle of a chunk")) }
+}
+
 impl<T: ExchangeData> Compute for ObjectParts<T> {
     fn open<'a>(&'a self, p: usize, _: &'a [Dependency], _: &TaskContext) -> Result<Opened<'a>> {
         let Some(path) = self.files.get(p) else {
@@ -358,18 +385,7 @@ impl<T: ExchangeData> Compute for ObjectParts<T> {
         };
         let bytes = fs::read(path)
             .map_err(|e| Error::io(ErrorKind::Unavailable, format!("file {} cannot be read", path.display()), e))?;
-        let broken = |why: &str| Error::new(ErrorKind::Data, format!("file {} {why}", path.display()));
-        let mut rest = bytes.strip_prefix(OBJECT_MAGIC).ok_or_else(|| broken("is no file of objects"))?;
-        let mut all: Vec<T> = Vec::new();
-        while let Some((len, after)) = rest.split_first_chunk::<8>() {
-            let len = usize::try_from(u64::from_le_bytes(*len)).unwrap_or(usize::MAX);
-            let chunk = after.get(..len).ok_or_else(|| broken("ends in the middle of a chunk"))?;
-            all.extend(codec::decode::<Vec<T>>(chunk).map_err(|e| broken(&format!("is not what was expected: {e}")))?);
-            rest = &after[len..];
-        }
-        if !rest.is_empty() {
-            return Err(broken("ends in the middle of a chunk"));
-        }
+        let all: Vec<T> = objects(path, &bytes)?;
         Ok(Opened::Source(Box::new(OwnedReader::new(all.into_iter()))))
     }
 

@@ -107,7 +107,7 @@ impl Snapshots {
     }
 }
 
-fn encode(ledger: &Ledger) -> Result<Vec<u8>> {
+pub(super) fn encode(ledger: &Ledger) -> Result<Vec<u8>> {
     let body = codec::encode(ledger)?;
     let mut bytes = Vec::with_capacity(body.len() + 20);
     bytes.extend_from_slice(MAGIC);
@@ -119,7 +119,7 @@ fn encode(ledger: &Ledger) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn decode(bytes: &[u8], path: &Path) -> Result<Ledger> {
+pub(super) fn decode(bytes: &[u8], path: &Path) -> Result<Ledger> {
     let damaged = |what: &str| {
         let text = format!(
             "checkpoint file {} {what}; restore it, or remove it to fall back on the one before",

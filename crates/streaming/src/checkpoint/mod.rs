@@ -12,6 +12,8 @@
 //! The graph is code, and runs anew with every start; only data is here. The order of writing is in `docs/specs/durability.md`.
 
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzed;
 mod held;
 pub(crate) mod identity;
 mod ledger;

@@ -27,6 +27,8 @@ pub use self::files::FileFilter;
 pub(crate) use self::queue::QueueSource;
 pub use self::queue::RddQueue;
 pub use self::queue::WhenEmpty;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::socket::blocks_of;
 pub use self::socket::{BlockSocket, LineSocket, SocketReceiver};
 use crate::conf::StreamingConf;
 use crate::listener::{InputInfo, ListenerBus, Pressure};

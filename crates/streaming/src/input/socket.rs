@@ -212,38 +212,47 @@ impl<T: ExchangeData> Receiver for BlockSocket<T> {
     fn receive(&mut self, store: &mut dyn Store<T>) -> Result<()> {
         let mut stream = self.peer.connect(store)?;
         let most = store.max_record();
-        loop {
-            let mut length = [0; 4];
-            match stream.read_exact(&mut length) {
-                Ok(()) => {}
-                Err(error) if error.kind() == IoKind::UnexpectedEof => return Err(self.peer.ended()),
-                Err(error) => return Err(self.peer.failed("error receiving data from", error)),
-            }
-            let length = u32::from_be_bytes(length) as usize;
-            if length > most {
-                return Err(Error::new(
-                    ErrorKind::Data,
-                    format!("a block of {length} bytes from {} is longer than max_record, {most} bytes", self.peer),
-                ));
-            }
-            // Only as much is set aside as arrives: the length may be a lie.
-            let mut bytes = Vec::new();
-            let got = (&mut stream)
-                .take(length as u64)
-                .read_to_end(&mut bytes)
-                .map_err(|e| self.peer.failed("error receiving data from", e))?;
-            if got < length {
-                return Err(Error::new(
-                    ErrorKind::Unavailable,
-                    format!("{} closed the connection in the middle of a block", self.peer),
-                ));
-            }
-            let items: Vec<T> = codec::decode(&bytes).map_err(|e| {
-                Error::new(ErrorKind::Data, format!("a block from {} is not what was expected: {e}", self.peer))
-            })?;
+        while let Some(items) = read_block(&mut stream, most, &self.peer)? {
             store.store_block(items, Box::new(|| {}))?;
         }
+        Err(self.peer.ended())
     }
+}
+
+/// Reads a block of at most `most` bytes; nothing if it ends before one.
+fn read_block<T: ExchangeData>(stream: &mut impl Read, most: usize, peer: &Peer) -> Result<Option<Vec<T>>> {
+    let mut length = [0; 4];
+    match stream.read_exact(&mut length) {
+        Ok(()) => {}
+        Err(error) if error.kind() == IoKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(peer.failed("error receiving data from", error)),
+    }
+    let length = u32::from_be_bytes(length) as usize;
+    if length > most {
+        let text = format!("a block of {length} bytes from {peer} is longer than max_record, {most} bytes");
+        return Err(Error::new(ErrorKind::Data, text));
+    }
+    // Only as much is set aside as arrives: the length may be a lie.
+    let mut bytes = Vec::new();
+    let got = stream.take(length as u64).read_to_end(&mut bytes);
+    if got.map_err(|e| peer.failed("error receiving data from", e))? < length {
+        let text = format!("{peer} closed the connection in the middle of a block");
+        return Err(Error::new(ErrorKind::Unavailable, text));
+    }
+    let items = codec::decode_list(&bytes);
+    let told = |e| Error::new(ErrorKind::Data, format!("a block from {peer} is not what was expected: {e}"));
+    items.map(Some).map_err(told)
+}
+
+/// Reads the blocks that somebody sends.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn blocks_of<T: ExchangeData>(mut bytes: &[u8], most: usize) -> Result<Vec<Vec<T>>> {
+    let peer = Peer { host: "memory".into(), port: 0 };
+    let mut blocks = Vec::new();
+    while let Some(block) = read_block(&mut bytes, most, &peer)? {
+        blocks.push(block);
+    }
+    Ok(blocks)
 }
 
 impl StreamingContext {

@@ -131,7 +131,7 @@ impl<T: ExchangeData> SecondCopy for Logged<T> {
         };
         let record = read_record(store, &self.folder, &handle).map_err(told)?;
         let (_, items) = header(&record).map_err(told)?;
-        codec::decode(items).map_err(told)
+        codec::decode_list(items).map_err(told)
     }
 
     fn ship(&self, w: &mut PlanWriter) -> Result<()> {
@@ -142,6 +142,15 @@ impl<T: ExchangeData> SecondCopy for Logged<T> {
         let (name, folder, handles) = r.value()?;
         Ok(Logged { name, folder, handles, of: PhantomData })
     }
+}
+
+/// Reads a record, and writes it again: what is in front of the items, and the items.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn record_of<T: ExchangeData>(record: &[u8]) -> Result<(Vec<T>, Vec<u8>)> {
+    let (header, items) = header(record)?;
+    let items = codec::decode_list(items)?;
+    let again = encode(&items, header.position.as_ref())?;
+    Ok((items, again))
 }
 
 #[cfg(test)]

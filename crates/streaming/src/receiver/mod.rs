@@ -11,6 +11,8 @@ mod supervisor;
 
 use millstream_core::{Error, ExchangeData, Result, StorageLevel};
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::log::record_of;
 pub(crate) use self::supervisor::ReceiverSource;
 
 /// Receives data from outside: a blocking loop.

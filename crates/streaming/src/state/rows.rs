@@ -21,7 +21,7 @@ use millstream_core::threads::lock;
 use millstream_core::{Error, ErrorKind, ExchangeData, Key, Result, SaveAs, codec};
 use serde::{Deserialize, Serialize};
 
-use super::save::{damaged, name, read_file};
+use super::save::{damaged, each_once, name, read_file};
 
 /// The form of rows in checkpoints, and what has been written of each partition.
 ///
@@ -174,6 +174,7 @@ impl<K: Key, S: ExchangeData> SaveAs for SavedRows<K, S> {
             Ok((changes, codec::decode(rest).map_err(|e| damaged(folder, partition, &e))?))
         };
         let mut last = said(folder)?;
+        each_once(&last.0.upon, folder).map_err(|e| damaged(folder, partition, &e))?;
         let mut rows = Vec::new();
         for earlier in std::mem::take(&mut last.0.upon) {
             apply(&mut rows, said(&earlier)?).map_err(|e| damaged(&earlier, partition, &e))?;

@@ -5,6 +5,7 @@
 //!
 //! It is written in the background, while later batches change the table: see [`table`](super::table).
 
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 
 use millstream_core::checkpoint::CheckpointStore;
@@ -98,6 +99,15 @@ pub(super) fn read_file(
     Ok(bytes.slice(magic.len()..))
 }
 
+/// Refuses a file that builds upon itself, or upon another twice: that is read as often as it is named.
+pub(super) fn each_once(upon: &[String], folder: &str) -> Result<()> {
+    let mut seen = BTreeSet::from([folder]);
+    match upon.iter().find(|earlier| !seen.insert(earlier)) {
+        Some(twice) => Err(Error::new(ErrorKind::Data, format!("it builds upon {twice} more than once, or is that"))),
+        None => Ok(()),
+    }
+}
+
 /// Says which file could not be read.
 pub(super) fn damaged(folder: &str, partition: usize, error: &Error) -> Error {
     Error::new(ErrorKind::Data, format!("checkpoint {} is damaged: {error}", name(folder, partition)))
@@ -124,6 +134,7 @@ impl<T: HasTable> SaveAs for Saved<T> {
         let last = read_file(store, folder, partition, MAGIC)?;
         let (rest, part): (T::Rest, &[u8]) = codec::decode_from(&last).map_err(damaged_in(folder))?;
         let (head, _) = Head::read(part).map_err(damaged_in(folder))?;
+        each_once(&head.upon, folder).map_err(damaged_in(folder))?;
         let mut files = Vec::with_capacity(head.upon.len());
         for earlier in &head.upon {
             files.push((earlier.as_str(), read_file(store, earlier, partition, MAGIC)?));
@@ -137,4 +148,10 @@ impl<T: HasTable> SaveAs for Saved<T> {
         let table = StateTable::from_parts(parts).map_err(damaged_in(folder))?;
         Ok(vec![T::of(table, rest)])
     }
+}
+
+/// The entries of a table, with their times.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn entries_of<K: Key, S: ExchangeData>(table: &StateTable<K, S>) -> impl Iterator<Item = (K, S, Time)> {
+    table.clone().timed_entries()
 }

@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::file::read_record;
 pub use self::file::{LogConf, SegmentLog};
 pub use self::group::GroupCommit;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::segment::made_segment;
 
 /// Where a record of a log is. It stays true as long as the record is in the log, and can be stored.
 ///

@@ -212,6 +212,42 @@ pub(super) fn proof(bytes: &[u8], number: u64, bad: usize) -> Option<usize> {
     })
 }
 
+/// Makes a segment of what chance says, with the right check sums: its header, behind one of `before` bytes, and frames.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn made_segment(number: u64, before: u64, chance: &mut dyn Iterator<Item = u8>) -> Vec<u8> {
+    let mut any = |n: u8| u64::from(chance.next().unwrap_or(0) % n);
+    let most = [0, 1, u64::MAX, u64::MAX - 1];
+    let header = Header {
+        number,
+        first: if any(8) == 7 { most[any(4) as usize] } else { any(8) },
+        previous: number.saturating_sub(any(4)),
+        previous_end: if any(4) == 3 { most[any(4) as usize] } else { before.saturating_sub(any(3)) },
+        previous_latest: Time::from_millis(most[any(4) as usize].cast_signed()),
+    };
+    let (mut bytes, mut group) = (header.encode().to_vec(), HEADER as u64);
+    for _ in 0..any(6) {
+        let offset = bytes.len() as u64;
+        if any(2) == 0 {
+            group = offset;
+        }
+        let body: Vec<u8> = (0..any(16)).map(|_| any(255) as u8).collect();
+        let mut frame = Frame::new(Time::from_millis(any(100).cast_signed() - 50), group, &body);
+        if any(16) == 15 {
+            frame.len = most[any(4) as usize] as u32;
+        }
+        bytes.extend(frame.encode(number, offset));
+        bytes.extend(body);
+    }
+    if any(4) == 3 {
+        let at = (any(250) as usize * 4).min(bytes.len() - 1);
+        bytes[at] ^= 1 << any(8);
+    }
+    if any(6) == 5 {
+        bytes.truncate((any(250) as usize * 2).min(bytes.len()));
+    }
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -103,6 +103,9 @@ fn last(disk: &dyn Disk, folder: &Path, numbers: &[u64]) -> Result<Option<(Segme
             Err(NoHeader::Bad) if promise == 0 && proof(&bytes, number, HEADER).is_none() => continue,
             Err(why) => return Err(no_header(&path, why)),
         };
+        if header.first > u64::MAX / 2 {
+            return Err(damaged(&path, 0, &format!("no log ever had the {} records before it", header.first)));
+        }
         let mut frames = Frames::of(&bytes, number);
         let times: Vec<Time> = frames.by_ref().map(|(_, time, _)| time).collect();
         let end = frames.end();
