@@ -247,6 +247,24 @@ fn s127_a_stop_abandons_batches_that_have_not_begun() {
 }
 
 #[test]
+fn s127_a_job_that_a_stop_cancels_is_no_error_of_the_program() {
+    let test = StreamTest::new();
+    let (begun, begins) = channel();
+    test.input(numbers()).foreach_rdd(move |rdd, _| -> Result<()> {
+        let _ = begun.send(());
+        // Until one of them is cancelled.
+        loop {
+            rdd.count()?;
+        }
+    });
+    test.ssc().start().unwrap();
+    test.clock().advance_to(at(1));
+    common::within("the first batch", &begins);
+    test.ssc().stop().unwrap();
+    assert!(test.ssc().await_termination_or_timeout(Duration::ZERO).unwrap(), "it is stopped, and nothing failed");
+}
+
+#[test]
 fn s128_a_graceful_stop_runs_the_batches_that_are_due() {
     for _ in 0..20 {
         let test = StreamTest::new();

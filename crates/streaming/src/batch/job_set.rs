@@ -1,12 +1,13 @@
 //! The jobs of a batch, and the threads that run outputs.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use millstream_core::clock::{Clock, monotonic};
 use millstream_core::threads::{self, OwnedThread, lock};
-use millstream_core::{CallSite, Context, Error, JobLocals, Result, Time, overwriting};
+use millstream_core::{CallSite, Context, Error, ErrorKind, JobLocals, Result, Time, overwriting};
 
 use super::lifecycle::Event;
 use super::mailbox::Mailbox;
@@ -135,12 +136,19 @@ struct Shared {
     queue: Mutex<Queue>,
     changed: Condvar,
     runner: JobRunner,
+    /// Whether jobs have been given up, because somebody stops.
+    abandoned: AtomicBool,
 }
 
 impl JobThreads {
     pub(crate) fn start(count: usize, runner: JobRunner) -> Result<JobThreads> {
         let queue = Queue { jobs: VecDeque::new(), closed: false, busy: 0 };
-        let shared = Arc::new(Shared { queue: Mutex::new(queue), changed: Condvar::new(), runner });
+        let shared = Arc::new(Shared {
+            queue: Mutex::new(queue),
+            changed: Condvar::new(),
+            runner,
+            abandoned: AtomicBool::new(false),
+        });
         let mut threads = Vec::new();
         for n in 0..count.max(1) {
             let shared = Arc::clone(&shared);
@@ -163,6 +171,7 @@ impl JobThreads {
     pub(crate) fn abandon(&self) {
         let dropped = std::mem::take(&mut lock(&self.shared.queue).jobs);
         drop(dropped);
+        self.shared.abandoned.store(true, Ordering::Release);
         self.shared.runner.context.cancel_job_group(&self.shared.runner.group);
     }
 
@@ -246,7 +255,9 @@ impl Shared {
         let outcome = guarded(|| overwriting(|| self.runner.locals(time, id).scope(run)))
             .map_err(|error| error.at(site).in_batch(time));
         let failure = outcome.err();
-        if let Some(error) = &failure {
+        // That a job was cancelled is no news to whoever stopped it.
+        let given_up = self.abandoned.load(Ordering::Acquire);
+        if let Some(error) = failure.as_ref().filter(|error| !(given_up && error.kind() == ErrorKind::Stopped)) {
             report(error.clone());
         }
         let (output, last) = set.ended(id, clock.now(), failure);
