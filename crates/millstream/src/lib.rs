@@ -104,4 +104,6 @@ mod book {
     struct BatchSide;
     #[doc = include_str!("../../../docs/book/6-testing.md")]
     struct Testing;
+    #[doc = include_str!("../../../docs/book/7-never-losing-a-record.md")]
+    struct NeverLosingARecord;
 }
