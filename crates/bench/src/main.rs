@@ -6,18 +6,21 @@
 //!
 //! Workloads are `grep`, `wordcount`, `topk`, `group` and `empty`, each beside the hand-written loop; `window`, `state` and
 //! `join`, for the comparison with Spark; `latency` (`--seconds 60`) and `startup`; `bigstate` (`--keys 10000000`; `--saved` to
-//! the disk, `--unsaved`); `upkeep`, a window of 10 batches and one of 600; `spill` (`--memory 256`, in MB), which handles 1 GB with less memory; `log`, which writes to the log in a
+//! the disk, `--unsaved`); `upkeep`, a window of 10 batches and one of 600;
+//! `durable` (`--rate` in records a second), with a checkpoint and without; `restart`, twice on a new folder (FILE); `spill` (`--memory 256`, in MB), which handles 1 GB with less memory; `log`, which writes to the log in a
 //! folder (FILE) and beside it to a plain file. `docs/benchmarks.md` says what is compared and how fair it is; `spark/` holds
 //! the Spark side.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its results")]
 
 mod bigstate;
 mod data;
+mod durable;
 mod engine;
 mod hand;
 mod latency;
 mod log;
 mod report;
+mod restart;
 mod spill;
 mod timer;
 mod upkeep;
@@ -36,7 +39,7 @@ use crate::report::{Report, WARM_UP};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ENGINES: [&str; 2] = ["hand", "millstream"];
-const WORKLOADS: [&str; 14] = [
+const WORKLOADS: [&str; 16] = [
     "grep",
     "wordcount",
     "topk",
@@ -50,6 +53,8 @@ const WORKLOADS: [&str; 14] = [
     "spill",
     "bigstate",
     "upkeep",
+    "durable",
+    "restart",
     "log",
 ];
 
@@ -67,6 +72,11 @@ fn main() -> ExitCode {
         "spill" => spill::run(args.threads, args.memory << 20),
         "log" => log::run(&args.file.clone().unwrap_or_else(std::env::temp_dir), args.rounds),
         "startup" => latency::startup(begin, args.json),
+        "durable" => durable::run(args.threads, args.batches, args.rate, args.rounds),
+        "restart" => match &args.file {
+            Some(folder) => restart::run(begin, folder, args.threads, args.keys),
+            None => Err("restart needs a folder (FILE)".into()),
+        },
         "upkeep" => upkeep::run(args.threads, args.batches, args.keys.min(1_000_000)),
         "bigstate" => bigstate::run(args.threads, args.batches, args.keys, args.saved),
         _ => compare(&args),
@@ -129,13 +139,14 @@ struct Args {
     seconds: u64,
     memory: u64,
     keys: u64,
+    rate: u64,
     saved: Saved,
     json: bool,
 }
 
 impl Args {
     const USAGE: &str = "usage: millstream-bench WORKLOAD [FILE] [--threads 2] [--batches 8] [--interval MS] \
-                         [--rounds 1] [--seconds 60] [--memory 256] [--keys 10000000] [--saved|--unsaved] [--engine hand|millstream] [--json]";
+                         [--rounds 1] [--seconds 60] [--memory 256] [--keys 10000000] [--rate 200000] [--saved|--unsaved] [--engine hand|millstream] [--json]";
 
     fn parse(words: impl Iterator<Item = String>) -> std::result::Result<Args, String> {
         let mut args = Args {
@@ -149,6 +160,7 @@ impl Args {
             seconds: 60,
             memory: 256,
             keys: 10_000_000,
+            rate: 200_000,
             saved: Saved::InMemory,
             json: false,
         };
@@ -159,6 +171,7 @@ impl Args {
                 "--json" => args.json = true,
                 "--saved" => args.saved = Saved::OnDisk,
                 "--unsaved" => args.saved = Saved::Not,
+                "--rate" => args.rate = number(&word, &value()?)?,
                 "--keys" => args.keys = number(&word, &value()?)?,
                 "--engine" => args.engine = Some(value()?),
                 "--threads" => args.threads = number(&word, &value()?)? as usize,

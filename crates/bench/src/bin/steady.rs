@@ -4,8 +4,8 @@
 //! steady [BATCHES]
 //! ```
 //!
-//! Prints, for a thousand batches near the begin and for the last thousand: the median time of a batch, how many bytes are
-//! allocated and how many blocks are kept when the last of them has ended. It is a program of its own because it counts allocations,
+//! Prints, for a thousand batches near the begin, for the last thousand, and for some between: the median time of a batch, the least
+//! that is allocated at the end of one, and how many blocks are kept then. It is a program of its own because it counts allocations,
 //! which the other benchmarks should not pay for.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its results")]
 
@@ -57,7 +57,7 @@ fn main() -> Result<()> {
         .foreach_rdd(|rdd, _| rdd.count().map(drop));
 
     let (done, finished) = mpsc::channel();
-    let seen = Mutex::new(Seen { times: Vec::with_capacity(STRETCH), completed: 0, early: None });
+    let seen = Mutex::new(Seen { times: Vec::with_capacity(STRETCH), bytes: usize::MAX, completed: 0, early: None });
     ssc.add_streaming_listener(Watch { batches, blocks, seen, done });
     ssc.start()?;
     let (early, late) = loop {
@@ -118,6 +118,8 @@ impl Found {
 
 struct Seen {
     times: Vec<Duration>,
+    /// The least that was allocated at the end of a batch.
+    bytes: usize,
     completed: usize,
     early: Option<Found>,
 }
@@ -133,6 +135,7 @@ impl StreamingListener for Watch {
     fn on_batch_completed(&self, batch: &BatchInfo) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.completed += 1;
+        seen.bytes = seen.bytes.min(ALLOCATOR.allocated());
         let (began, ended) = (batch.stamps.started, batch.stamps.ended);
         seen.times.extend(began.zip(ended).map(|(began, ended)| ended - began));
         if !seen.completed.is_multiple_of(STRETCH) {
@@ -142,10 +145,13 @@ impl StreamingListener for Watch {
         let found = Found {
             last: seen.completed,
             median: seen.times.get(seen.times.len() / 2).map_or(0.0, |time| time.as_secs_f64() * 1e3),
-            bytes: ALLOCATOR.allocated(),
+            bytes: std::mem::replace(&mut seen.bytes, usize::MAX),
             blocks: self.blocks.usage().blocks,
         };
         seen.times.clear();
+        if seen.completed.is_multiple_of(10 * STRETCH) {
+            println!("{}", found.json());
+        }
         if seen.completed == 2 * STRETCH {
             seen.early = Some(found);
         } else if seen.completed == self.batches

@@ -5,13 +5,14 @@
 use std::collections::VecDeque;
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as Place;
 use millstream_core::partitioner::key_hash;
 use millstream_core::threads::lock;
-use millstream_core::{Error, ErrorKind, ExchangeData, Key, Result, Time, codec};
+use millstream_core::{Data, Error, ErrorKind, ExchangeData, Key, Result, Time, codec};
 use serde::{Deserialize, Serialize};
 
 use super::past::Past;
-use super::table::{Log, SHARDS, StateTable, shard_of};
+use super::table::{Base, Entry, Log, SHARDS, StateTable, shard_of};
 
 /// What has been written of a table.
 #[derive(Default)]
@@ -126,7 +127,7 @@ impl<K: Key, S: ExchangeData> StateTable<K, S> {
 
     /// Puts a table together from what was written, oldest first: heads and what follows them.
     pub(crate) fn from_parts<'a>(parts: impl IntoIterator<Item = (Head, &'a [u8])>) -> Result<StateTable<K, S>> {
-        let mut shards: Vec<HashMap<K, (S, Time)>> = (0..SHARDS).map(|_| HashMap::default()).collect();
+        let mut base = Base::empty();
         for (head, mut rest) in parts {
             let known = |shard: &u16| usize::from(*shard) < SHARDS;
             if head.shards as usize != SHARDS || !head.whole.iter().all(known) {
@@ -134,25 +135,56 @@ impl<K: Key, S: ExchangeData> StateTable<K, S> {
             }
             for shard in &head.whole {
                 let (entries, behind): (Vec<(K, S, i64)>, &[u8]) = codec::decode_from(rest)?;
-                let entries = entries.into_iter().map(|(key, state, at)| (key, (state, Time::from_millis(at))));
-                shards[usize::from(*shard)] = entries.collect();
+                base.set_shard(usize::from(*shard), entries)?;
                 rest = behind;
             }
             for (key, after) in codec::decode::<Vec<(K, Option<(S, i64)>)>>(rest)? {
-                let shard = &mut shards[shard_of(key_hash(&key))];
-                match after {
-                    Some((state, at)) => drop(shard.insert(key, (state, Time::from_millis(at)))),
-                    None => drop(shard.remove(&key)),
-                }
+                base.set(key, after.map(|(state, at)| (state, Time::from_millis(at))));
             }
         }
-        let entries = shards.into_iter().flatten().map(|(key, (state, at))| (key, state, at));
-        Ok(StateTable::with_times(entries))
+        Ok(StateTable::first(base))
     }
 }
 
-/// A map whose order is the same everywhere, as that of the table that is made of it must be.
-type HashMap<K, V> = hashbrown::HashMap<K, V, std::hash::BuildHasherDefault<std::hash::DefaultHasher>>;
+impl<K: Key, S: Data> Base<K, S> {
+    /// Puts entries in the place of all that a shard has. They are as many as the shard is made for, so that nothing is moved twice.
+    fn set_shard(&mut self, shard: usize, entries: Vec<(K, S, i64)>) -> Result<()> {
+        let mut table = HashTable::with_capacity(entries.len());
+        for (key, state, at) in entries {
+            let (hash, at) = (key_hash(&key), Time::from_millis(at));
+            if shard_of(hash) != shard {
+                return Err(Error::new(ErrorKind::Data, "the checkpoint of a state has a key where its hash is not"));
+            }
+            self.latest = self.latest.max(Some(at));
+            table.insert_unique(hash, Entry { key, state, at }, |entry| key_hash(&entry.key));
+        }
+        self.len = self.len + table.len() - self.shards[shard].len();
+        self.shards[shard] = table;
+        Ok(())
+    }
+
+    /// Sets or removes what a key has.
+    fn set(&mut self, key: K, after: Option<(S, Time)>) {
+        let hash = key_hash(&key);
+        let shard = &mut self.shards[shard_of(hash)];
+        match (shard.entry(hash, |entry| entry.key == key, |entry| key_hash(&entry.key)), after) {
+            (Place::Occupied(mut place), Some((state, at))) => {
+                self.latest = self.latest.max(Some(at));
+                (place.get_mut().state, place.get_mut().at) = (state, at);
+            }
+            (Place::Occupied(place), None) => {
+                place.remove();
+                self.len -= 1;
+            }
+            (Place::Vacant(place), Some((state, at))) => {
+                self.latest = self.latest.max(Some(at));
+                place.insert(Entry { key, state, at });
+                self.len += 1;
+            }
+            (Place::Vacant(_), None) => {}
+        }
+    }
+}
 
 /// The keys in logs, each once.
 fn first_changes<K: Key, S>(logs: &[Log<K, S>]) -> Vec<(u64, &K)> {
@@ -267,5 +299,10 @@ mod tests {
         want.push(0);
         assert_eq!(bytes, want);
         assert!(StateTable::<u64, String>::from_parts([Head::read(&bytes[..bytes.len() - 1]).unwrap()]).is_err());
+        // A key in the first shard, where its hash is not.
+        let at = bytes.len() - 257 - b"\x07\x05seven\xd0\x0f".len();
+        let moved = [&bytes[..at], b"\x01\x07\x05seven\xd0\x0f", &[0; 256]].concat();
+        let wrong = StateTable::<u64, String>::from_parts([Head::read(&moved).unwrap()]).unwrap_err();
+        assert!(wrong.to_string().contains("hash"), "{wrong}");
     }
 }

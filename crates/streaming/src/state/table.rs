@@ -59,11 +59,11 @@ pub(super) struct Undo<K, S> {
 pub(super) type Log<K, S> = Arc<Vec<Undo<K, S>>>;
 
 pub(super) struct Base<K, S> {
-    shards: Vec<HashTable<Entry<K, S>>>,
-    len: usize,
+    pub(super) shards: Vec<HashTable<Entry<K, S>>>,
+    pub(super) len: usize,
     newest: u64,
     /// The latest time that an entry may have been used at.
-    latest: Option<Time>,
+    pub(super) latest: Option<Time>,
     /// How to get from the version behind each to the version itself, oldest first.
     undo: VecDeque<(u64, Log<K, S>)>,
     /// How many hold each version.
@@ -242,7 +242,7 @@ impl<K: Key, S: Data> StateTable<K, S> {
         StateTable::first(base)
     }
 
-    fn first(mut base: Base<K, S>) -> StateTable<K, S> {
+    pub(super) fn first(mut base: Base<K, S>) -> StateTable<K, S> {
         base.holders.insert(base.newest, 1);
         StateTable { version: base.newest, base: Arc::new(Mutex::new(base)) }
     }
@@ -311,7 +311,7 @@ impl<K: Key, S: Data> StateTable<K, S> {
 }
 
 impl<K: Key, S: Data> Base<K, S> {
-    fn empty() -> Base<K, S> {
+    pub(super) fn empty() -> Base<K, S> {
         Base {
             shards: (0..SHARDS).map(|_| HashTable::new()).collect(),
             len: 0,
