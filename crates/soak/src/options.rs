@@ -7,7 +7,7 @@ use millstream::{Error, ErrorKind, Result};
 
 use crate::fate::Life;
 
-const USAGE: &str = "usage: soak MINUTES | soak --script END:RECORDS,…\n       [--seed N] [--rate RECORDS-A-SECOND] [--quiet SECONDS] [--folder DIR]";
+const USAGE: &str = "usage: soak MINUTES | soak --script END:RECORDS,…\n       [--seed N] [--rate RECORDS-A-SECOND] [--quiet SECONDS]\n       [--folder DIR]";
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use millstream::{Error, ErrorKind, Result, millis, secs};
 use crate::audit::audit;
 use crate::child::{Child, Place, pause};
 use crate::fate::{End, Life, Until, draw};
-use crate::gauge::{Gauge, memory, room};
+use crate::gauge::{Gauge, entries, memory, room};
 use crate::options::Options;
 use crate::records::scattered;
 use crate::sender::Sender;
@@ -24,6 +24,9 @@ const SAMPLE: Duration = millis(200);
 
 /// What may be more, in bytes, than what was before: a page cache, a segment that is being written.
 const SLACK: u64 = 8 << 20;
+
+/// How many files and folders a checkpoint directory may have: states of some saves, segments of two logs.
+const ENTRIES: usize = 150;
 
 struct Soak {
     sender: Sender,
@@ -73,7 +76,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if outcome.is_ok() {
         fs::remove_dir_all(&folder)?;
     } else {
-        eprintln!("what was written is in {}", folder.display());
+        eprintln!("seed {}; what was written is in {}", options.seed, folder.display());
     }
     outcome
 }
@@ -130,7 +133,12 @@ impl Soak {
             self.lives.verdict("memory of each life", 2 * SLACK),
             self.disk.verdict("checkpoint directory", SLACK),
         ];
+        let left = entries(&self.checkpoint);
+        println!("checkpoint directory: {left} files and folders at the end");
         let mut grows = Vec::new();
+        if left > ENTRIES {
+            grows.push(format!("the checkpoint directory has {left} files and folders: {}", self.checkpoint.display()));
+        }
         for verdict in verdicts {
             match verdict {
                 Ok(text) => println!("{text}"),

@@ -163,7 +163,7 @@ fn without_a_checkpoint_directory_a_batch_is_there_at_once_and_leaves_no_key() {
 
 /// A sink that hands out what it was called with, so that a test can call another one as an old process would.
 #[derive(Clone, Default)]
-struct Spy(Arc<Mutex<Vec<OutputBatch>>>);
+struct Spy(Arc<Mutex<Vec<OutputBatch>>>, Arc<Mutex<Vec<OutputRun>>>);
 
 impl Transactional<i32> for Spy {
     type Prepared = u8;
@@ -181,20 +181,43 @@ impl Transactional<i32> for Spy {
         Ok(())
     }
 
-    fn recover(&self, _: &[(OutputBatch, u8)], _: &OutputRun) -> Result<()> {
+    fn recover(&self, _: &[(OutputBatch, u8)], run: &OutputRun) -> Result<()> {
+        lock(&self.1).push(run.clone());
         Ok(())
     }
 }
 
-#[test]
-fn r24_a_paused_driver_that_wakes_cannot_write() {
-    // Batches of two starts of one program, by their tokens.
+/// Returns the batches of two starts of one program, a batch each, and the starts.
+fn two_starts() -> ([OutputBatch; 2], [OutputRun; 2]) {
     let (spy, disk) = (Spy::default(), SimDisk::new(1));
     let attach = |stream: DStream<i32>| {
         stream.save_to(spy.clone()).uid("numbers");
     };
     run_outputs_through_crashes(Check::new(1, 1), &disk, &batches![[1], CRASH, [2]], &attach).unwrap();
-    let [old, new] = lock(&spy.0).clone().try_into().unwrap();
+    let (batches, runs) = (lock(&spy.0).clone(), lock(&spy.1).clone());
+    (batches.try_into().unwrap(), runs.try_into().unwrap())
+}
+
+#[test]
+fn r24_a_start_lets_go_of_what_is_staged_and_not_known() {
+    let ([first, second], [_, run]) = two_starts();
+    let folder = tempfile::tempdir().unwrap();
+    let sink = SqliteSink::open(folder.path().join("a.db")).unwrap().execute(NUMBERS).unwrap();
+    let table = sink.table("numbers", ["n"]).unwrap();
+    let engine = millstream_core::Context::new("local[1]", "staged").unwrap();
+    let known = table.prepare(&engine.parallelize(vec![[1]], 1), &first).unwrap();
+    table.prepare(&engine.parallelize(vec![[2], [3]], 1), &second).unwrap();
+    let staged = || sink.query("SELECT c1 FROM millstream_staged_v1_1 ORDER BY c1").unwrap();
+    assert_eq!(staged().len(), 3);
+    Transactional::<[i32; 1]>::recover(&table, &[(first.clone(), known)], &run).unwrap();
+    assert_eq!(staged(), [[SqlValue::Integer(1)]], "what the checkpoint knows of is committed next");
+    Transactional::<[i32; 1]>::recover(&table, &[], &run).unwrap();
+    assert_eq!(staged(), [[]; 0] as [[SqlValue; 0]; 0]);
+}
+
+#[test]
+fn r24_a_paused_driver_that_wakes_cannot_write() {
+    let ([old, new], _) = two_starts();
     assert_eq!((old.fencing_token(), new.fencing_token()), (1, 2));
 
     let folder = tempfile::tempdir().unwrap();

@@ -592,6 +592,18 @@ fn r15_states_and_records_that_no_start_needs_are_removed() {
 }
 
 #[test]
+fn r15_a_start_removes_what_earlier_ones_left_and_no_start_leaves_more_than_the_one_before() {
+    let world = World::new();
+    let mut counts = Vec::new();
+    for now in 0..12 {
+        world.live(now, now + 1, &|ssc, world| world.gather(&sums(&input(ssc, pairs(), 1)))).unwrap();
+        let names = world.disk.list(Path::new(FOLDER)).unwrap();
+        counts.push(names.iter().filter(|name| name.starts_with("states-")).count());
+    }
+    assert!(counts.iter().all(|count| *count <= 3), "folders of states behind each start: {counts:?}");
+}
+
+#[test]
 fn s98_r16_after_a_start_a_batch_has_the_files_that_it_had_and_none_comes_twice() {
     let (folder, inbox) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let put = |name: &str, s: u64| {

@@ -55,8 +55,8 @@ fn put(inbox: &Path, s: usize, text: &str) {
     std::fs::rename(draft, path).unwrap();
 }
 
-/// Runs a program on files, one a batch, on a machine that stops at six operations of its disk and behind three batches, by
-/// chance. Returns what came out, and how often the machine stopped.
+/// Runs a program on files, one a batch, on a machine that stops at six operations of its disk and behind three batches,
+/// by chance. Returns what came out, and how often the machine stopped.
 fn through_failures(
     seed: u64,
     file: fn(usize) -> String,

@@ -164,7 +164,9 @@ fn left_behind(disk: &dyn Disk, folder: &Path, ledger: &Ledger) -> Result<Vec<St
     let mut left = Vec::new();
     for run in disk.list(folder)?.into_iter().filter(|name| name.starts_with("states-")) {
         let states = disk.list(&folder.join(&run))?.into_iter().map(|state| format!("{run}/{state}"));
-        left.extend(states.filter(|state| !needed.contains(state)));
+        let (kept, gone): (Vec<String>, Vec<String>) = states.partition(|state| needed.contains(state));
+        // Each start makes a folder, so one with nothing in it goes too.
+        if kept.is_empty() { left.push(run) } else { left.extend(gone) }
     }
     Ok(left)
 }
