@@ -111,7 +111,7 @@ fn serve(rate: u64) -> Result<(u16, Arc<AtomicBool>)> {
                 }
                 sent += 1000;
             }
-            std::thread::sleep(Duration::from_millis(1));
+            timer::pause();
         }
     });
     Ok((port, stopped))

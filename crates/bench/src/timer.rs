@@ -29,6 +29,14 @@ pub(crate) fn timed<R>(body: impl FnOnce() -> R) -> (Duration, R) {
     (start.elapsed(), result)
 }
 
+/// Waits for about a millisecond.
+pub(crate) fn pause() {
+    let (nothing, never) = (Mutex::new(()), Condvar::new());
+    let guard = nothing.lock().unwrap_or_else(PoisonError::into_inner);
+    // Nobody ever wakes it earlier, and it would do no harm.
+    drop(never.wait_timeout(guard, Duration::from_millis(1)));
+}
+
 /// The timer that one would write by hand: waits until each multiple of `interval`, and half an interval more, is
 /// due, for `length`; returns how late it woke up each time.
 ///
