@@ -101,6 +101,27 @@ impl World {
         }
     }
 
+    /// Runs the batches behind `from` up to the last, and starts again if a fault of the disk ends that.
+    fn to_the_end(&self, from: i64) {
+        for _ in 0..5 {
+            let life = || -> Result<bool> {
+                let (ssc, clock) = self.start(from)?;
+                let all = (from + 1..=BATCHES).all(|s| {
+                    clock.advance_to(at(s));
+                    ssc.await_batch(at(s))
+                });
+                ssc.stop()?;
+                Ok(all)
+            };
+            if life().is_ok_and(|all| all) {
+                return;
+            }
+            self.disk.restart();
+            self.disk.make_room();
+        }
+        panic!("not at its end after five starts: {}", self.disk.trace());
+    }
+
     fn taken(&self) -> BTreeMap<i64, Vec<String>> {
         lock(&self.given).clone()
     }
@@ -180,6 +201,43 @@ fn r27_a_graceful_stop_saves_states_and_the_next_start_makes_none_again() {
             assert_eq!(before + again, 8, "{name}, stopped behind {stop}: each record is looked at once");
             assert_eq!(world.taken(), undisturbed(program), "{name}, stopped behind {stop}");
         }
+    }
+}
+
+#[test]
+fn whatever_the_disk_does_during_a_graceful_stop_the_next_start_is_exact() {
+    const STOP: i64 = 4;
+    for (name, program) in PROGRAMS {
+        let want = undisturbed(program);
+        let world = World::new(program);
+        let (ssc, clock) = world.start(0).unwrap();
+        world.run(&ssc, &clock, 0, STOP);
+        ssc.context().await_saves().unwrap();
+        let before = world.disk.operations().len() as u64;
+        ssc.stop_gracefully().unwrap();
+        let after = world.disk.operations().len() as u64;
+        assert!(after > before, "{name}: the stop writes something");
+        let mut fired = 0;
+        // What is saved in the background stands now here, now there: the faults are spread over a little more.
+        for step in before.saturating_sub(3)..=after + 3 {
+            for fault in Fault::ALL {
+                let world = World::new(program);
+                world.disk.fail_at(step, fault);
+                let (ssc, clock) = world.start(0).unwrap();
+                for s in 1..=STOP {
+                    clock.advance_to(at(s));
+                    ssc.await_batch(at(s));
+                }
+                drop(ssc.stop_gracefully());
+                fired += world.disk.fired().len();
+                world.disk.crash(step);
+                world.disk.restart();
+                world.disk.make_room();
+                world.to_the_end(STOP);
+                assert_eq!(world.taken(), want, "{name}, {fault:?} at {step}: {}", world.disk.trace());
+            }
+        }
+        assert!(fired as u64 > 2 * (after - before), "{name}: {fired} faults of {} steps", after - before);
     }
 }
 
