@@ -51,6 +51,7 @@ pub mod mutants;
 pub mod partitioner;
 pub mod plan;
 mod rdd;
+mod scope;
 mod shape;
 mod shuffle;
 mod spill;
@@ -90,6 +91,7 @@ pub use self::rdd::{
 };
 #[doc(hidden)]
 pub use self::rdd::{Chain, SaveAs, Saved, SecondCopy, Stamp, Step, publishing, step_over};
+pub use self::scope::Scope;
 pub use self::shape::shape_of;
 pub use self::shuffle::ShuffleStore;
 pub use self::spill::{FileBlock, SpillDir};

@@ -434,6 +434,35 @@ fn s15_a_transform_that_panics_fails_the_batch_at_its_line() {
 }
 
 #[test]
+fn s74_rdds_carry_the_operation_and_the_time_of_the_batch_that_they_were_made_for() {
+    let test = StreamTest::new();
+    let labels = Notes::default();
+    let noted = labels.clone();
+    let input = test.input(numbers());
+    let pairs = input.map(|n| (n % 2, 1)).reduce_by_key(|a, b| a + b);
+    let doubled = pairs.transform(|rdd, _| rdd.map(|pair| pair).filter(|_| true));
+    doubled.foreach_rdd(move |rdd, _| {
+        let mut told = Vec::new();
+        let mut of =
+            |rdd: &Rdd<(i32, i32)>| told.push((rdd.node().site().op(), rdd.scope().map(|scope| scope.to_string())));
+        of(&rdd);
+        of(&rdd.map(|pair| pair));
+        noted.add(told);
+        Ok(())
+    });
+    pairs.foreach_rdd(|_, _| Ok(()));
+    test.ssc().start().unwrap();
+    advance(&test, 1, 1);
+    let label = |text: &str| Some(text.to_owned());
+    let want = vec![("filter", label("transform @ 00:00:01")), ("map", label("foreach_rdd\n@ 00:00:01"))];
+    assert_eq!(
+        labels.all(),
+        [want],
+        "what the program calls itself has its own name, inside of the operation that called it"
+    );
+}
+
+#[test]
 fn s16_an_action_inside_transform_runs_at_once_and_holds_up_the_batches_behind() {
     let test = StreamTest::new();
     let order = Notes::default();

@@ -18,6 +18,7 @@ use crate::context::jobs::JobInfo;
 use crate::error::{CallSite, Error, ErrorKind, Result};
 use crate::plan::Properties;
 use crate::rdd::{Node, RddId, ShuffleId};
+use crate::scope::Scope;
 use crate::storage::StorageLevel;
 use crate::time::Time;
 
@@ -135,6 +136,8 @@ pub struct RddInfo {
     pub id: RddId,
     /// The operation that made it, and its line. The operation is the Rdd's name.
     pub site: CallSite,
+    /// The operation of a stream and the batch that it was made for, if it was made for any.
+    pub scope: Option<Scope>,
     /// How many partitions it has.
     pub partitions: usize,
     /// How its partitions are kept.
@@ -148,6 +151,7 @@ impl RddInfo {
         RddInfo {
             id: node.id(),
             site: node.site(),
+            scope: node.scope(),
             partitions: node.num_partitions(),
             level: node.persisted().map_or(StorageLevel::NONE, |persisted| persisted.level()),
             parents: node.lineage().dependencies().iter().filter_map(|d| Some(d.parent()?.id())).collect(),

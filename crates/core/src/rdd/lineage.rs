@@ -20,6 +20,7 @@ use crate::error::{CallSite, Error, ErrorKind, Result};
 use crate::partitioner::Partitioner;
 use crate::plan::TaskContext;
 use crate::plan::ship::{PlanReader, PlanWriter};
+use crate::scope::Scope;
 use crate::storage::Block;
 use crate::threads::lock;
 
@@ -245,6 +246,7 @@ pub(crate) fn narrow(parents: &[Dependency], index: usize) -> Result<&Arc<Node>>
 pub struct Node {
     id: RddId,
     site: CallSite,
+    scope: Option<Scope>,
     item: TypeId,
     item_name: &'static str,
     partitions: usize,
@@ -324,6 +326,7 @@ impl Node {
         Arc::new(Node {
             id: RddId(next_id()),
             site,
+            scope: Scope::current(),
             item: TypeId::of::<T>(),
             item_name: std::any::type_name::<T>(),
             partitions,
@@ -357,6 +360,11 @@ impl Node {
     /// Returns the operation and the line that made it.
     pub fn site(&self) -> CallSite {
         self.site
+    }
+
+    /// Returns what it is shown together with.
+    pub fn scope(&self) -> Option<Scope> {
+        self.scope
     }
 
     /// Returns the number of partitions.
@@ -562,6 +570,8 @@ pub(crate) fn unship(r: &mut PlanReader<'_>) -> Result<Arc<Node>> {
         r.nodes.push(Arc::new(Node {
             id,
             site,
+            // For people who look at the driver.
+            scope: None,
             item: TypeId::of::<()>(),
             item_name: "an element that travelled",
             partitions: partitions as usize,

@@ -73,6 +73,7 @@ use crate::data::{Data, ExchangeData};
 use crate::error::{CallSite, Error, ErrorKind, Result};
 use crate::partitioner::Partitioner;
 use crate::plan::JobPlan;
+use crate::scope::Scope;
 use crate::storage::{Block, StorageLevel};
 
 /// A lazy, typed, partitioned collection: what it is made from, and how.
@@ -119,6 +120,12 @@ impl<T> fmt::Debug for Rdd<T> {
 impl<T> Rdd<T> {
     pub(crate) fn from_node(node: Arc<Node>, context: &Context) -> Rdd<T> {
         Rdd { node, context: context.clone(), item: PhantomData }
+    }
+
+    /// Returns the operation of a stream and the batch that the Rdd was made for, if it was made for any: what it is shown together
+    /// with.
+    pub fn scope(&self) -> Option<Scope> {
+        self.node.scope()
     }
 
     /// Returns the node that the Rdd is a handle of.
@@ -320,6 +327,12 @@ impl AnyRdd {
         if let Some(before) = self.node.set_persisted(None) {
             before.remove_blocks(self.node.id(), self.node.num_partitions());
         }
+    }
+
+    /// Returns the operation of a stream and the batch that the Rdd was made for, if it was made for any: what it is shown together
+    /// with.
+    pub fn scope(&self) -> Option<Scope> {
+        self.node.scope()
     }
 
     /// Returns the node.

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::partitioner::key_hash;
-use millstream_core::{AnyRdd, CallSite, Context, Data, Rdd, RddId, Result, Saved, StorageLevel, Time, panicked};
+use millstream_core::{
+    AnyRdd, CallSite, Context, Data, Rdd, RddId, Result, Saved, Scope, StorageLevel, Time, panicked,
+};
 
 use self::batch::Own;
 pub use self::batch::{Batch, BatchKey};
@@ -245,7 +247,9 @@ impl Graph {
             }
             // Closures given to `transform` run here: one that panics is to be named.
             let own = Own { rdds: &slot.rdds, saved_every: slot.spec.saving.every, restored: slot.restored };
-            let rdd = guarded(|| match &mut slot.kind {
+            let input = if let StreamKind::Input { number, .. } = &slot.kind { Some(*number) } else { None };
+            let scope = Scope { name: slot.spec.site.op(), number: i as u64, input, at: Some(time) };
+            let make = || match &mut slot.kind {
                 // What a source calls to make its Rdd is laid at the program's line.
                 StreamKind::Input { number, input } => {
                     CallSite::scope(Some(slot.spec.site), || read(*number, &mut **input))
@@ -260,8 +264,8 @@ impl Graph {
                     run: &self.run,
                     prepared: &self.prepared,
                 }),
-            });
-            let rdd = rdd.map_err(|error| error.at(slot.spec.site).in_batch(time))?;
+            };
+            let rdd = guarded(|| scope.within(make)).map_err(|error| error.at(slot.spec.site).in_batch(time))?;
             if let Some(rdd) = rdd {
                 if let Some(keep) = &slot.spec.keep {
                     keep(&rdd);

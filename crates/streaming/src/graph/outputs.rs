@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use millstream_core::{CallSite, Context, Result, Time};
+use millstream_core::{CallSite, Context, Result, Scope, Time};
 
 use super::{Batch, Graph, RunId, StreamId};
 use crate::batch::job_set::Job;
@@ -82,7 +82,11 @@ impl Graph {
                 prepared: &self.prepared,
             };
             let body = (output.plan)(&batch).map_err(|error| error.at(output.site).in_batch(time))?;
-            if let Some(run) = body {
+            if let Some(body) = body {
+                // Outputs are numbered behind the streams.
+                let number = (self.slots.len() + id) as u64;
+                let scope = Scope { name: output.site.op(), number, input: None, at: Some(time) };
+                let run = Box::new(move || scope.within(body));
                 jobs.push(Job { time, id: id as u64, site: output.site, run });
             }
         }
