@@ -142,6 +142,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let (port, run) = (port.parse().map_err(|_| wrong())?, run.parse().map_err(|_| wrong())?);
     let mut conf = Conf::new("local[2]", "soak")?;
     conf.streaming.receiver_restart_delay = millis(100);
+    // Little waits where the machine has other work, so that memory says something of the program and not of the load.
+    conf.streaming.receiver_waiting_items = Some(4000);
     // Short segments, so that minutes show whether old ones go.
     conf.streaming.receiver_log.rolling_interval = secs(2);
     let ssc = StreamingContext::builder(conf, millis(INTERVAL))

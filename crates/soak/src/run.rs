@@ -25,8 +25,9 @@ const SAMPLE: Duration = millis(200);
 /// What may be more, in bytes, than what was before: a page cache, a segment that is being written.
 const SLACK: u64 = 8 << 20;
 
-/// How many files and folders a checkpoint directory may have: states of some saves, segments of two logs.
-const ENTRIES: usize = 150;
+/// How many files and folders may be at the top of a checkpoint directory: the lock, two logs, checkpoint files, a
+/// folder of states for each of the last starts.
+const ENTRIES: usize = 20;
 
 struct Soak {
     sender: Sender,
@@ -129,12 +130,12 @@ impl Soak {
             at(99).unwrap_or(&secs(0))
         );
         let verdicts = [
-            self.memory.verdict("memory of the last life", SLACK),
+            self.memory.verdict("memory of the last life", 2 * SLACK),
             self.lives.verdict("memory of each life", 2 * SLACK),
             self.disk.verdict("checkpoint directory", SLACK),
         ];
         let left = entries(&self.checkpoint);
-        println!("checkpoint directory: {left} files and folders at the end");
+        println!("checkpoint directory: {left} files and folders at its top");
         let mut grows = Vec::new();
         if left > ENTRIES {
             grows.push(format!("the checkpoint directory has {left} files and folders: {}", self.checkpoint.display()));
