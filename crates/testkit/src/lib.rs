@@ -28,6 +28,7 @@ mod crash;
 mod literal;
 mod lives;
 pub mod model;
+mod seeds;
 mod sim_disk;
 mod table;
 
@@ -44,5 +45,6 @@ pub use self::crash::{
 };
 pub use self::literal::Literal;
 pub use self::lives::{Lives, input};
+pub use self::seeds::check_seeds;
 pub use self::sim_disk::{Fault, Operation, SimDisk};
 pub use self::table::{Table, normalised};
