@@ -19,6 +19,10 @@ sim N='2000' FROM='0':
 soak MINUTES='2' *ARGS:
     cargo run -p millstream-soak -- {{MINUTES}} {{ARGS}}
 
+# The tests that need a server that speaks S3, beside one (needs Python).
+s3:
+    .ci/with-s3 cargo test -p millstream-object-store --features server-tests --test s3
+
 # A fuzzer, or all: `just fuzz log_frames 600` (fuzz/README.md).
 fuzz TARGET SECONDS *ARGS:
     fuzz/run {{TARGET}} {{SECONDS}} {{ARGS}}

@@ -12,7 +12,7 @@
 mod real;
 
 use std::fmt::Debug;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use self::real::RealDisk;
 use crate::error::{Error, ErrorKind, Result};
@@ -69,6 +69,13 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// Makes the names in a folder durable: files that were made, renamed and removed.
     fn sync_folder(&self, path: &Path) -> Result<()>;
 
+    /// Returns how whole objects are written, if that is all that this disk can do: an object store. Then files of
+    /// [`create`](Disk::create) are there, whole, with their first and only sync, names are durable at once, and nothing is
+    /// renamed, cut, or opened to be appended to.
+    fn objects(&self) -> Option<&dyn Objects> {
+        None
+    }
+
     /// Takes the lock on a file, which is made if it is not there, until the lock is dropped or the process ends.
     /// `None` means that someone else holds it.
     fn lock(&self, path: &Path) -> Result<Option<Box<dyn DiskLock>>>;
@@ -92,18 +99,49 @@ pub trait DiskFile: Debug + Send {
     fn len(&self) -> u64;
 }
 
+/// What a [`Disk`] can do that is an object store.
+///
+/// There, what [`DiskFile::sync`] of a new file does is *put if absent*: it fails with the kind `Data` if an object of this name
+/// is there that this process did not put, whoever was first. That is the one promise that a late process is kept out by.
+pub trait Objects {
+    /// Replaces or makes an object in one step, durably, on return.
+    ///
+    /// # Errors
+    ///
+    /// As [`Disk`]. After a failure it is the old one or the new one.
+    fn put(&self, path: &Path, parts: &[&[u8]]) -> Result<()>;
+}
+
+/// The file that says that nothing is left to be done about a folder that is void.
+pub const ENDED: &str = "ended";
+
 /// A lock that is held. It ends when this is dropped, or the process ends in whatever way.
+///
+/// On an object store nobody can be kept out for sure: there a lock is always given, and whoever takes it later is the one
+/// that goes on.
 pub trait DiskLock: Debug + Send + Sync {
-    /// Fails if the lock is not held any more: the disk was restarted meanwhile.
+    /// Fails if the lock is not held any more: the disk was restarted meanwhile, or another process has begun anew.
     fn check(&self) -> Result<()> {
         Ok(())
+    }
+
+    /// Makes all that is in the lock's folder void, in one step, where the disk can do that. Says whether it did; otherwise it
+    /// is to be removed file by file.
+    fn begin_anew(&self) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Returns the folders of what was made void so, by whomever, that have no file [`ENDED`] yet: they are to be removed.
+    fn void(&self) -> Result<Vec<PathBuf>> {
+        Ok(Vec::new())
     }
 }
 
 /// Replaces or makes a file so that it is there whole, or as it was before, whenever the machine stops.
 ///
 /// Written beside (`.name.draft`), made durable, renamed, and the folder made durable, in this order. The folder must be
-/// there. Two writers of one path at a time are a mistake. *Cost*: two waits for the disk.
+/// there. Two writers of one path at a time are a mistake. *Cost*: two waits for the disk. Where the disk is an object store it is
+/// one put.
 ///
 /// # Errors
 ///
@@ -114,6 +152,9 @@ pub fn write_durably(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// As [`write_durably`], of parts that need not be put together first.
 pub(crate) fn write_parts_durably(disk: &dyn Disk, path: &Path, parts: &[&[u8]]) -> Result<()> {
+    if let Some(objects) = disk.objects() {
+        return objects.put(path, parts);
+    }
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Error::new(ErrorKind::Config, format!("{} is not the name of a file", path.display())));
     };

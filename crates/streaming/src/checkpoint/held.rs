@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_core::disk::{Disk, DiskLock, write_durably};
+use millstream_core::disk::{Disk, DiskLock, ENDED, write_durably};
 use millstream_core::{Error, ErrorKind, Result, Time};
 
 use super::file::{PREFIX, Snapshots};
@@ -60,25 +60,42 @@ impl Held {
     /// What is half thrown away would be an older state, or damage. So a file says first that all of it is void; a start that
     /// finds it goes on here.
     pub(crate) fn clear(&self) -> Result<()> {
-        let kept: Vec<String> = self.disk.list(&self.folder)?.into_iter().filter(|name| is_kept(name)).collect();
+        if self.lock.begin_anew()? {
+            return self.end_void();
+        }
+        let is_empty = !self.disk.list(&self.folder)?.iter().any(|name| is_kept(name));
         let marker = self.folder.join(CLEARING);
         if !self.disk.exists(&marker)? {
-            if kept.is_empty() {
+            if is_empty {
                 return Ok(());
             }
             write_durably(&*self.disk, &marker, b"")?;
         }
-        for name in kept {
-            let path = self.folder.join(&name);
+        self.remove(&self.folder, is_kept)?;
+        self.disk.remove_file(&marker)?;
+        self.disk.sync_folder(&self.folder)
+    }
+
+    /// On an object store: ends the log of what is void, for whoever may still go on there, and removes all but that end.
+    fn end_void(&self) -> Result<()> {
+        for void in self.lock.void()? {
+            SegmentLog::end_for_all(&self.disk, &void.join("log"))?;
+            self.remove(&void, |name| is_kept(name) && name != "log")?;
+            write_durably(&*self.disk, &void.join(ENDED), b"")?;
+        }
+        Ok(())
+    }
+
+    fn remove(&self, folder: &Path, goes: impl Fn(&str) -> bool) -> Result<()> {
+        for name in self.disk.list(folder)?.into_iter().filter(|name| goes(name)) {
+            let path = folder.join(&name);
             if name.starts_with(PREFIX) {
                 self.disk.remove_file(&path)?;
             } else {
                 self.disk.remove_folder(&path)?;
             }
         }
-        self.disk.sync_folder(&self.folder)?;
-        self.disk.remove_file(&marker)?;
-        self.disk.sync_folder(&self.folder)
+        self.disk.sync_folder(folder)
     }
 
     /// Reads what is there. A checkpoint file is written after every `checkpoint_after` records from now on.
@@ -91,11 +108,14 @@ impl Held {
             tracing::warn!(folder = %self.folder.display(), "a process stopped while it threw away a checkpoint: the rest goes now");
             self.clear()?;
         }
+        self.end_void()?;
         let Held { disk, folder, lock } = self;
+        // The log first: on an object store that ends what an earlier process may still write.
+        let mut log = SegmentLog::open(Arc::clone(&disk), folder.join("log"), log_conf(checkpoint_after))?;
+        lock.check()?;
         let mut snapshots = Snapshots::new(Arc::clone(&disk), &folder);
         let (mut next, mut ledger) =
             snapshots.newest()?.map_or((0, Ledger::default()), |found| (found.next, found.ledger));
-        let mut log = SegmentLog::open(Arc::clone(&disk), folder.join("log"), log_conf(checkpoint_after))?;
         log.replay(&mut |at, _, bytes| {
             let number = u64::try_from(at.as_millis()).unwrap_or(0);
             if number < next {

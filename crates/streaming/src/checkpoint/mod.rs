@@ -224,7 +224,7 @@ impl Durable {
         };
         let records = [Record::Began(began)];
         let store = Arc::clone(&states);
-        let targets = Targets { log: Box::new(log), snapshots, states };
+        let targets = Targets { log: Box::new(log), snapshots, states, first: 0 };
         let writer = Writer::start(targets)?;
         writer.append_and_wait(next, encode(&records)?)?;
         next += 1;

@@ -47,6 +47,8 @@ pub(crate) struct Targets {
     pub(crate) log: Box<dyn WriteAheadLog>,
     pub(crate) snapshots: Snapshots,
     pub(crate) states: Arc<dyn CheckpointStore>,
+    /// What stands before this record of the log is in checkpoint files.
+    pub(crate) first: u64,
 }
 
 impl Writer {
@@ -138,7 +140,12 @@ impl Desk {
             }
             let all: Vec<_> = records.iter().map(|(record, number)| (&record[..], as_time(*number))).collect();
             let result = targets.log.append_all(&all).map(|_| ());
+            let is_durable = result.is_ok();
             thens.into_iter().for_each(|then| then(result.clone()));
+            if is_durable {
+                // A log may forget a little at a time.
+                told(targets.log.forget_before(as_time(targets.first)));
+            }
         }
         told(targets.log.close());
     }
@@ -154,8 +161,8 @@ impl Targets {
         if planted(Mutant::LogCutFirst) {
             self.log.forget_before(as_time(next))?;
         }
-        let first = self.snapshots.write(next, ledger)?;
-        self.log.forget_before(as_time(first))
+        self.first = self.snapshots.write(next, ledger)?;
+        self.log.forget_before(as_time(self.first))
     }
 
     fn remove(&self, folders: &[String]) -> Result<()> {

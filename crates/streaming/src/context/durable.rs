@@ -147,7 +147,7 @@ impl StreamingContext {
     }
 
     /// Takes the folder for checkpoints back, whether [`checkpoint`](Self::checkpoint), the engine's
-    /// [`Context`] or the settings named it. A program that needs one does not start then.
+    /// [`Context`](millstream_core::Context) or the settings named it. A program that needs one does not start then.
     ///
     /// # Errors
     ///

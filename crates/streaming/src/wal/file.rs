@@ -22,7 +22,7 @@ pub struct LogConf {
     pub rolling_interval: Duration,
     /// A new segment is begun when one has so many bytes; 64 MiB.
     pub segment_bytes: u64,
-    /// Each write is a segment of its own, for stores that cannot flush; off. K-15, K-20.
+    /// Each write is a segment of its own, for stores that cannot flush; off, and always so on an object store. K-15, K-20.
     pub close_file_after_write: bool,
     /// How often a write is tried, each time in a new segment; 3. K-14, K-19.
     pub max_failures: u32,
@@ -133,6 +133,25 @@ pub(crate) fn read_record(store: &dyn CheckpointStore, folder: &str, handle: &Re
     Ok(bytes[FRAME..].to_vec())
 }
 
+/// How many objects are removed by one call.
+const AT_ONCE: usize = 8;
+
+/// How often a number of a segment is tried for that others take.
+const CLAIMS: usize = 64;
+
+/// Opens a log and takes its next number, again if another process took it meanwhile.
+fn claimed(folder: &Path, open: impl Fn() -> Result<SegmentLog>) -> Result<SegmentLog> {
+    for _ in 0..CLAIMS {
+        let mut log = open()?;
+        match log.claim() {
+            Err(error) if error.kind() == ErrorKind::Data => {}
+            done => return done.map(|()| log),
+        }
+    }
+    let text = format!("the log {}: others wrote to it {CLAIMS} times while it was opened", folder.display());
+    Err(Error::new(ErrorKind::Unavailable, text))
+}
+
 impl SegmentLog {
     /// Opens the log in a folder. Nothing is made before the first write.
     ///
@@ -147,8 +166,18 @@ impl SegmentLog {
     /// by a newer build; `Unavailable` if it cannot be read or written.
     pub fn open(disk: Arc<dyn Disk>, folder: impl Into<PathBuf>, conf: LogConf) -> Result<SegmentLog> {
         let folder = folder.into();
+        if disk.objects().is_some() {
+            return claimed(&folder, || {
+                let found = find::segments(&*disk, &folder)?;
+                Ok(SegmentLog::over(Arc::clone(&disk), folder.clone(), conf.clone(), found))
+            });
+        }
         let found = find::segments(&*disk, &folder)?;
-        Ok(SegmentLog {
+        Ok(SegmentLog::over(disk, folder, conf, found))
+    }
+
+    fn over(disk: Arc<dyn Disk>, folder: PathBuf, conf: LogConf, found: find::Found) -> SegmentLog {
+        SegmentLog {
             disk,
             folder,
             conf,
@@ -158,7 +187,28 @@ impl SegmentLog {
             buffer: Vec::new(),
             removed: false,
             ended: None,
-        })
+        }
+    }
+
+    /// On an object store: takes the next number with a segment that has no record. A process that went on with the log
+    /// before finds its next number taken from now on, so all that it was ever told is durable has been found here.
+    fn claim(&mut self) -> Result<()> {
+        let (mut file, _) = self.begin(&[])?;
+        file.append(&self.buffer)?;
+        self.buffer.clear();
+        file.sync()
+    }
+
+    /// On an object store: ends the log for whoever goes on with it, without a look at what is in it, and removes it but for
+    /// the last segment, which has no record.
+    pub(crate) fn end_for_all(disk: &Arc<dyn Disk>, folder: &Path) -> Result<()> {
+        let open = || {
+            let last = disk.list(folder)?.iter().filter_map(|name| find::number_of(name)).max();
+            let found = find::Found { segments: VecDeque::new(), next_number: last.map_or(1, |last| last + 1) };
+            Ok(SegmentLog::over(Arc::clone(disk), folder.to_owned(), LogConf::default(), found))
+        };
+        let mut log = claimed(folder, open)?;
+        log.remove_below(log.next_number - 1)
     }
 
     /// Says whether no record is there.
@@ -186,6 +236,7 @@ impl SegmentLog {
         let Some(last) = self.segments.back() else { return true };
         let age = latest.as_millis().saturating_sub(last.begun.as_millis());
         self.conf.close_file_after_write
+            || self.disk.objects().is_some()
             || last.end >= self.conf.segment_bytes
             || age >= as_millis(self.conf.rolling_interval)
     }
@@ -264,6 +315,9 @@ impl SegmentLog {
     fn remove_below(&mut self, number: u64) -> Result<()> {
         let names = self.disk.list(&self.folder)?;
         for old in names.iter().filter_map(|name| find::number_of(name)).filter(|old| *old < number) {
+            if self.is_claim(old)? {
+                continue;
+            }
             self.settle()?;
             self.disk.remove_file(&path_of(&self.folder, old))?;
             self.removed = true;
@@ -271,6 +325,15 @@ impl SegmentLog {
             self.settle()?;
         }
         Ok(())
+    }
+
+    /// On an object store: whether a number was taken and has no record. It stays taken for ever: it is the next one of
+    /// whoever wrote before, and may wake at any time.
+    fn is_claim(&self, number: u64) -> Result<bool> {
+        if self.disk.objects().is_none() || self.segments.iter().any(|segment| segment.number == number) {
+            return Ok(false);
+        }
+        Ok(self.disk.len(&path_of(&self.folder, number))? <= HEADER as u64)
     }
 
     fn settle(&mut self) -> Result<()> {
@@ -313,7 +376,9 @@ impl WriteAheadLog for SegmentLog {
             };
             // Whoever writes to that file again, or syncs it again, is told lies.
             self.writing = None;
-            if attempt >= self.conf.max_failures.max(1) {
+            // On an object store the next number is for whoever gets it, and the file has tried often enough itself.
+            let attempts = if self.disk.objects().is_some() { 1 } else { self.conf.max_failures.max(1) };
+            if attempt >= attempts {
                 let folder = self.folder.display();
                 let text = format!("the log {folder} acknowledges nothing more until it is opened again: {error}");
                 self.ended = Some(Error::new(ErrorKind::Unavailable, text));
@@ -364,11 +429,14 @@ impl WriteAheadLog for SegmentLog {
         Ok(())
     }
 
-    /// Deletes segments, oldest first, as long as all their records are older; never the last. A failure spoils nothing.
+    /// Deletes segments, oldest first, as long as all their records are older; never the last, and on an object store a few
+    /// only. A failure spoils nothing.
     fn forget_before(&mut self, t: Time) -> Result<()> {
         self.settle()?;
         let kept = self.segments.len().saturating_sub(1);
         let old = self.segments.iter().take(kept).take_while(|segment| segment.latest < t).count();
+        // There each is a request of its own, one after the other, and others wait.
+        let old = if self.disk.objects().is_some() { old.min(AT_ONCE) } else { old };
         match self.segments.get(old) {
             Some(first) if old > 0 => self.remove_below(first.number),
             _ => Ok(()),
