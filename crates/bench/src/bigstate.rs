@@ -8,6 +8,7 @@ use millstream::prelude::*;
 
 use crate::engine::completed_batches;
 use crate::report::quantile_ms;
+use crate::restart::size;
 
 /// How many updates a batch brings.
 const UPDATES: u64 = 1000;
@@ -78,9 +79,19 @@ fn one(threads: usize, batches: usize, keys: u64, timeout: Option<Duration>, sav
         mapped.checkpoint(mins(600));
     }
     mapped.foreach_rdd(|rdd, _time| rdd.count().map(drop));
+    let before_writing = written();
     let completed = completed_batches(&ssc, batches)?;
     let times: Vec<Duration> =
         completed.iter().skip(2).filter_map(|b| Some(b.stamps.ended? - b.stamps.started?)).collect();
+    if saved == Saved::OnDisk {
+        let (written, kept) = (written() - before_writing, size(&folder));
+        println!(
+            "{{\"workload\":\"bigstate\",\"keys\":{keys},\"timeout\":{},\"mb_written_per_batch\":{:.3},\"mb_kept\":{:.1}}}",
+            timeout.is_some(),
+            written / 1e6 / batches as f64,
+            kept as f64 / 1e6,
+        );
+    }
     println!(
         "{{\"engine\":\"millstream\",\"workload\":\"bigstate\",\"keys\":{keys},\"timeout\":{},\"batches\":{},\"ms_median\":{:.3},\
          \"ms_p99\":{:.3},\"ms_p999\":{:.3},\"ms_max\":{:.3},\"mb_resident\":{:.0}}}",
@@ -99,6 +110,13 @@ fn one(threads: usize, batches: usize, keys: u64, timeout: Option<Duration>, sav
 pub(crate) fn mixed(i: u64) -> u64 {
     let x = (i ^ (i >> 7)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     x ^ (x >> 29)
+}
+
+/// How many bytes the process has written; 0 where that is not known.
+fn written() -> f64 {
+    let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let line = io.lines().find_map(|line| line.strip_prefix("wchar:"));
+    line.and_then(|n| n.trim().parse().ok()).unwrap_or(0.0)
 }
 
 /// The memory that the process takes, in bytes; 0 where that is not known.

@@ -96,7 +96,7 @@ fn value(key: u64) -> String {
 }
 
 /// The bytes of all files under a folder.
-fn size(folder: &Path) -> u64 {
+pub(crate) fn size(folder: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
     entries
         .flatten()
