@@ -87,6 +87,9 @@ pub struct StreamingConf {
     /// How that log is kept. A new segment is begun after so many blocks as there are block intervals in its rolling interval.
     /// Spark's `spark.streaming.receiver.writeAheadLog.*`, K-13, K-14, K-15.
     pub receiver_log: LogConf,
+    /// How the log of the checkpoint is kept: how often a write is tried, and whether each is a segment of its own. When its segments
+    /// end follows from [`checkpoint_after`](Self::checkpoint_after). Spark's `spark.streaming.driver.writeAheadLog.*`, K-19, K-20.
+    pub driver_log: LogConf,
     /// The longest record, in bytes, that a receiver of lines or blocks takes. 256 MiB.
     pub max_record: usize,
     /// Whether Rdds that are forgotten are also unpersisted, and received blocks dropped. Spark's
@@ -133,6 +136,7 @@ impl Default for StreamingConf {
             receiver_restart_delay: secs(2),
             receiver_log_enable: None,
             receiver_log: LogConf::default(),
+            driver_log: LogConf::default(),
             max_record: 256 << 20,
             unpersist: true,
             stop_gracefully_on_shutdown: false,
@@ -221,7 +225,15 @@ impl Conf {
 const ABSENT: &[(&str, &str)] = &[
     ("spark.streaming.blockQueueSize", "a queue of blocks; a receiver keeps each block itself"),
     ("spark.streaming.receiver.writeAheadLog.class", "loading classes by name"),
-    ("spark.streaming.driver.writeAheadLog.", "the write-ahead log of the driver"),
+    ("spark.streaming.driver.writeAheadLog.class", "loading classes by name"),
+    (
+        "spark.streaming.driver.writeAheadLog.rollingIntervalSecs",
+        "a driver's log that ends by time; `checkpoint_after` says when",
+    ),
+    (
+        "spark.streaming.driver.writeAheadLog.batchingTimeout",
+        "a log that gives up waiting; the disk's failure ends the program",
+    ),
     ("spark.streaming.receiver.blockStoreTimeout", "a log that gives up waiting; who stores is told what became of it"),
     ("spark.streaming.checkpoint.", "checkpoints"),
     ("spark.checkpoint.", "checkpoints"),
@@ -288,6 +300,18 @@ impl StreamingConf {
             }
             "receiver.writeAheadLog.closeFileAfterWrite" => {
                 self.receiver_log.close_file_after_write = flag(key, value)?;
+            }
+            "driver.writeAheadLog.maxFailures" => {
+                let most = number(key, value, 1)?;
+                self.driver_log.max_failures = u32::try_from(most).unwrap_or(u32::MAX);
+            }
+            "driver.writeAheadLog.closeFileAfterWrite" => self.driver_log.close_file_after_write = flag(key, value)?,
+            "driver.writeAheadLog.allowBatching" => {
+                if !flag(key, value)? {
+                    let text =
+                        format!("{key}: records that wait are always written together, which costs nobody anything");
+                    return Err(Error::new(ErrorKind::Config, text));
+                }
             }
             "receiverRestartDelay" => self.receiver_restart_delay = duration(key, value)?,
             "unpersist" => self.unpersist = flag(key, value)?,
@@ -376,6 +400,15 @@ mod tests {
         conf.set("spark.streaming.receiver.writeAheadLog.rollingIntervalSecs", "10").unwrap();
         conf.set("spark.streaming.receiver.writeAheadLog.maxFailures", "5").unwrap();
         conf.set("spark.streaming.receiver.writeAheadLog.closeFileAfterWrite", "true").unwrap();
+        conf.set("spark.streaming.driver.writeAheadLog.maxFailures", "7").unwrap();
+        conf.set("spark.streaming.driver.writeAheadLog.closeFileAfterWrite", "true").unwrap();
+        conf.set("spark.streaming.driver.writeAheadLog.allowBatching", "true").unwrap();
+        let alone = conf.set("spark.streaming.driver.writeAheadLog.allowBatching", "false").unwrap_err();
+        assert!(alone.to_string().contains("allowBatching"), "{alone}");
+        assert_eq!(
+            (conf.streaming.driver_log.max_failures, conf.streaming.driver_log.close_file_after_write),
+            (7, true)
+        );
         assert_eq!(conf.streaming.receiver_log_enable, Some(true));
         let log =
             LogConf { rolling_interval: secs(10), max_failures: 5, close_file_after_write: true, ..LogConf::default() };

@@ -184,7 +184,10 @@ fn k15_it_survives_with_a_segment_a_write_and_k13_with_short_ones() {
     for step in (1..200).step_by(7) {
         let disk = SimDisk::new(step);
         disk.fail_at(step, Fault::Crash);
-        let each = |conf: &mut Conf| conf.streaming.receiver_log.close_file_after_write = true;
+        let each = |conf: &mut Conf| {
+            conf.streaming.receiver_log.close_file_after_write = true;
+            conf.streaming.driver_log.close_file_after_write = true;
+        };
         assert_eq!(run(&disk, Check::new(2, 1), &[3], &each, each_once).unwrap().0, all_once(), "{step}");
         let disk = SimDisk::new(step);
         disk.fail_at(step, Fault::TornWrite);

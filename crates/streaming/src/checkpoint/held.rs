@@ -16,11 +16,11 @@ use crate::wal::{LogConf, SegmentLog, WriteAheadLog};
 const CLEARING: &str = "clearing";
 
 /// Segments are short, so that what a checkpoint file has taken over goes soon. Times of this log are numbers of records.
-fn log_conf(checkpoint_after: u64) -> LogConf {
+fn log_conf(asked: &LogConf, checkpoint_after: u64) -> LogConf {
     LogConf {
         rolling_interval: Duration::from_millis(checkpoint_after.saturating_mul(4)),
         segment_bytes: SNAPSHOT_BYTES,
-        ..LogConf::default()
+        ..asked.clone()
     }
 }
 
@@ -98,12 +98,13 @@ impl Held {
         self.disk.sync_folder(folder)
     }
 
-    /// Reads what is there. A checkpoint file is written after every `checkpoint_after` records from now on.
+    /// Reads what is there. A checkpoint file is written after every `checkpoint_after` records from now on, and the log is kept as
+    /// `log` says.
     ///
     /// # Errors
     ///
     /// The kind is `Data` if what is there cannot be read.
-    pub(crate) fn read(self, checkpoint_after: u64) -> Result<Found> {
+    pub(crate) fn read(self, checkpoint_after: u64, log: &LogConf) -> Result<Found> {
         if self.disk.exists(&self.folder.join(CLEARING))? {
             tracing::warn!(folder = %self.folder.display(), "a process stopped while it threw away a checkpoint: the rest goes now");
             self.clear()?;
@@ -111,7 +112,7 @@ impl Held {
         self.end_void()?;
         let Held { disk, folder, lock } = self;
         // The log first: on an object store that ends what an earlier process may still write.
-        let mut log = SegmentLog::open(Arc::clone(&disk), folder.join("log"), log_conf(checkpoint_after))?;
+        let mut log = SegmentLog::open(Arc::clone(&disk), folder.join("log"), log_conf(log, checkpoint_after))?;
         lock.check()?;
         let mut snapshots = Snapshots::new(Arc::clone(&disk), &folder);
         let (mut next, mut ledger) =

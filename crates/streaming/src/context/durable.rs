@@ -178,7 +178,7 @@ impl StreamingContext {
         if resume == Resume::Never {
             held.clear()?;
         }
-        let found = held.read(inner.conf.checkpoint_after)?;
+        let found = held.read(inner.conf.checkpoint_after, &inner.conf.driver_log)?;
         match resume {
             Resume::Refuse if found.is_used() => {
                 let text = format!(
