@@ -27,7 +27,7 @@ use crate::partitioner::hash_bytes;
 /// back.add(b"or");
 /// assert_eq!((back.count(), there == back), (4, false));
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Digest {
     count: u64,
     hash: u64,

@@ -40,6 +40,7 @@
 //! | [`Text`] | a string that is cheap to cut and to compare |
 //! | [`InputSource`], [`Receiver`] | where streams begin, for sources of one's own; [`Position`] says where a receiver's sender goes on |
 //! | [`StreamingContext::get_or_create`] | a program that goes on where it was, also in another build; [`MissedBatches`] says what becomes of the time between |
+//! | [`mod@commands`] | what a program can be asked about its checkpoint, from the command line; [`Digest`] is what tells batches apart |
 //! | [`Output`], [`Guarantee`] | what a batch is for: its name, and how often it takes a batch |
 //! | [`Transactional`] | a sink that takes each batch exactly once |
 //! | [`StreamingListener`] | is told what happens |
@@ -60,11 +61,13 @@ pub use millstream_object_store as object_store;
 #[cfg(feature = "sqlite")]
 pub use millstream_sqlite as sqlite;
 pub use millstream_streaming as streaming;
+pub use millstream_streaming::commands;
+pub use millstream_streaming::commands::commands;
 #[cfg(feature = "testkit")]
 pub use millstream_testkit as testkit;
 
 pub use millstream_core::{
-    Accumulate, Accumulator, BoundedDouble, Broadcast, CallSite, CollectionAccumulator, Context, Csv, Data,
+    Accumulate, Accumulator, BoundedDouble, Broadcast, CallSite, CollectionAccumulator, Context, Csv, Data, Digest,
     DoubleAccumulator, EngineListener, Error, ErrorKind, ExchangeData, FutureAction, JobInfo, JsonLines, Key,
     ListenerId, LocalIterator, LongAccumulator, Number, PartialResult, PartitionIter, Partitioner, Pipe, Rdd,
     RecordWriter, Result, SequenceFiles, StageStatsListener, StatCounter, StorageLevel, TaskContext, Text, TextBlock,
@@ -109,4 +112,6 @@ mod book {
     struct Testing;
     #[doc = include_str!("../../../docs/book/7-never-losing-a-record.md")]
     struct NeverLosingARecord;
+    #[doc = include_str!("../../../docs/book/8-changing-a-running-program.md")]
+    struct ChangingARunningProgram;
 }

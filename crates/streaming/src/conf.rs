@@ -118,6 +118,13 @@ pub struct StreamingConf {
     pub spark_compatible: bool,
     /// Where checkpoints are. Spark's `spark.streaming.checkpoint.directory`, K-33.
     pub checkpoint_dir: Option<std::path::PathBuf>,
+    /// How many batches that have ended can be [replayed](crate::commands), each alone, with what it was given. None, unless told
+    /// otherwise: what they were given, received blocks among it, and the states that they were made from stay that much longer,
+    /// in memory too, and the elements of outputs that have a [`digest`](crate::DStream::digested) are read once more.
+    pub retain_batches: usize,
+    /// Whether a batch of an earlier run that is made again fails if an input tells that what it was given is not the same any
+    /// more: a file that was changed. It does, unless told otherwise.
+    pub check_inputs_again: bool,
     /// After how many records of its log a checkpoint writes a file that takes their place; a batch is two. 256.
     pub checkpoint_after: u64,
 }
@@ -149,6 +156,8 @@ impl Default for StreamingConf {
             exclusive: true,
             spark_compatible: false,
             checkpoint_dir: None,
+            retain_batches: 0,
+            check_inputs_again: true,
             checkpoint_after: 256,
         }
     }

@@ -25,6 +25,7 @@
 mod backpressure;
 mod batch;
 mod checkpoint;
+pub mod commands;
 mod conf;
 mod context;
 mod dstream;

@@ -20,7 +20,7 @@ use self::mailbox::{Letter, Mailbox};
 use self::submitted::Submitted;
 use self::ticker::Ticker;
 use crate::backpressure::{Delays, RateControllers};
-use crate::checkpoint::{Durable, Past, PastBatch};
+use crate::checkpoint::{Durable, Keep, Past, PastBatch};
 use crate::conf::StreamingConf;
 use crate::graph::{Graph, StreamKind, guarded};
 use crate::listener::{BatchInfo, BatchStamps, ListenerBus, StreamingEvent};
@@ -261,7 +261,8 @@ impl BatchLoop {
                 mailbox.post(Event::Broken);
             }
         };
-        match durable.complete(at, self.graph.saved_states(), self.graph.prepared.of(at), Box::new(then)) {
+        let (prepared, results) = (self.graph.prepared.of(at), self.graph.results.take(at));
+        match durable.complete(at, self.graph.saved_states(), prepared, results, Box::new(then)) {
             Ok(()) => None,
             Err(error) => {
                 (self.report)(error.in_batch(at));
@@ -308,7 +309,7 @@ impl BatchLoop {
         let mut infos = BTreeMap::new();
         // A batch of an earlier run has what it was given then.
         let is_past = self.past.is_some() && !planted(Mutant::AllocatesAnew);
-        let (mut given, mut failed) = (Vec::new(), None);
+        let (mut given, mut digests, mut failed) = (Vec::new(), Vec::new(), None);
         for (i, slot) in self.graph.slots.iter_mut().enumerate() {
             if let StreamKind::Input { number, input } = &mut slot.kind {
                 let info = if is_past {
@@ -317,6 +318,7 @@ impl BatchLoop {
                     input.allocate(at, self.rates.limit(*number)).and_then(|info| {
                         if self.durable.is_some() {
                             given.extend(input.written(at)?.map(|bytes| (i, bytes)));
+                            digests.extend(input.digest(at).map(|digest| (i, digest)));
                         }
                         Ok(info)
                     })
@@ -332,7 +334,7 @@ impl BatchLoop {
         }
         // Also when one has failed: what the others gave belongs to this batch, which runs again after a start.
         if let (Some(durable), false) = (&mut self.durable, is_past) {
-            durable.allocated(at, given)?;
+            durable.allocated(at, given, digests)?;
         }
         if let Some(error) = failed {
             return Err(error);
@@ -410,8 +412,9 @@ impl BatchLoop {
         self.graph.forget(at, self.conf.unpersist, self.durable.is_some());
         let mut horizon = at - self.graph.longest_input_memory();
         if let Some(durable) = &mut self.durable {
-            let facts = self.graph.facts(durable);
-            horizon = horizon.min(durable.forget(&facts, &self.graph.output_streams(), self.graph.input_memory()));
+            let facts = self.graph.facts(durable.known());
+            let keep = Keep { memory: self.graph.input_memory(), batches: self.conf.retain_batches };
+            horizon = horizon.min(durable.forget(&facts, &self.graph.output_streams(), keep));
         }
         for slot in &mut self.graph.slots {
             if let StreamKind::Input { input, .. } = &mut slot.kind {

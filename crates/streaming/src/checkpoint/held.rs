@@ -55,6 +55,11 @@ impl Held {
         Ok(Held { disk, folder: folder.to_owned(), lock })
     }
 
+    /// Says whether a process stopped while it threw away what is there.
+    pub(crate) fn is_being_cleared(&self) -> Result<bool> {
+        self.disk.exists(&self.folder.join(CLEARING))
+    }
+
     /// Throws away what is there, whatever it is.
     ///
     /// What is half thrown away would be an older state, or damage. So a file says first that all of it is void; a start that
@@ -105,7 +110,7 @@ impl Held {
     ///
     /// The kind is `Data` if what is there cannot be read.
     pub(crate) fn read(self, checkpoint_after: u64, log: &LogConf) -> Result<Found> {
-        if self.disk.exists(&self.folder.join(CLEARING))? {
+        if self.is_being_cleared()? {
             tracing::warn!(folder = %self.folder.display(), "a process stopped while it threw away a checkpoint: the rest goes now");
             self.clear()?;
         }

@@ -249,6 +249,13 @@ impl Ledger {
         Span { zero: self.zero, next: self.next() }
     }
 
+    /// As [`span`](Self::span), with the newest batches that have ended counted as if they could run again.
+    pub(crate) fn retaining(&self, batches: usize) -> Span {
+        let ended = self.batches.iter().rev().filter(|(_, facts)| facts.completed).map(|(at, _)| *at);
+        let Span { zero, next } = self.span();
+        Span { zero, next: ended.take(batches).last().map_or(next, |oldest| oldest.min(next)) }
+    }
+
     /// Returns the time behind which batches are remembered.
     pub(crate) fn remembered_from(&self) -> Time {
         self.batches.keys().next().map_or(self.zero, |first| (*first - self.interval).max(self.zero))

@@ -16,8 +16,11 @@ mod file;
 pub(crate) mod fuzzed;
 mod held;
 pub(crate) mod identity;
+mod known;
 mod ledger;
+mod looking;
 mod recover;
+pub(crate) mod told;
 mod writer;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,12 +31,15 @@ use std::time::Duration;
 use millstream_core::checkpoint::CheckpointStore;
 use millstream_core::disk::{Disk, DiskLock};
 use millstream_core::mutants::{Mutant, planted};
-use millstream_core::{Error, ErrorKind, Result, Saved, Time, codec, millis};
+use millstream_core::{Digest, Error, ErrorKind, Result, Saved, Time, codec, millis};
 
 pub(crate) use self::held::{Found, Held};
 use self::identity::{Before, Keeper, Kept, Line, Now, Wishes, compare, objections};
-pub(crate) use self::ledger::Save;
-use self::ledger::{Allocated, BatchFacts, Began, Committed, Completed, Ledger, Prepared, Record, SavedState};
+pub(crate) use self::known::{GivenBefore, Known, Past};
+use self::ledger::{
+    Allocated, Began, Committed, Completed, Given, Ledger, Prepared, Record, Results, Save, SavedState,
+};
+pub(crate) use self::looking::Looking;
 pub(crate) use self::recover::StreamFacts;
 use self::recover::{Need, needs};
 use self::writer::{Targets, Then, Writer};
@@ -57,36 +63,6 @@ fn decode(bytes: &[u8]) -> Result<Vec<Record>> {
             Err(Error::new(ErrorKind::Data, text))
         }
         None => Err(Error::new(ErrorKind::Data, "a record is empty")),
-    }
-}
-
-/// What is to be restored before the first batch of this run.
-#[derive(Debug, Default)]
-pub(crate) struct Past {
-    /// By stream.
-    needs: Vec<Option<Need>>,
-    /// Where the states are that streams are read from, by stream.
-    saves: BTreeMap<usize, FoundSave>,
-}
-
-/// A state in the store, as an earlier run left it.
-#[derive(Clone, Debug)]
-pub(crate) struct FoundSave {
-    pub(crate) save: Save,
-    /// The form that it has, if it is not the program's.
-    pub(crate) earlier_form: Option<String>,
-}
-
-impl Past {
-    /// Says whether a stream is to have an Rdd at `time`.
-    pub(crate) fn holds(&self, stream: usize, time: Time) -> bool {
-        self.needs.get(stream).copied().flatten().is_some_and(|need| need.holds(time))
-    }
-
-    /// Returns where a stream's Rdd of `time` is to be read from, if it is.
-    pub(crate) fn save(&self, stream: usize, time: Time) -> Option<&FoundSave> {
-        let need = self.needs.get(stream).copied().flatten()?;
-        (need.save == Some(time)).then(|| self.saves.get(&stream))?
     }
 }
 
@@ -115,6 +91,15 @@ pub(crate) struct Program<'a> {
     pub(crate) wishes: Wishes,
 }
 
+/// What is kept beyond what the next batches need.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Keep {
+    /// How long inputs remember what they gave.
+    pub(crate) memory: Duration,
+    /// How many batches that have ended can be made again.
+    pub(crate) batches: usize,
+}
+
 /// What a program keeps from batch to batch.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Keepers {
@@ -123,6 +108,27 @@ pub(crate) struct Keepers {
     pub(crate) keeper_of: BTreeMap<KeptBy, u32>,
     /// The forms of earlier builds that its migrations read, by keeper.
     pub(crate) reads: BTreeMap<u32, BTreeSet<String>>,
+}
+
+/// Returns the record of a start, and the keepers of the program's streams and outputs.
+fn began(ledger: &Ledger, program: Program<'_>, lines: &[Line]) -> (Began, BTreeMap<KeptBy, u32>) {
+    let was_new = ledger.is_new();
+    let Keepers { keepers, keeper_of, .. } = program.keepers;
+    let mut before = vec![None; keepers.len()];
+    for line in lines {
+        if let Some(place) = line.now.and_then(|now| before.get_mut(now as usize)) {
+            *place = line.goes_on_from();
+        }
+    }
+    let began = Began {
+        epoch: ledger.epoch + 1,
+        app_id: if was_new { program.app_id.to_owned() } else { ledger.app_id.clone() },
+        zero: if was_new { program.zero } else { ledger.zero },
+        interval: program.interval,
+        keepers,
+        before,
+    };
+    (began, keeper_of)
 }
 
 /// Puts a program beside what is known of the one before.
@@ -173,9 +179,8 @@ fn left_behind(disk: &dyn Disk, folder: &Path, ledger: &Ledger) -> Result<Vec<St
 
 /// The durable side of a program that runs.
 pub(crate) struct Durable {
-    ledger: Ledger,
+    known: Known,
     next: u64,
-    keeper_of: BTreeMap<KeptBy, u32>,
     /// Records that are under way, by batch.
     waiting: BTreeMap<Time, Vec<Record>>,
     /// Facts that go along with the next record.
@@ -206,22 +211,7 @@ impl Durable {
             );
             return Err(Error::new(ErrorKind::Config, text));
         }
-        let was_new = ledger.is_new();
-        let Keepers { keepers, keeper_of, .. } = program.keepers;
-        let mut before = vec![None; keepers.len()];
-        for line in &lines {
-            if let Some(place) = line.now.and_then(|now| before.get_mut(now as usize)) {
-                *place = line.goes_on_from();
-            }
-        }
-        let began = Began {
-            epoch: ledger.epoch + 1,
-            app_id: if was_new { program.app_id.to_owned() } else { ledger.app_id.clone() },
-            zero: if was_new { program.zero } else { ledger.zero },
-            interval: program.interval,
-            keepers,
-            before,
-        };
+        let (began, keeper_of) = began(&ledger, program, &lines);
         let records = [Record::Began(began)];
         let store = Arc::clone(&states);
         let targets = Targets { log: Box::new(log), snapshots, states, first: 0 };
@@ -236,76 +226,43 @@ impl Durable {
         }
         let (waiting, since_snapshot) = (BTreeMap::new(), (0, 0));
         let riding = Vec::new();
-        Ok(Durable { ledger, next, keeper_of, waiting, riding, since_snapshot, checkpoint_after, writer, _lock: lock })
+        let known = Known { ledger, keeper_of };
+        Ok(Durable { known, next, waiting, riding, since_snapshot, checkpoint_after, writer, _lock: lock })
     }
 
-    /// Returns the key of a stream that keeps something.
-    pub(crate) fn key(&self, stream: usize) -> Option<&str> {
-        let keeper = self.ledger.keepers.get(*self.keeper_of.get(&KeptBy::Stream(stream))? as usize)?;
-        Some(&keeper.key)
+    /// Returns what is known.
+    pub(crate) fn known(&self) -> &Known {
+        &self.known
     }
 
     /// Returns the latest batch that was allocated.
     pub(crate) fn latest(&self) -> Option<Time> {
-        self.ledger.latest
+        self.known.ledger.latest
     }
 
-    /// Returns the application, and which start of it this is.
-    pub(crate) fn run(&self) -> (&str, u64) {
-        (&self.ledger.app_id, self.ledger.epoch)
-    }
-
-    /// Returns the batches behind which the state of a stream is in the store.
-    pub(crate) fn saves(&self, stream: usize) -> Vec<Time> {
-        let saves = self.keeper_of.get(&KeptBy::Stream(stream)).and_then(|keeper| self.ledger.saves.get(keeper));
-        saves.into_iter().flat_map(BTreeMap::keys).copied().collect()
-    }
-
-    /// Returns up to when there was nothing of a stream, if a later build brought it.
-    pub(crate) fn since(&self, stream: usize) -> Option<Time> {
-        self.ledger.since.get(self.keeper_of.get(&KeptBy::Stream(stream))?).copied()
-    }
-
-    /// Returns what must be restored of each stream.
-    pub(crate) fn past(&self, streams: &[StreamFacts], outputs: &[usize]) -> Past {
-        let needs = needs(streams, outputs, self.ledger.remembered_from(), self.ledger.span());
-        let save = |(stream, need): (usize, &Option<Need>)| {
-            let keeper = self.keeper_of.get(&KeptBy::Stream(stream))?;
-            let saves = self.ledger.saves.get(keeper)?;
-            let at = need.as_ref()?.save?;
-            let earlier_form = self.ledger.earlier_form(*keeper, at).map(str::to_owned);
-            Some((stream, FoundSave { save: saves.get(&at)?.clone(), earlier_form }))
-        };
-        let saves = needs.iter().enumerate().filter_map(save).collect();
-        Past { needs, saves }
-    }
-
-    /// Returns the batches of earlier runs that are remembered, oldest first.
-    pub(crate) fn past_batches(&self) -> Vec<PastBatch> {
-        let completed = |facts: &BatchFacts| facts.completed && !planted(Mutant::EndedRunsAgain);
-        self.ledger.batches.iter().map(|(at, facts)| PastBatch { at: *at, completed: completed(facts) }).collect()
-    }
-
-    /// Returns what an input gave to the batches that are remembered.
-    pub(crate) fn given(&self, stream: usize) -> Vec<(Time, &[u8])> {
-        let Some(keeper) = self.keeper_of.get(&KeptBy::Stream(stream)) else { return Vec::new() };
-        let batches = self.ledger.batches.iter();
-        batches.filter_map(|(at, facts)| Some((*at, &**facts.inputs.get(keeper)?))).collect()
-    }
-
-    /// Writes down what belongs to a batch; `inputs` are by stream. Durable on return.
-    pub(crate) fn allocated(&mut self, batch: Time, inputs: Vec<(usize, Vec<u8>)>) -> Result<()> {
-        let keeper = |(stream, bytes): (usize, Vec<u8>)| Some((*self.keeper_of.get(&KeptBy::Stream(stream))?, bytes));
-        let inputs = inputs.into_iter().filter_map(keeper).collect();
+    /// Writes down what belongs to a batch, and that in short where inputs tell it; both are by stream. Durable on return.
+    pub(crate) fn allocated(
+        &mut self,
+        batch: Time,
+        inputs: Vec<(usize, Vec<u8>)>,
+        digests: Vec<(usize, Digest)>,
+    ) -> Result<()> {
+        let inputs =
+            inputs.into_iter().filter_map(|(stream, bytes)| Some((self.known.keeper(stream)?, bytes))).collect();
+        let digests: Vec<_> =
+            digests.into_iter().filter_map(|(stream, digest)| Some((self.known.keeper(stream)?, digest))).collect();
         let mut records = std::mem::take(&mut self.riding);
         records.push(Record::Allocated(Allocated { batch, inputs }));
+        if !digests.is_empty() {
+            records.push(Record::Given(Given { batch, inputs: digests }));
+        }
         let (number, bytes) = self.numbered(&records)?;
         if planted(Mutant::RunsBeforeAllocated) {
             self.writer.append(number, bytes, Box::new(drop));
         } else {
             self.writer.append_and_wait(number, bytes)?;
         }
-        records.into_iter().for_each(|record| self.ledger.apply(record));
+        records.into_iter().for_each(|record| self.known.ledger.apply(record));
         Ok(())
     }
 
@@ -316,21 +273,25 @@ impl Durable {
         batch: Time,
         saved: impl Iterator<Item = (usize, Time, Saved, usize)>,
         prepared: Vec<(usize, Vec<u8>)>,
+        results: Vec<(String, Digest)>,
         then: Then,
     ) -> Result<()> {
         let mut records = std::mem::take(&mut self.riding);
         records.extend(self.new_saves(saved));
         for (output, bytes) in prepared {
-            let keeper = self.keeper_of.get(&KeptBy::Output(output)).copied();
+            let keeper = self.known.keeper_of.get(&KeptBy::Output(output)).copied();
             let keeper =
                 keeper.ok_or_else(|| millstream_core::bug!("an output without a keeper has prepared something"))?;
             records.push(Record::Prepared(Prepared { keeper, batch, bytes }));
         }
+        if !results.is_empty() {
+            records.push(Record::Results(Results { batch, outputs: results }));
+        }
         records.push(Record::Completed(Completed { batch }));
         let (number, bytes) = self.numbered(&records)?;
         if planted(Mutant::ForgetsBeforeEnd) {
-            records.iter().for_each(|record| self.ledger.apply(record.clone()));
-            let gone = self.ledger.forget(batch, &self.newest_saves());
+            records.iter().for_each(|record| self.known.ledger.apply(record.clone()));
+            let gone = self.known.ledger.forget(batch, &self.newest_saves());
             self.writer.remove(gone);
         }
         self.waiting.insert(batch, records);
@@ -342,10 +303,10 @@ impl Durable {
     fn new_saves(&self, saved: impl Iterator<Item = (usize, Time, Saved, usize)>) -> Vec<Record> {
         let mut records = Vec::new();
         for (stream, at, saved, partitions) in saved {
-            let Some(&keeper) = self.keeper_of.get(&KeptBy::Stream(stream)) else { continue };
+            let Some(keeper) = self.known.keeper(stream) else { continue };
             let is_waiting =
                 |record: &Record| matches!(record, Record::Saved(other) if (other.keeper, other.batch) == (keeper, at));
-            let known = self.ledger.saves.get(&keeper).is_some_and(|saves| saves.contains_key(&at));
+            let known = self.known.ledger.saves.get(&keeper).is_some_and(|saves| saves.contains_key(&at));
             if known || self.waiting.values().flatten().any(is_waiting) {
                 continue;
             }
@@ -365,20 +326,21 @@ impl Durable {
         }
         let (number, bytes) = self.numbered(&records)?;
         self.writer.append_and_wait(number, bytes)?;
-        records.into_iter().for_each(|record| self.ledger.apply(record));
+        records.into_iter().for_each(|record| self.known.ledger.apply(record));
         Ok(())
     }
 
     /// Takes note that what [`complete`](Self::complete) handed over is durable.
     pub(crate) fn completed(&mut self, batch: Time) {
         for record in self.waiting.remove(&batch).into_iter().flatten() {
-            self.ledger.apply(record);
+            self.known.ledger.apply(record);
         }
     }
 
     /// Returns what the outputs have prepared for batches that have ended, as long as it is not known that it is committed.
     pub(crate) fn prepared(&self) -> BTreeMap<Time, BTreeMap<usize, Vec<u8>>> {
         let output_of: BTreeMap<u32, usize> = self
+            .known
             .keeper_of
             .iter()
             .filter_map(|(by, keeper)| match by {
@@ -389,7 +351,7 @@ impl Durable {
         let of = |of: &BTreeMap<u32, Vec<u8>>| {
             of.iter().filter_map(|(keeper, bytes)| Some((*output_of.get(keeper)?, bytes.clone()))).collect()
         };
-        self.ledger.prepared.iter().map(|(at, prepared)| (*at, of(prepared))).collect()
+        self.known.ledger.prepared.iter().map(|(at, prepared)| (*at, of(prepared))).collect()
     }
 
     /// Takes note that what was prepared for a batch is committed. It is written with the next record: until then, a start
@@ -400,7 +362,7 @@ impl Durable {
 
     /// Returns the time up to which it is durable that no batch will run or be committed again.
     pub(crate) fn committed_up_to(&self) -> Option<Time> {
-        self.ledger.committed_up_to()
+        self.known.ledger.committed_up_to()
     }
 
     fn numbered(&mut self, records: &[Record]) -> Result<(u64, Vec<u8>)> {
@@ -413,18 +375,17 @@ impl Durable {
     }
 
     /// Lets go of what no batch needs any more. Returns the time up to which inputs may forget what they gave.
-    pub(crate) fn forget(&mut self, streams: &[StreamFacts], outputs: &[usize], memory: Duration) -> Time {
-        let next = self.ledger.next();
-        let needs = needs(streams, outputs, self.ledger.remembered_from(), self.ledger.span());
-        let first = needs.iter().flatten().map(|need| need.after).min().unwrap_or(next);
+    /// Batches that are retained count as if they were to run again.
+    pub(crate) fn forget(&mut self, streams: &[StreamFacts], outputs: &[usize], keep: Keep) -> Time {
+        let span = self.known.ledger.retaining(keep.batches);
+        let needs = needs(streams, outputs, self.known.ledger.remembered_from(), span);
+        let first = needs.iter().flatten().map(|need| need.after).min().unwrap_or(span.next);
         // The last batch at least: what was given to it says where a source goes on.
-        let memory = memory.max(millis(1));
-        let horizon = first.min(self.ledger.latest.unwrap_or(self.ledger.zero) - memory);
-        let state = |(stream, need): (usize, &Option<Need>)| {
-            Some((*self.keeper_of.get(&KeptBy::Stream(stream))?, need.as_ref()?.save?))
-        };
+        let memory = keep.memory.max(millis(1));
+        let horizon = first.min(self.known.ledger.latest.unwrap_or(self.known.ledger.zero) - memory);
+        let state = |(stream, need): (usize, &Option<Need>)| Some((self.known.keeper(stream)?, need.as_ref()?.save?));
         let states = needs.iter().enumerate().filter_map(state).collect();
-        let gone = self.ledger.forget(horizon, &states);
+        let gone = self.known.ledger.forget(horizon, &states);
         self.writer.remove(gone);
         if self.since_snapshot.0 >= self.checkpoint_after || self.since_snapshot.1 >= SNAPSHOT_BYTES {
             self.snapshot();
@@ -435,7 +396,7 @@ impl Durable {
     /// The newest state of each keeper that is in the store.
     fn newest_saves(&self) -> BTreeMap<u32, Time> {
         let newest = |(keeper, saves): (&u32, &BTreeMap<Time, Save>)| Some((*keeper, *saves.keys().next_back()?));
-        self.ledger.saves.iter().filter_map(newest).collect()
+        self.known.ledger.saves.iter().filter_map(newest).collect()
     }
 
     /// Has a checkpoint file written, if all that was handed over is durable: it would lie else.
@@ -443,7 +404,7 @@ impl Durable {
         if self.waiting.is_empty() || planted(Mutant::SnapshotInFlight) {
             self.since_snapshot = (0, 0);
             // What rides along is true already, but is not counted on before a record has it.
-            let mut ledger = self.ledger.clone();
+            let mut ledger = self.known.ledger.clone();
             self.riding.iter().cloned().for_each(|record| ledger.apply(record));
             self.writer.snapshot(self.next, ledger);
         }

@@ -79,6 +79,11 @@ impl StreamingContextBuilder {
         self
     }
 
+    /// Returns the disk that checkpoints are kept on.
+    pub(crate) fn disk(&self) -> Arc<dyn Disk> {
+        self.disk.clone().unwrap_or_else(|| Arc::new(RealDisk))
+    }
+
     /// As [`StreamingContext::get_or_create`], with the settings and components of this builder.
     ///
     /// # Errors
@@ -108,7 +113,7 @@ impl StreamingContextBuilder {
     /// for an engine that is there already. `Unavailable`: the system gives no more threads.
     pub fn build(self) -> Result<StreamingContext> {
         check_interval(self.interval).and_then(|()| self.conf.streaming.check()).map_err(|e| e.at(self.site))?;
-        let disk = self.disk.unwrap_or_else(|| Arc::new(RealDisk));
+        let disk = self.disk();
         if let Some(engine) = self.engine {
             if self.clock.is_some() || self.backend.is_some() || self.blocks.is_some() || self.app_id.is_some() {
                 let text = "a clock, a backend, a block store and an application id belong to an engine that is made: \

@@ -16,9 +16,9 @@ use crate::batch::job_set::{JobRunner, JobThreads};
 use crate::batch::lifecycle::{Lifecycle, Rules};
 use crate::batch::submitted::Submitted;
 use crate::batch::ticker::Ticker;
-use crate::checkpoint::{Durable, Found, Past, PastBatch, Program};
+use crate::checkpoint::{Durable, Found, Known, Past, PastBatch, Program};
 use crate::conf::OnFailure;
-use crate::graph::{Graph, RunId, Running, StreamKind};
+use crate::graph::{Digests, Graph, RunId, Running, StreamKind};
 use crate::input::{DurableFolder, InputContext};
 use crate::listener::{self, StreamingEvent};
 
@@ -109,12 +109,13 @@ impl StreamingContext {
             graph.recover_outputs(&Default::default())?;
             return Ok((None, None));
         };
+        graph.digests = if self.inner.conf.retain_batches > 0 { Digests::All } else { Digests::Asked };
         let is_used = found.is_used();
         let (zero, interval) = (graph.zero(), self.inner.interval);
         let wishes = lock(&self.inner.wishes).clone();
         let program = Program { app_id: context.app_id(), zero, interval, keepers: graph.keepers(), wishes };
         let mut durable = Durable::begin(found, program, context.env().checkpoints()?)?;
-        let (app_id, epoch) = durable.run();
+        let (app_id, epoch) = durable.known().run();
         context.save_under(format!("states-{epoch}"));
         graph.run = RunId { app_id: app_id.to_owned(), epoch };
         let prepared = durable.prepared();
@@ -123,9 +124,9 @@ impl StreamingContext {
         if !is_used {
             return Ok((Some(durable), None));
         }
-        restore_inputs(graph, &durable)?;
-        let past = durable.past(&graph.facts(&durable), &graph.output_streams());
-        let batches = durable.past_batches();
+        restore_inputs(graph, durable.known(), self.inner.conf.check_inputs_again)?;
+        let past = durable.known().past(&graph.facts(durable.known()), &graph.output_streams());
+        let batches = durable.known().past_batches();
         Ok((Some(durable), Some((past, batches))))
     }
 
@@ -180,7 +181,7 @@ impl StreamingContext {
         life.own = jobs.thread_ids();
         let folder = lock(&inner.kept_in).clone().map(|(folder, _)| folder);
         let durable_folder = |stream: usize| {
-            let key = durable.as_ref()?.key(stream)?;
+            let key = durable.as_ref()?.known().key(stream)?;
             Some(DurableFolder::of(&inner.disk, folder.as_ref()?, key))
         };
         let started = start_inputs(&mut graph, |stream, number| InputContext {
@@ -267,11 +268,11 @@ fn lock_unless(other: &Arc<Shared>, own: &Arc<Shared>) -> StreamingContextState 
 /// What is to be restored, and the batches that it is restored for.
 type PastBatches = (Past, Vec<PastBatch>);
 
-/// Tells the inputs what they gave to the batches that are remembered.
-fn restore_inputs(graph: &mut Graph, durable: &Durable) -> Result<()> {
+/// Tells the inputs what they gave to the batches that are remembered, and whether they are to find the same again.
+pub(super) fn restore_inputs(graph: &mut Graph, known: &Known, check: bool) -> Result<()> {
     for (i, slot) in graph.slots.iter_mut().enumerate() {
         if let StreamKind::Input { input, .. } = &mut slot.kind {
-            input.restore(&durable.given(i)).map_err(|error| error.at(slot.spec.site))?;
+            input.restore(&known.given(i), check).map_err(|error| error.at(slot.spec.site))?;
         }
     }
     Ok(())

@@ -4,6 +4,7 @@ mod builder;
 mod durable;
 mod launch;
 mod stop;
+mod unstarted;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use millstream_core::{CallSite, Context, Data, Error, ErrorKind, ExchangeData, L
 pub use self::builder::StreamingContextBuilder;
 use self::durable::Resume;
 pub use self::stop::Stop;
+pub(crate) use self::unstarted::Unstarted;
 use crate::batch::lifecycle::Event;
 use crate::batch::mailbox::Mailbox;
 use crate::checkpoint::identity::Wishes;

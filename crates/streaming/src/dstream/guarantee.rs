@@ -107,6 +107,11 @@ impl Output {
         self.clone()
     }
 
+    /// Notes that all the output does is to show its elements to people.
+    pub(super) fn only_shows(&self, site: CallSite) -> Output {
+        self.change(site, |slot| slot.only_shows = true)
+    }
+
     /// Gives the output a name of its own. It is part of every [batch key](crate::BatchKey), and what finds again what the
     /// output has prepared when the program changes.
     ///

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use millstream_core::{AnyRdd, Context, Data, Error, ErrorKind, Rdd, Result, Time, codec, shape_of};
+use millstream_core::{AnyRdd, Context, Data, Digest, Error, ErrorKind, Rdd, Result, Time, codec, shape_of};
 
+use crate::checkpoint::GivenBefore;
 use crate::graph::{Batch, guarded};
 use crate::input::{InputContext, InputSource, Rate};
 use crate::listener::{InputInfo, Pressure};
@@ -55,6 +56,8 @@ where
 /// An [`InputSource`] whose types are not known, with its allocations by batch.
 pub(crate) trait AnyInput: Send {
     fn start(&mut self, input: &InputContext) -> Result<()>;
+    /// In the place of `start`: what was given is read again, and nothing more.
+    fn replay(&mut self, input: &InputContext) -> Result<()>;
     fn ask_to_stop(&mut self);
     fn stop(&mut self, graceful: bool);
     fn has_left(&self) -> bool;
@@ -65,8 +68,10 @@ pub(crate) trait AnyInput: Send {
     fn forget(&mut self, horizon: Time);
     /// Returns what a batch was given, to be written down.
     fn written(&self, batch: Time) -> Result<Option<Vec<u8>>>;
-    /// Takes over what an earlier run gave to its batches, oldest first.
-    fn restore(&mut self, written: &[(Time, &[u8])]) -> Result<()>;
+    /// Tells in short what a batch was given, if the source knows.
+    fn digest(&self, batch: Time) -> Option<Digest>;
+    /// Takes over what an earlier run gave to its batches, oldest first, and whether it must be the same when it is read again.
+    fn restore(&mut self, given: &[GivenBefore<'_>], check: bool) -> Result<()>;
     /// Returns for how long allocations are remembered for the source's own sake.
     fn memory(&self) -> Duration;
     /// Returns what people should know of the source.
@@ -85,17 +90,29 @@ pub(crate) trait AnyInput: Send {
 pub(crate) struct Input<S: InputSource> {
     source: S,
     allocations: BTreeMap<Time, S::Allocation>,
+    /// What batches of earlier runs were given, in short: they must find that again.
+    expected: BTreeMap<Time, Digest>,
 }
 
 impl<S: InputSource> Input<S> {
     pub(crate) fn new(source: S) -> Input<S> {
-        Input { source, allocations: BTreeMap::new() }
+        Input { source, allocations: BTreeMap::new(), expected: BTreeMap::new() }
     }
 }
 
 impl<S: InputSource> AnyInput for Input<S> {
     fn start(&mut self, input: &InputContext) -> Result<()> {
         guarded(|| self.source.start(input))
+    }
+
+    fn replay(&mut self, input: &InputContext) -> Result<()> {
+        guarded(|| self.source.replay(input))
+    }
+
+    fn digest(&self, batch: Time) -> Option<Digest> {
+        // What cannot be told now fails the batch when it is read.
+        let allocation = self.allocations.get(&batch)?;
+        guarded(|| self.source.digest(allocation)).ok().flatten()
     }
 
     fn ask_to_stop(&mut self) {
@@ -138,6 +155,16 @@ impl<S: InputSource> AnyInput for Input<S> {
         let Some(allocation) = self.allocations.get(&batch) else {
             return Ok(Some(AnyRdd::new(&context.union::<S::Item>(&[]))));
         };
+        if let Some(then) = self.expected.get(&batch)
+            && let Some(now) = self.source.digest(allocation)?
+            && now != *then
+        {
+            let text = format!(
+                "what the input gave to this batch is not the same any more: {then} then, {now} now. Bring back what was there; \
+                 or set check_inputs_again to false, to go on with what is there now"
+            );
+            return Err(Error::new(ErrorKind::Data, text));
+        }
         Ok(self.source.rdd(allocation, context)?.map(|rdd| AnyRdd::new(&rdd)))
     }
 
@@ -152,10 +179,10 @@ impl<S: InputSource> AnyInput for Input<S> {
         self.allocations.get(&batch).map(codec::encode).transpose()
     }
 
-    fn restore(&mut self, written: &[(Time, &[u8])]) -> Result<()> {
-        let mut allocations = Vec::with_capacity(written.len());
-        for (batch, bytes) in written {
-            let allocation: S::Allocation = codec::decode(bytes).map_err(|error| {
+    fn restore(&mut self, given: &[GivenBefore<'_>], check: bool) -> Result<()> {
+        let mut allocations = Vec::with_capacity(given.len());
+        for GivenBefore { at: batch, written, .. } in given {
+            let allocation: S::Allocation = codec::decode(written).map_err(|error| {
                 let text =
                     format!("the checkpoint tells what the input gave to the batch {batch} in another form: {error}");
                 Error::new(ErrorKind::Data, text)
@@ -164,6 +191,7 @@ impl<S: InputSource> AnyInput for Input<S> {
         }
         guarded(|| self.source.restore(&allocations))?;
         self.allocations = allocations.into_iter().collect();
+        self.expected = given.iter().filter(|_| check).filter_map(|given| Some((given.at, given.digest?))).collect();
         Ok(())
     }
 
@@ -210,6 +238,7 @@ impl<S: InputSource> AnyInput for Input<S> {
     }
 
     fn forget(&mut self, horizon: Time) {
+        self.expected = self.expected.split_off(&horizon);
         while let Some(entry) = self.allocations.first_entry() {
             if *entry.key() > horizon {
                 break;

@@ -10,7 +10,9 @@ use millstream_core::{
 
 use super::DStream;
 use super::guarantee::{Output, OutputKind};
-use crate::graph::{BatchKey, OutputBody, OutputSlot, PlanOutput};
+use crate::graph::{
+    BatchKey, Look, LookBody, LookOutput, OutputBody, OutputSlot, PlanOutput, WantsDigest, counted, digested,
+};
 
 /// What a closure of an output may return: nothing, or a `Result`.
 pub trait Outcome {
@@ -74,6 +76,18 @@ impl fmt::Display for OutputBatch {
     }
 }
 
+/// How one looks at what an output is given, and whether that is kept.
+pub(super) type Looked<T> = (fn(&Rdd<T>) -> Result<Look>, WantsDigest);
+
+/// The look at elements that cannot be written down.
+pub(super) fn counting<T: Data>() -> Looked<T> {
+    (counted::<T>, WantsDigest::Cannot)
+}
+
+fn digesting<T: ExchangeData>() -> Looked<T> {
+    (digested::<T>, WantsDigest::IfRetained)
+}
+
 /// Returns the name of a batch's folder (S-107).
 fn folder_name(prefix: &str, time: Time, suffix: &str) -> PathBuf {
     let ms = time.as_millis();
@@ -97,12 +111,24 @@ fn printed<T: ExchangeData>(items: &[T], most: usize, time: Time) -> Result<Stri
 }
 
 impl<T: Data> DStream<T> {
-    /// Adds an output to the graph.
-    pub(super) fn add_output(&self, site: CallSite, kind: OutputKind, plan: PlanOutput) -> Output {
+    /// Adds an output to the graph, and how one looks at what it is given.
+    pub(super) fn add_output(
+        &self,
+        site: CallSite,
+        kind: OutputKind,
+        (look, digest): Looked<T>,
+        plan: PlanOutput,
+    ) -> Output {
         let mut number = None;
+        let stream = self.clone();
+        let look: LookOutput = Box::new(move |batch| {
+            let rdd = batch.rdd(&stream)?;
+            let body: LookBody = Box::new(move || CallSite::scope(Some(site), || look(&rdd)));
+            Some(body)
+        });
         self.graph().change(site, |graph| {
             number = Some(graph.outputs.len());
-            graph.outputs.push(OutputSlot::new(site, self.id(), kind, plan));
+            graph.outputs.push(OutputSlot::new(site, self.id(), kind, plan, (look, digest)));
         });
         Output::new(self.graph(), number)
     }
@@ -111,12 +137,14 @@ impl<T: Data> DStream<T> {
         &self,
         site: CallSite,
         kind: OutputKind,
+        look: Looked<T>,
         run: impl Fn(Rdd<T>, OutputBatch) -> Result<()> + Send + Sync + 'static,
     ) -> Output {
         let (stream, run) = (self.clone(), Arc::new(run));
         self.add_output(
             site,
             kind,
+            look,
             Box::new(move |batch| {
                 let Some(rdd) = batch.rdd(&stream) else { return Ok(None) };
                 let (run, of) = (Arc::clone(&run), batch.of_output());
@@ -130,6 +158,7 @@ impl<T: Data> DStream<T> {
     fn output_files(
         &self,
         site: CallSite,
+        look: Looked<T>,
         prefix: String,
         suffix: String,
         save: impl Fn(&Rdd<T>, &Path) -> Result<()> + Send + Sync + 'static,
@@ -138,6 +167,7 @@ impl<T: Data> DStream<T> {
         self.add_output(
             site,
             OutputKind::Files,
+            look,
             Box::new(move |batch| {
                 let Some(rdd) = batch.rdd(&stream) else { return Ok(None) };
                 let (save, stamp) = (Arc::clone(&save), batch.stamp());
@@ -174,7 +204,7 @@ impl<T: Data> DStream<T> {
     #[track_caller]
     pub fn foreach_rdd<R: Outcome>(&self, f: impl Fn(Rdd<T>, Time) -> R + Send + Sync + 'static) -> Output {
         let kind = OutputKind::Plain { has_key: false };
-        self.output(CallSite::here("foreach_rdd"), kind, move |rdd, batch| f(rdd, batch.time()).outcome())
+        self.output(CallSite::here("foreach_rdd"), kind, counting(), move |rdd, batch| f(rdd, batch.time()).outcome())
     }
 
     /// As [`foreach_rdd`](Self::foreach_rdd); `f` is given the batch and not only its time.
@@ -189,11 +219,36 @@ impl<T: Data> DStream<T> {
     #[track_caller]
     pub fn foreach_batch<R: Outcome>(&self, f: impl Fn(Rdd<T>, OutputBatch) -> R + Send + Sync + 'static) -> Output {
         let kind = OutputKind::Plain { has_key: true };
-        self.output(CallSite::here("foreach_batch"), kind, move |rdd, batch| f(rdd, batch).outcome())
+        self.output(CallSite::here("foreach_batch"), kind, counting(), move |rdd, batch| f(rdd, batch).outcome())
     }
 }
 
 impl<T: ExchangeData> DStream<T> {
+    /// Has a [`Digest`](millstream_core::Digest) of each batch kept with its end, if the program is durable, so that a
+    /// [replay](crate::commands) can tell whether it made the same. It is an output that does nothing else.
+    ///
+    /// `print` and files of text or objects have one by themselves in a program that
+    /// [retains batches](crate::StreamingConf::retain_batches). This is for streams that other outputs take.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use millstream_testkit::doc::*;
+    /// # run([vec![1, 2]], |numbers| {
+    /// numbers.foreach_rdd(|rdd, time| println!("{time}: {:?}", rdd.collect()));
+    /// numbers.digested().uid("numbers");
+    /// # });
+    /// ```
+    ///
+    /// # Cost
+    ///
+    /// The elements are made once more, unless they are kept ([`cache`](Self::cache)), and encoded.
+    #[track_caller]
+    pub fn digested(&self) -> Output {
+        let look = (digested::<T> as fn(&Rdd<T>) -> Result<Look>, WantsDigest::Always);
+        self.output(CallSite::here("digested"), OutputKind::Plain { has_key: false }, look, |_, _| Ok(()))
+    }
+
     /// Shows the first ten elements of each batch on the standard output.
     ///
     /// # Example
@@ -227,12 +282,13 @@ impl<T: ExchangeData> DStream<T> {
 
     fn print_at(&self, n: usize, site: CallSite) -> Output {
         // Its actions are laid at the program's line, and not at ours.
-        self.output(site, OutputKind::Plain { has_key: false }, move |rdd, batch| {
+        let output = self.output(site, OutputKind::Plain { has_key: false }, digesting(), move |rdd, batch| {
             CallSite::scope(Some(site), || {
                 let items = rdd.take(n.saturating_add(1))?;
                 write_out(&printed(&items, n, batch.time())?)
             })
-        })
+        });
+        output.only_shows(site)
     }
 
     /// Writes each batch as text files into a folder of its own, `prefix-MILLISECONDS.suffix`.
@@ -253,7 +309,7 @@ impl<T: ExchangeData> DStream<T> {
     #[track_caller]
     pub fn save_as_text_files(&self, prefix: impl Into<String>, suffix: impl Into<String>) -> Output {
         let site = CallSite::here("save_as_text_files");
-        self.output_files(site, prefix.into(), suffix.into(), |rdd, folder| rdd.save_as_text_file(folder))
+        self.output_files(site, digesting(), prefix.into(), suffix.into(), |rdd, folder| rdd.save_as_text_file(folder))
     }
 
     /// Writes each batch, in millstream's own encoding, into a folder of its own, `prefix-MILLISECONDS.suffix`.
@@ -271,7 +327,9 @@ impl<T: ExchangeData> DStream<T> {
     #[track_caller]
     pub fn save_as_object_files(&self, prefix: impl Into<String>, suffix: impl Into<String>) -> Output {
         let site = CallSite::here("save_as_object_files");
-        self.output_files(site, prefix.into(), suffix.into(), |rdd, folder| rdd.save_as_object_file(folder))
+        self.output_files(site, digesting(), prefix.into(), suffix.into(), |rdd, folder| {
+            rdd.save_as_object_file(folder)
+        })
     }
 }
 
@@ -310,7 +368,8 @@ impl<T: Data> DStream<T> {
         writer: W,
     ) -> Output {
         let site = CallSite::here("save_with_files");
-        self.output_files(site, prefix.into(), suffix.into(), move |rdd, folder| rdd.save_with(folder, writer.clone()))
+        let save = move |rdd: &Rdd<T>, folder: &Path| rdd.save_with(folder, writer.clone());
+        self.output_files(site, counting(), prefix.into(), suffix.into(), save)
     }
 }
 

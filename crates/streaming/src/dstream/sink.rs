@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::guarantee::{Output, OutputKind};
+use super::output::counting;
 use super::{DStream, OutputBatch};
 use crate::graph::{OutputBody, guarded};
 
@@ -226,6 +227,7 @@ impl<T: Data> DStream<T> {
         self.add_output(
             site,
             kind,
+            counting(),
             Box::new(move |batch| {
                 let Some(rdd) = batch.rdd(&stream) else { return Ok(None) };
                 let (sink, of, prepared) = (Arc::clone(&sink), batch.of_output(), batch.prepared());

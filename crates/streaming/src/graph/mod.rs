@@ -2,6 +2,7 @@
 
 mod batch;
 mod outputs;
+mod results;
 mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,10 +17,11 @@ use millstream_core::{
 
 use self::batch::Own;
 pub use self::batch::{Batch, BatchKey};
-pub(crate) use self::outputs::{OutputBody, OutputSlot, PlanOutput};
+pub(crate) use self::outputs::{OutputBody, OutputLook, OutputSlot, PlanOutput, WantsDigest};
+pub(crate) use self::results::{Digests, Look, LookBody, LookOutput, Results, counted, digested};
 pub(crate) use self::shared::{GraphShared, Running};
 use crate::checkpoint::identity::{Keeper, Kept};
-use crate::checkpoint::{Durable, Keepers, KeptBy, Past, StreamFacts};
+use crate::checkpoint::{Keepers, KeptBy, Known, Past, StreamFacts};
 use crate::dstream::{AnyInput, AnyNode, OutputKind, PreparedOutputs};
 use crate::state::migrate::Migrations;
 
@@ -128,6 +130,11 @@ pub(crate) struct Graph {
     pub(crate) run: RunId,
     /// What transactional outputs have prepared and not committed.
     pub(crate) prepared: Arc<PreparedOutputs>,
+    /// What outputs were given, of batches that have not ended.
+    pub(crate) results: Arc<Results>,
+    pub(crate) digests: Digests,
+    /// Whether what is made is only looked at: nothing is saved.
+    pub(crate) is_replay: bool,
 }
 
 /// Which run of which program this is.
@@ -272,6 +279,7 @@ impl Graph {
                 }
                 if let Saving { every: Some(every), form: Some(form), .. } = &slot.spec.saving
                     && time.is_multiple_of(*every, self.zero)
+                    && !self.is_replay
                 {
                     (form.mark)(&rdd);
                     slot.saves.insert(time, rdd.clone());
@@ -327,14 +335,14 @@ impl Graph {
     }
 
     /// Returns what decides what is needed of each stream that an output needs.
-    pub(crate) fn facts(&self, durable: &Durable) -> Vec<StreamFacts> {
+    pub(crate) fn facts(&self, known: &Known) -> Vec<StreamFacts> {
         let facts = |(i, slot): (usize, &Slot)| StreamFacts {
             slide: slot.spec.slide,
             reach: slot.spec.reach,
             parents: slot.spec.parents.iter().map(|parent| parent.0).collect(),
             is_state: slot.spec.is_state(),
-            saves: if slot.spec.is_state() { durable.saves(i) } else { Vec::new() },
-            since: durable.since(i),
+            saves: if slot.spec.is_state() { known.saves(i) } else { Vec::new() },
+            since: known.since(i),
         };
         self.slots.iter().enumerate().map(facts).collect()
     }

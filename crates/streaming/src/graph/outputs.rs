@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use millstream_core::{CallSite, Context, Result, Scope, Time};
 
-use super::{Batch, Graph, RunId, StreamId};
+use super::{Batch, Digests, Graph, Look, LookBody, LookOutput, RunId, StreamId};
 use crate::batch::job_set::Job;
 use crate::dstream::{AnySink, Guarantee, OutputBatch, OutputKind, OutputRun, guarantee};
 
@@ -14,6 +14,14 @@ pub(crate) type PlanOutput = Box<dyn FnMut(&Batch<'_>) -> Result<Option<OutputBo
 
 /// What the job of an output runs.
 pub(crate) type OutputBody = Box<dyn FnOnce() -> Result<()> + Send>;
+
+/// A look at what an output is given in a batch.
+pub(crate) struct OutputLook {
+    pub(crate) name: String,
+    pub(crate) site: CallSite,
+    pub(crate) look: LookBody,
+    pub(crate) show: Option<OutputBody>,
+}
 
 pub(crate) struct OutputSlot {
     pub(crate) site: CallSite,
@@ -25,11 +33,41 @@ pub(crate) struct OutputSlot {
     /// What the program asked for.
     pub(crate) asked: Option<Guarantee>,
     plan: PlanOutput,
+    /// Looks at what the output is given.
+    pub(crate) look: LookOutput,
+    pub(crate) digest: WantsDigest,
+    /// Whether all that it does is to show its elements to people.
+    pub(crate) only_shows: bool,
+}
+
+/// Whether a digest of what an output is given is kept, where there is a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WantsDigest {
+    /// Its elements cannot be written down.
+    Cannot,
+    /// If batches are retained.
+    IfRetained,
+    Always,
 }
 
 impl OutputSlot {
-    pub(crate) fn new(site: CallSite, stream: StreamId, kind: OutputKind, plan: PlanOutput) -> OutputSlot {
-        OutputSlot { site, stream, uid: None, name: String::new(), kind, asked: None, plan }
+    pub(crate) fn new(
+        site: CallSite,
+        stream: StreamId,
+        kind: OutputKind,
+        plan: PlanOutput,
+        (look, digest): (LookOutput, WantsDigest),
+    ) -> OutputSlot {
+        let (uid, name, asked, only_shows) = (None, String::new(), None, false);
+        OutputSlot { site, stream, uid, name, kind, asked, plan, look, digest, only_shows }
+    }
+
+    fn is_digested(&self, digests: Digests) -> bool {
+        match digests {
+            Digests::None => false,
+            Digests::Asked => self.digest == WantsDigest::Always,
+            Digests::All => self.digest != WantsDigest::Cannot,
+        }
     }
 }
 
@@ -82,7 +120,19 @@ impl Graph {
                 prepared: &self.prepared,
             };
             let body = (output.plan)(&batch).map_err(|error| error.at(output.site).in_batch(time))?;
+            let look = if output.is_digested(self.digests) { (output.look)(&batch) } else { None };
             if let Some(body) = body {
+                let (results, output_name) = (Arc::clone(&self.results), output.name.clone());
+                let body: OutputBody = match look {
+                    None => body,
+                    Some(look) => Box::new(move || {
+                        body()?;
+                        if let Look::Digested(digest) = look()? {
+                            results.put(time, output_name, digest);
+                        }
+                        Ok(())
+                    }),
+                };
                 // Outputs are numbered behind the streams.
                 let number = (self.slots.len() + id) as u64;
                 let scope = Scope { name: output.site.op(), number, input: None, at: Some(time) };
@@ -91,6 +141,28 @@ impl Graph {
             }
         }
         Ok(jobs)
+    }
+
+    /// Plans looks at what the outputs are given in a batch, in the place of their jobs; for those that only show their elements,
+    /// the job too.
+    pub(crate) fn looks(&mut self, time: Time, context: &Context) -> Result<Vec<OutputLook>> {
+        let mut looks = Vec::new();
+        for (id, output) in self.outputs.iter_mut().enumerate() {
+            let batch = Batch {
+                time,
+                zero: self.zero,
+                slots: &self.slots,
+                own: None,
+                context,
+                output: Some((id, &output.name)),
+                run: &self.run,
+                prepared: &self.prepared,
+            };
+            let Some(look) = (output.look)(&batch) else { continue };
+            let show = if output.only_shows { (output.plan)(&batch)? } else { None };
+            looks.push(OutputLook { name: output.name.clone(), site: output.site, look, show });
+        }
+        Ok(looks)
     }
 
     fn batch_of(&self, output: usize, at: Time, committed_up_to: Option<Time>) -> OutputBatch {
@@ -143,6 +215,7 @@ impl Graph {
 
     /// Lets go of what outputs have prepared for a batch that failed.
     pub(crate) fn abort_outputs(&self, at: Time) {
+        self.results.take(at);
         for (output, bytes) in self.prepared.of(at) {
             if let OutputKind::Transaction(sink) = &self.outputs[output].kind
                 && let Err(error) = sink.abort(&bytes, &self.batch_of(output, at, None))

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use millstream_core::{CallSite, Context, Data, Error, ErrorKind, Rdd, Result, Text, Time, as_millis, millis};
+use millstream_core::{CallSite, Context, Data, Digest, Error, ErrorKind, Rdd, Result, Text, Time, as_millis, millis};
 
 use super::{InputSource, Rate};
 use crate::context::StreamingContext;
@@ -189,6 +189,22 @@ impl<R: ReadFiles> InputSource for FileSource<R> {
 
     fn rdd(&self, given: &Given, context: &Context) -> Result<Option<Rdd<R::Item>>> {
         Ok(Some(self.reader.read(context, &given.files)))
+    }
+
+    /// By name, length and time of change: their bytes are not read.
+    fn digest(&self, given: &Given) -> Result<Option<Digest>> {
+        let mut digest = Digest::default();
+        for path in &given.files {
+            let about = std::fs::metadata(path).map_err(|error| {
+                Error::io(ErrorKind::Data, format!("the file {}, which was given to a batch", path.display()), error)
+            })?;
+            let modified = about.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+            let mut bytes = path.as_os_str().as_encoded_bytes().to_vec();
+            bytes.extend_from_slice(&about.len().to_le_bytes());
+            bytes.extend_from_slice(&modified.as_nanos().to_le_bytes());
+            digest.add(&bytes);
+        }
+        Ok(Some(digest))
     }
 
     fn describe(&self, given: &Given) -> InputInfo {

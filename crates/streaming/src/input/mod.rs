@@ -18,7 +18,7 @@ use millstream_core::clock::Wake;
 use millstream_core::disk::Disk;
 use millstream_core::partitioner::key_hash;
 use millstream_core::threads::lock;
-use millstream_core::{Context, Data, Rdd, Result, Time};
+use millstream_core::{Context, Data, Digest, Rdd, Result, Time};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -67,6 +67,18 @@ pub trait InputSource: Send + 'static {
     /// An error fails the batch.
     fn rdd(&self, allocation: &Self::Allocation, context: &Context) -> Result<Option<Rdd<Self::Item>>>;
 
+    /// Tells, in short, what the allocation is of as it lies outside now: how many things, and by what each is known. Asked once
+    /// when a batch is allocated, and when it is to be read again by a later run, which fails if the answer is another. So it must
+    /// be cheap, and the same as long as [`rdd`](Self::rdd) gives the same. Nothing by default, and for sources whose bytes are
+    /// checked as they are read.
+    ///
+    /// # Errors
+    ///
+    /// What was given is not there any more.
+    fn digest(&self, _allocation: &Self::Allocation) -> Result<Option<Digest>> {
+        Ok(None)
+    }
+
     /// Is told what earlier runs of the program gave to the batches that are remembered, oldest first. Called once, before
     /// [`start`](Self::start), when a program goes on from a checkpoint; also with an empty list.
     ///
@@ -103,6 +115,16 @@ pub trait InputSource: Send + 'static {
     ///
     /// An error makes the start of the context fail.
     fn start(&mut self, _input: &InputContext) -> Result<()> {
+        Ok(())
+    }
+
+    /// Is called in the place of [`start`](Self::start) when batches that were given before are only made again: nothing new comes
+    /// in. Whatever [`rdd`](Self::rdd) needs must be there then.
+    ///
+    /// # Errors
+    ///
+    /// An error makes the replay fail.
+    fn replay(&mut self, _input: &InputContext) -> Result<()> {
         Ok(())
     }
 

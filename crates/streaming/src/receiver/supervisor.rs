@@ -68,6 +68,10 @@ impl<R: Receiver> ReceiverSource<R> {
         ReceiverSource { receiver: Some(receiver), desk: None, thread: None, restored: Given::default() }
     }
 
+    fn take(&mut self) -> Result<R> {
+        self.receiver.take().ok_or_else(|| millstream_core::bug!("a receiver was started twice"))
+    }
+
     /// Makes the room that blocks took which wait no longer.
     fn leave(&self, given: &Given) {
         let Some(desk) = &self.desk else { return };
@@ -121,40 +125,11 @@ impl<R: Receiver> InputSource for ReceiverSource<R> {
     type Allocation = Given;
 
     fn start(&mut self, input: &InputContext) -> Result<()> {
-        let Some(receiver) = self.receiver.take() else {
-            return Err(millstream_core::bug!("a receiver was started twice"));
-        };
-        let (now, room) = (monotonic(), room::<R::Item>(input));
-        let name = format!("{}-{}", receiver.name(), input.number());
+        let receiver = self.take()?;
         let given = std::mem::take(&mut self.restored);
-        let (log, found, logs) = open_log(input, &name, &given)?;
+        let (log, found, logs) = open_log(input, &name_of(&receiver, input), &given)?;
         let tracker = BlockTracker::restored(given, found);
-        let desk = Arc::new(Desk {
-            name,
-            reliable: receiver.is_reliable(),
-            level: receiver.storage_level(),
-            log,
-            logs,
-            first: tracker.next(),
-            input: input.clone(),
-            blocks: {
-                static COUNT: AtomicU64 = AtomicU64::new(0);
-                COUNT.fetch_add(1, Ordering::Relaxed)
-            },
-            state: Mutex::new(DeskState {
-                generator: BlockGenerator::new(input.conf().block_interval),
-                tracker,
-                room,
-                limit: Limit::new(input.conf().receiver_max_rate, input.conf().backpressure_initial_rate, now),
-                stopping: false,
-                gone: false,
-                on_stop: None,
-                last_error: None,
-                ended: None,
-                forgotten: 0,
-            }),
-            changed: Condvar::new(),
-        });
+        let desk = Arc::new(Desk { logs, ..Desk::of(&receiver, input, log, tracker) });
         let waker: Arc<dyn Wake> = Arc::clone(&desk) as Arc<dyn Wake>;
         input.context().clock().subscribe(Arc::downgrade(&waker));
         input.hurry.subscribe(Arc::downgrade(&waker));
@@ -163,6 +138,14 @@ impl<R: Receiver> InputSource for ReceiverSource<R> {
         input.hurry.know(thread.id());
         self.thread = Some(thread);
         self.desk = Some(desk);
+        Ok(())
+    }
+
+    /// Blocks are read from the log alone: nothing is received, and nothing is written.
+    fn replay(&mut self, input: &InputContext) -> Result<()> {
+        let receiver = self.take()?;
+        let tracker = BlockTracker::restored(Given { next: u64::MAX, ..Given::default() }, Vec::new());
+        self.desk = Some(Arc::new(Desk::of(&receiver, input, None, tracker)));
         Ok(())
     }
 
@@ -307,6 +290,48 @@ impl<R: Receiver> Drop for ReceiverSource<R> {
         // A thread that was left behind writes nothing more: the next run will.
         if let Some(Err(error)) = desk.log.as_ref().map(ReceiverLog::close) {
             tracing::warn!(%error, "the log of a receiver could not be closed");
+        }
+    }
+}
+
+fn name_of<R: Receiver>(receiver: &R, input: &InputContext) -> String {
+    format!("{}-{}", receiver.name(), input.number())
+}
+
+impl<T> Desk<T> {
+    /// The desk of a receiver that has received nothing yet in this run.
+    fn of<R: Receiver<Item = T>>(
+        receiver: &R,
+        input: &InputContext,
+        log: Option<ReceiverLog>,
+        tracker: BlockTracker,
+    ) -> Desk<T> {
+        let (now, room) = (monotonic(), room::<T>(input));
+        Desk {
+            name: name_of(receiver, input),
+            reliable: receiver.is_reliable(),
+            level: receiver.storage_level(),
+            log,
+            logs: false,
+            first: tracker.next(),
+            input: input.clone(),
+            blocks: {
+                static COUNT: AtomicU64 = AtomicU64::new(0);
+                COUNT.fetch_add(1, Ordering::Relaxed)
+            },
+            state: Mutex::new(DeskState {
+                generator: BlockGenerator::new(input.conf().block_interval),
+                tracker,
+                room,
+                limit: Limit::new(input.conf().receiver_max_rate, input.conf().backpressure_initial_rate, now),
+                stopping: false,
+                gone: false,
+                on_stop: None,
+                last_error: None,
+                ended: None,
+                forgotten: 0,
+            }),
+            changed: Condvar::new(),
         }
     }
 }
