@@ -58,8 +58,6 @@ struct Shared {
     store: Arc<dyn ObjectStore>,
     prefix: String,
     runtime: Runtime,
-    /// This process, and nobody else: to know what it has put itself.
-    writer: String,
     /// The era of each folder that a lock was taken on.
     eras: Mutex<BTreeMap<PathBuf, u64>>,
 }
@@ -93,6 +91,12 @@ impl ObjectDisk {
         }
         let rest = address.strip_prefix("s3://").or_else(|| address.strip_prefix("s3a://"));
         let (bucket, prefix) = match rest.map(|rest| rest.split_once('/').unwrap_or((rest, ""))) {
+            // It would be told in errors, with the secret in it.
+            Some((bucket, _)) if bucket.contains(['@', ':']) => {
+                let text = "an address of a bucket has no keys in it: give them by the environment (AWS_ACCESS_KEY_ID, \
+                            AWS_SECRET_ACCESS_KEY), and the address as s3://BUCKET/PREFIX";
+                return Err(Error::new(ErrorKind::Config, text));
+            }
             Some((bucket, prefix)) if !bucket.is_empty() => (bucket, prefix),
             _ => return Err(wrong("is not the address of a bucket: s3://BUCKET/PREFIX")),
         };
@@ -112,8 +116,8 @@ impl ObjectDisk {
         Key::parse(&prefix)
             .map_err(|e| Error::new(ErrorKind::Config, format!("{prefix} is no prefix of objects: {e}")))?;
         let runtime = Runtime::start()?;
-        let (writer, eras) = (some_name(), Mutex::default());
-        Ok(ObjectDisk { shared: Arc::new(Shared { store, prefix, runtime, writer, eras }) })
+        let eras = Mutex::default();
+        Ok(ObjectDisk { shared: Arc::new(Shared { store, prefix, runtime, eras }) })
     }
 
     /// Where a path is: what lies below a folder with eras is in the last of them, unless another is named.
@@ -150,13 +154,13 @@ impl ObjectDisk {
         self.shared.runtime.wait(request(Arc::clone(&self.shared.store)))
     }
 
-    /// Puts an object where there is none. That this process has put it already, and was not told, is fine.
+    /// Puts an object where there is none. That this very call has put it already, and was not told, is fine.
     fn put_absent(&self, path: &Path, bytes: &Bytes) -> Result<()> {
         let key = self.key(path)?;
-        let mut tries = 0;
+        let (writer, mut tries) = (some_name(), 0);
         loop {
             let mut attributes = Attributes::new();
-            attributes.insert(Attribute::Metadata(WRITER.into()), self.shared.writer.clone().into());
+            attributes.insert(Attribute::Metadata(WRITER.into()), writer.clone().into());
             let options = PutOptions { mode: PutMode::Create, attributes, ..PutOptions::default() };
             let (at, payload) = (key.clone(), PutPayload::from_bytes(bytes.clone()));
             let put = self.ask(|store| async move { store.put_opts(&at, payload, options).await })?;
@@ -164,7 +168,14 @@ impl ObjectDisk {
             match put {
                 Ok(_) => return Ok(()),
                 Err(StoreError::AlreadyExists { .. } | StoreError::Precondition { .. }) => {
-                    return self.is_ours(path, &key, bytes.len());
+                    if self.is_by(&writer, path, &key, bytes.len())? {
+                        return Ok(());
+                    }
+                    // Nothing is there: another request for it was under way, and came to nothing.
+                    if tries >= TRIES {
+                        let text = format!("object {key} is refused as if it were there, and is not");
+                        return Err(Error::new(ErrorKind::Unavailable, text));
+                    }
                 }
                 Err(error) if tries >= TRIES => return Err(failed("put", path, &error)),
                 Err(error) => tracing::warn!(object = %key, %error, "a put failed, and is tried again"),
@@ -172,14 +183,19 @@ impl ObjectDisk {
         }
     }
 
-    fn is_ours(&self, path: &Path, key: &Key, len: usize) -> Result<()> {
+    /// Says whether the object was put by `writer`, and `false` if there is none. That it is another's is an error.
+    fn is_by(&self, writer: &str, path: &Path, key: &Key, len: usize) -> Result<bool> {
         let at = key.clone();
         let head = GetOptions { head: true, ..GetOptions::default() };
         let found = self.ask(|store| async move { store.get_opts(&at, head).await })?;
-        let found = found.map_err(|e| failed("looked at", path, &e))?;
-        let writer = found.attributes.get(&Attribute::Metadata(WRITER.into()));
-        if writer.is_some_and(|writer| writer.as_ref() == self.shared.writer) && found.meta.size == len as u64 {
-            return Ok(());
+        let found = match found {
+            Ok(found) => found,
+            Err(StoreError::NotFound { .. }) => return Ok(false),
+            Err(error) => return Err(failed("looked at", path, &error)),
+        };
+        let by = found.attributes.get(&Attribute::Metadata(WRITER.into()));
+        if by.is_some_and(|by| by.as_ref() == writer) && found.meta.size == len as u64 {
+            return Ok(true);
         }
         let text =
             format!("object {key} is there already: another process goes on in this place, and this one is not to");

@@ -397,6 +397,73 @@ fn s117_what_a_batch_was_given_before_another_input_failed_is_not_passed_over() 
 }
 
 #[test]
+fn what_was_received_for_an_input_that_was_dropped_does_not_come_back_with_its_name() {
+    let world = World::new(|_| {});
+    let life = world.start();
+    life.block(&[1, 2], Some(10)).unwrap();
+    life.advance(1);
+    life.block(&[3], Some(11)).unwrap();
+    world.crash(life);
+    assert!(world.segments() > 0);
+
+    // A build without the input, which says so.
+    let builder = || {
+        let mut conf = Conf::new("local[2]", "test").unwrap();
+        conf.streaming.exclusive = false;
+        StreamingContext::builder(conf, secs(1))
+            .with_clock(Arc::new(world.clock.clone()) as Arc<dyn Clock>)
+            .with_disk(Arc::new(world.disk.clone()) as Arc<dyn Disk>)
+            .with_app_id("test")
+    };
+    let without = builder().get_or_create(FOLDER, |ssc| {
+        ssc.drop_kept(["told"]);
+        ssc.input(Fickle(Arc::default())).foreach_rdd(|_, _| Ok(()));
+        Ok(())
+    });
+    let without = without.unwrap();
+    without.start().unwrap();
+    world.clock.advance_to(at(2));
+    assert!(without.await_batch(at(2)));
+    without.stop().unwrap();
+    assert_eq!(world.segments(), 0, "thrown away, for good");
+
+    // And one that has an input of that name again.
+    let (receiver, mut teller) = told();
+    let seen: Notes<Vec<i32>> = Notes::default();
+    let noted = seen.clone();
+    let again = builder().get_or_create(FOLDER, |ssc| {
+        ssc.drop_kept(["constant_stream 1", "input 1"]);
+        ssc.receiver_stream(receiver).uid("told").foreach_rdd(move |rdd, _| {
+            noted.add(rdd.collect()?);
+            Ok(())
+        });
+        ssc.input(Fickle(Arc::default())).foreach_rdd(|_, _| Ok(()));
+        Ok(())
+    });
+    let again = again.unwrap();
+    again.start().unwrap();
+    world.clock.advance_to(at(3));
+    assert!(again.await_batch(at(3)));
+    assert_eq!(seen.take(), [Vec::<i32>::new()]);
+    teller.hang_up();
+    again.stop().unwrap();
+}
+
+#[test]
+fn with_a_log_that_cannot_be_written_a_program_ends_also_where_failed_batches_are_passed_over() {
+    let world = World::new(|conf| conf.streaming.on_failure = OnFailure::Continue);
+    let mut life = world.start();
+    life.advance(1);
+    let next = world.disk.operations().len() as u64 + 1;
+    (next..next + 40).for_each(|n| world.disk.fail_at(n, Fault::Error));
+    life.clock.advance_to(at(2));
+    let error = life.ssc.await_termination().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    life.teller.hang_up();
+    life.ssc.stop().unwrap();
+}
+
+#[test]
 fn r37_a_batch_that_runs_again_reads_its_blocks_from_the_log() {
     for through_bytes in [false, true] {
         let world = World { through_bytes, ..World::new(|_| {}) };

@@ -11,7 +11,7 @@ use common::{
     Notes, Story, Teller, advance, assert_error, at, beside, ends, failure, gather, pump, sink, told, within,
 };
 use millstream_core::storage::{Block, BlockId, BlockStore, MemoryStore, StoreUsage};
-use millstream_core::{Error, ErrorKind, Result, StorageLevel, Time, secs};
+use millstream_core::{Error, ErrorKind, Result, StorageLevel, Time, millis, secs};
 use millstream_streaming::{
     BatchInfo, Conf, RddQueue, Receiver, Store, StreamingConf, StreamingContext, StreamingContextState,
     StreamingListener,
@@ -412,6 +412,31 @@ fn s103_a_receiver_that_no_output_needs_runs_and_harms_nobody() {
     }
     assert_eq!(items.all(), [1]);
     teller.hang_up();
+}
+
+/// A receiver that does not listen.
+struct Deaf(std::sync::mpsc::Receiver<()>);
+
+impl Receiver for Deaf {
+    type Item = i32;
+
+    fn receive(&mut self, _: &mut dyn Store<i32>) -> Result<()> {
+        let _ = self.0.recv();
+        Ok(())
+    }
+}
+
+#[test]
+fn a_graceful_stop_waits_for_a_receiver_no_longer_than_for_all_else() {
+    let mut conf = Conf::new("local[1]", "test").unwrap();
+    conf.streaming.exclusive = false;
+    conf.streaming.graceful_stop_timeout = Some(millis(20));
+    let clock = std::sync::Arc::new(millstream_core::clock::ManualClock::new(Time::ZERO));
+    let ssc = StreamingContext::builder(conf, secs(1)).with_clock(clock).build().unwrap();
+    let (_kept, never) = std::sync::mpsc::channel();
+    ssc.receiver_stream(Deaf(never)).foreach_rdd(|_, _| Ok(()));
+    ssc.start().unwrap();
+    ssc.stop_gracefully().unwrap();
 }
 
 #[test]

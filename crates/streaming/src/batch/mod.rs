@@ -23,7 +23,8 @@ use crate::backpressure::{Delays, RateControllers};
 use crate::checkpoint::{Durable, Keep, Past, PastBatch};
 use crate::conf::StreamingConf;
 use crate::graph::{Graph, StreamKind, guarded};
-use crate::listener::{BatchInfo, BatchStamps, ListenerBus, StreamingEvent};
+use crate::input::Hurry;
+use crate::listener::{BatchInfo, BatchStamps, InputInfo, ListenerBus, StreamingEvent};
 
 /// How long a stop waits for closures that run.
 const PATIENCE: Duration = secs(2);
@@ -47,6 +48,8 @@ pub(crate) struct BatchLoop {
     pub(crate) planned: BTreeMap<Time, (Vec<Job>, BatchInfo)>,
     pub(crate) woken: Duration,
     pub(crate) stop_timeout: Duration,
+    /// What ends the waits of inputs.
+    pub(crate) hurry: Arc<Hurry>,
     pub(crate) give_up: Option<Duration>,
     pub(crate) seen_steps: Duration,
     /// The batches that have been handed over and have not ended.
@@ -277,7 +280,11 @@ impl BatchLoop {
         // The program's closures are guarded one by one; this is for what nobody thought of.
         let planned = guarded(|| overwriting(|| self.try_plan(at))).map_err(|error| error.in_batch(at));
         match planned {
-            Ok((jobs, inputs)) => {
+            Ok(None) => {
+                self.begun(at);
+                Event::Broken
+            }
+            Ok(Some((jobs, inputs))) => {
                 let count = jobs.len();
                 if count > 0 {
                     let info = BatchInfo {
@@ -304,8 +311,9 @@ impl BatchLoop {
         }
     }
 
-    /// Allocates, computes every stream, and plans the outputs (S-112).
-    fn try_plan(&mut self, at: Time) -> Result<(Vec<Job>, BTreeMap<u64, crate::listener::InputInfo>)> {
+    /// Allocates, computes every stream, and plans the outputs (S-112). Returns nothing, and has reported why, if the log cannot be
+    /// written any more.
+    fn try_plan(&mut self, at: Time) -> Result<Option<(Vec<Job>, BTreeMap<u64, InputInfo>)>> {
         let mut infos = BTreeMap::new();
         // A batch of an earlier run has what it was given then.
         let is_past = self.past.is_some() && !planted(Mutant::AllocatesAnew);
@@ -315,33 +323,36 @@ impl BatchLoop {
                 let info = if is_past {
                     Ok(input.describe(at))
                 } else {
-                    input.allocate(at, self.rates.limit(*number)).and_then(|info| {
-                        if self.durable.is_some() {
-                            given.extend(input.written(at)?.map(|bytes| (i, bytes)));
-                            digests.extend(input.digest(at).map(|digest| (i, digest)));
+                    let info = input.allocate(at, self.rates.limit(*number));
+                    if self.durable.is_some() {
+                        // Also of one that failed behind its allocation.
+                        match input.written(at) {
+                            Ok(bytes) => given.extend(bytes.map(|bytes| (i, bytes))),
+                            Err(error) => failed = failed.or(Some(error.at(slot.spec.site))),
                         }
-                        Ok(info)
-                    })
-                };
-                match info {
-                    Ok(info) => infos.insert(*number, info),
-                    Err(error) => {
-                        failed = Some(error.at(slot.spec.site));
-                        break;
+                        digests.extend(input.digest(at).map(|digest| (i, digest)));
                     }
+                    info
                 };
+                // All are asked, also behind one that failed: the batch runs again after a start, with what they gave.
+                match info {
+                    Ok(info) => drop(infos.insert(*number, info)),
+                    Err(error) => failed = failed.or(Some(error.at(slot.spec.site))),
+                }
             }
         }
-        // Also when one has failed: what the others gave belongs to this batch, which runs again after a start.
-        if let (Some(durable), false) = (&mut self.durable, is_past) {
-            durable.allocated(at, given, digests)?;
+        if let (Some(durable), false) = (&mut self.durable, is_past)
+            && let Err(error) = durable.allocated(at, given, digests)
+        {
+            (self.report)(error.in_batch(at));
+            return Ok(None);
         }
         if let Some(error) = failed {
             return Err(error);
         }
         let (context, past) = (self.context.clone(), self.past.as_ref().map(|(past, _)| past));
         self.graph.compute(at, &context, past, &mut |_, input| input.rdd(at, &context))?;
-        Ok((self.graph.jobs(at, &context, is_past)?, infos))
+        Ok(Some((self.graph.jobs(at, &context, is_past)?, infos)))
     }
 
     fn submit(&mut self, at: Time) {
@@ -452,6 +463,9 @@ impl BatchLoop {
 
     fn stop_inputs(&mut self) -> Event {
         let graceful = self.lifecycle.is_graceful();
+        let deadline = monotonic().saturating_add(self.stop_timeout);
+        self.give_up = Some(deadline);
+        self.hurry.at(deadline);
         for slot in &mut self.graph.slots {
             if let StreamKind::Input { input, .. } = &mut slot.kind {
                 input.ask_to_stop();
@@ -464,7 +478,6 @@ impl BatchLoop {
                 left |= input.has_left();
             }
         }
-        self.give_up = Some(monotonic().saturating_add(self.stop_timeout));
         Event::InputsStopped { left }
     }
 }

@@ -85,7 +85,12 @@ impl Held {
     fn end_void(&self) -> Result<()> {
         for void in self.lock.void()? {
             SegmentLog::end_for_all(&self.disk, &void.join("log"))?;
-            self.remove(&void, |name| is_kept(name) && name != "log")?;
+            // Who still receives there is not to acknowledge anything either.
+            let received = void.join("received");
+            for receiver in self.disk.list(&received)? {
+                SegmentLog::end_for_all(&self.disk, &received.join(receiver))?;
+            }
+            self.remove(&void, |name| is_kept(name) && name != "log" && name != "received")?;
             write_durably(&*self.disk, &void.join(ENDED), b"")?;
         }
         Ok(())

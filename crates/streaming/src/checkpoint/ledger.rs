@@ -262,12 +262,19 @@ impl Ledger {
     }
 
     /// Lets go of the saves that an earlier run has let go of, and that records still name: those that are not there any more,
-    /// as long as a newer one is. That the newest is missing is for whoever reads it to tell.
+    /// as long as a newer one is. That the newest is missing, or the newest from which a pending batch can be made, is for whoever reads
+    /// it to tell.
     pub(crate) fn let_go_of_missing(&mut self, is_there: impl Fn(&str) -> Result<bool>) -> Result<()> {
+        let next = self.next();
         for saves in self.saves.values_mut() {
+            let for_next = saves.range(..=next).next_back().map(|(at, _)| *at);
             let mut newest_first = std::mem::take(saves).into_iter().rev();
             saves.extend(newest_first.next());
             for (at, save) in newest_first {
+                if Some(at) == for_next {
+                    saves.insert(at, save);
+                    continue;
+                }
                 let there: Result<Vec<bool>> = save.at.needs.iter().map(|folder| is_there(folder)).collect();
                 if there?.into_iter().all(|there| there) {
                     saves.insert(at, save);
@@ -285,9 +292,13 @@ impl Ledger {
     /// Lets go of what no batch from now on needs: batches up to `horizon` that have ended, and, of each keeper, states before
     /// the one that is named. Returns the folders that nothing is read from any more.
     pub(crate) fn forget(&mut self, horizon: Time, states: &BTreeMap<u32, Time>) -> Vec<String> {
-        self.batches.retain(|batch, facts| *batch > horizon || !facts.completed);
-        self.given.retain(|batch, _| self.batches.contains_key(batch));
-        self.results.retain(|batch, _| self.batches.contains_key(batch));
+        let ended: Vec<Time> =
+            self.batches.range(..=horizon).filter(|(_, facts)| facts.completed).map(|(batch, _)| *batch).collect();
+        for batch in ended {
+            self.batches.remove(&batch);
+            self.given.remove(&batch);
+            self.results.remove(&batch);
+        }
         let mut gone = Vec::new();
         for (keeper, first) in states {
             let Some(saves) = self.saves.get_mut(keeper) else { continue };
@@ -299,6 +310,9 @@ impl Ledger {
                     self.forms.remove(keeper);
                 }
             }
+        }
+        if gone.is_empty() {
+            return gone;
         }
         let needed: std::collections::BTreeSet<&String> =
             self.saves.values().flat_map(BTreeMap::values).flat_map(|save| &save.at.needs).collect();

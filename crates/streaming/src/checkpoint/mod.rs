@@ -24,7 +24,7 @@ pub(crate) mod told;
 mod writer;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ use millstream_core::mutants::{Mutant, planted};
 use millstream_core::{Digest, Error, ErrorKind, Result, Saved, Time, codec, millis};
 
 pub(crate) use self::held::{Found, Held};
-use self::identity::{Before, Keeper, Kept, Line, Now, Wishes, compare, objections};
+use self::identity::{Before, Fate, Keeper, Kept, Line, Now, Wishes, compare, objections};
 pub(crate) use self::known::{GivenBefore, Known, Past};
 use self::ledger::{
     Allocated, Began, Committed, Completed, Given, Ledger, Prepared, Record, Results, Save, SavedState,
@@ -44,6 +44,7 @@ pub(crate) use self::recover::StreamFacts;
 use self::recover::{Need, needs};
 use self::writer::{Targets, Then, Writer};
 use crate::input::received;
+use crate::wal::SegmentLog;
 
 /// The version of what stands in front of the records of one append.
 const RECORDS_VERSION: u8 = 1;
@@ -168,13 +169,47 @@ fn left_behind(disk: &dyn Disk, folder: &Path, ledger: &Ledger) -> Result<Vec<St
     let saves = ledger.saves.values().flat_map(BTreeMap::values);
     let needed: BTreeSet<&String> = saves.flat_map(|save| &save.at.needs).collect();
     let mut left = Vec::new();
-    for run in disk.list(folder)?.into_iter().filter(|name| name.starts_with("states-")) {
+    // Not of a later run: in a bucket one may have begun while this start slept.
+    let is_earlier = |name: &String| {
+        name.strip_prefix("states-").and_then(|run| run.parse::<u64>().ok()).is_some_and(|run| run < ledger.epoch)
+    };
+    for run in disk.list(folder)?.into_iter().filter(is_earlier) {
         let states = disk.list(&folder.join(&run))?.into_iter().map(|state| format!("{run}/{state}"));
         let (kept, gone): (Vec<String>, Vec<String>) = states.partition(|state| needed.contains(state));
         // Each start makes a folder, so one with nothing in it goes too.
         if kept.is_empty() { left.push(run) } else { left.extend(gone) }
     }
     Ok(left)
+}
+
+/// Returns the inputs that the checkpoint has nothing of, or is to have nothing of: what stands under their names is another's, of an
+/// earlier build.
+fn begins_with_nothing(lines: &[Line], keepers: &[Keeper]) -> Vec<PathBuf> {
+    let begins = lines.iter().filter(|line| matches!(line.fate, Fate::New | Fate::Anew));
+    let inputs = begins.filter_map(|line| keepers.get(line.now? as usize)).filter(|keeper| keeper.kept == Kept::Input);
+    inputs.map(|keeper| received(Path::new(""), &keeper.key)).collect()
+}
+
+/// Finds what was received for inputs that the program has no more.
+fn belongs_to_nobody(disk: &dyn Disk, folder: &Path, ledger: &Ledger) -> Result<Vec<PathBuf>> {
+    let inputs = ledger.keepers.iter().filter(|keeper| keeper.kept == Kept::Input);
+    let known: BTreeSet<PathBuf> = inputs.map(|keeper| received(Path::new(""), &keeper.key)).collect();
+    let there = disk.list(&folder.join("received"))?.into_iter().map(|name| Path::new("received").join(name));
+    Ok(there.filter(|path| !known.contains(path)).collect())
+}
+
+/// Throws away what receivers have stored. In a bucket somebody may still write there, and is refused from now on.
+fn throw_away_received(disk: &Arc<dyn Disk>, folder: &Path, logs: &[PathBuf]) -> Result<()> {
+    for log in logs.iter().map(|log| folder.join(log)) {
+        if disk.list(&log)?.is_empty() {
+            continue;
+        }
+        match disk.objects() {
+            Some(_) => SegmentLog::end_for_all(disk, &log)?,
+            None => disk.remove_folder(&log)?,
+        }
+    }
+    Ok(())
 }
 
 /// The durable side of a program that runs.
@@ -211,6 +246,7 @@ impl Durable {
             );
             return Err(Error::new(ErrorKind::Config, text));
         }
+        throw_away_received(&disk, &folder, &begins_with_nothing(&lines, &program.keepers.keepers))?;
         let (began, keeper_of) = began(&ledger, program, &lines);
         let records = [Record::Began(began)];
         let store = Arc::clone(&states);
@@ -219,6 +255,7 @@ impl Durable {
         writer.append_and_wait(next, encode(&records)?)?;
         next += 1;
         records.into_iter().for_each(|record| ledger.apply(record));
+        throw_away_received(&disk, &folder, &belongs_to_nobody(&*disk, &folder, &ledger)?)?;
         // Here, and not behind the writer's back: nothing else is written yet.
         let gone = left_behind(&*disk, &folder, &ledger)?;
         if let Err(error) = gone.iter().try_for_each(|folder| store.remove_folder(folder)) {
@@ -378,6 +415,18 @@ impl Durable {
     /// Batches that are retained count as if they were to run again.
     pub(crate) fn forget(&mut self, streams: &[StreamFacts], outputs: &[usize], keep: Keep) -> Time {
         let span = self.known.ledger.retaining(keep.batches);
+        // What is to be made again is made from states before it.
+        let before = |stream: &StreamFacts| {
+            let is_early = |save: &&Time| **save < span.next;
+            StreamFacts { saves: stream.saves.iter().filter(is_early).copied().collect(), ..stream.clone() }
+        };
+        let retained: Vec<StreamFacts>;
+        let streams = if keep.batches == 0 {
+            streams
+        } else {
+            retained = streams.iter().map(before).collect();
+            &retained
+        };
         let needs = needs(streams, outputs, self.known.ledger.remembered_from(), span);
         let first = needs.iter().flatten().map(|need| need.after).min().unwrap_or(span.next);
         // The last batch at least: what was given to it says where a source goes on.

@@ -123,6 +123,8 @@ impl Desk {
     }
 
     fn work(&self, mut targets: Targets) {
+        // Behind a record that is not there nothing that was made of it may be.
+        let mut has_failed = false;
         while let Some(tasks) = self.take() {
             let (mut records, mut thens) = (Vec::new(), Vec::new());
             for task in tasks {
@@ -131,6 +133,7 @@ impl Desk {
                         records.push((record, number));
                         thens.push(then);
                     }
+                    Task::Snapshot { .. } | Task::Remove { .. } if has_failed => {}
                     Task::Snapshot { next, ledger } => told(targets.snapshot(next, &ledger)),
                     Task::Remove { folders } => told(targets.remove(&folders)),
                 }
@@ -141,6 +144,7 @@ impl Desk {
             let all: Vec<_> = records.iter().map(|(record, number)| (&record[..], as_time(*number))).collect();
             let result = targets.log.append_all(&all).map(|_| ());
             let is_durable = result.is_ok();
+            has_failed |= !is_durable;
             thens.into_iter().for_each(|then| then(result.clone()));
             if is_durable {
                 // A log may forget a little at a time.
@@ -175,5 +179,56 @@ impl Targets {
 fn told(outcome: Result<()>) {
     if let Err(error) = outcome {
         tracing::warn!(%error, "the checkpoint could not be tidied up");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_core::checkpoint::MemoryCheckpoints;
+    use millstream_core::disk::RealDisk;
+
+    use super::*;
+    use crate::wal::RecordHandle;
+
+    /// A log that somebody else goes on with.
+    #[derive(Debug)]
+    struct Refused;
+
+    impl WriteAheadLog for Refused {
+        fn append_all(&mut self, _: &[(&[u8], Time)]) -> Result<Vec<RecordHandle>> {
+            Err(Error::new(ErrorKind::Data, "somebody else goes on here"))
+        }
+
+        fn read(&self, _: &RecordHandle) -> Result<Vec<u8>> {
+            Ok(Vec::new())
+        }
+
+        fn replay(&mut self, _: &mut dyn FnMut(Time, RecordHandle, &[u8]) -> Result<()>) -> Result<()> {
+            Ok(())
+        }
+
+        fn forget_before(&mut self, _: Time) -> Result<()> {
+            panic!("nothing may be removed")
+        }
+
+        fn close(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn behind_a_record_that_is_not_there_nothing_is_written_and_nothing_removed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let states = Arc::new(MemoryCheckpoints::new());
+        states.write("states-1/part", b"needed").expect("it is written");
+        let snapshots = Snapshots::new(Arc::new(RealDisk), folder.path());
+        let targets = Targets { log: Box::new(Refused), snapshots, states: Arc::clone(&states) as _, first: 0 };
+        let writer = Writer::start(targets).expect("a thread");
+        assert!(writer.append_and_wait(0, vec![1]).is_err());
+        writer.snapshot(1, Ledger::default());
+        writer.remove(vec!["states-1".to_owned()]);
+        drop(writer);
+        assert_eq!(std::fs::read_dir(folder.path()).expect("it is there").count(), 0);
+        assert!(states.read("states-1/part").is_ok());
     }
 }

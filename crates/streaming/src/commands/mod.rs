@@ -112,7 +112,8 @@ pub fn run(
 ) -> i32 {
     let arguments: Vec<String> = arguments.collect();
     let is_mistyped = parse(&arguments).is_err();
-    let answered = answer(&arguments, program, &mut std::io::stdout().lock());
+    // Not locked: the program may print, on any of its threads.
+    let answered = answer(&arguments, program, &mut std::io::stdout());
     match answered {
         Ok(Answer::Yes) => 0,
         Ok(Answer::No) => 1,
@@ -270,6 +271,19 @@ fn replay(
             original: original.map(|digest| digest.to_string()),
             is_same: digest.zip(original).map(|(now, then)| now == then),
         });
+    }
+    // What had a digest, and is not there to be compared.
+    for (name, original) in known.results(at).into_iter().flatten() {
+        if outputs.iter().all(|output| output.name != *name) {
+            outputs.push(ReplayedOutput {
+                name: name.clone(),
+                place: "gives nothing in this batch, or is not in the program".to_owned(),
+                elements: 0,
+                digest: None,
+                original: Some(original.to_string()),
+                is_same: Some(false),
+            });
+        }
     }
     let mut verdicts = outputs.iter().filter_map(|output| output.is_same).peekable();
     let is_same = verdicts.peek().is_some().then(|| verdicts.all(|same| same));

@@ -228,6 +228,7 @@ impl StreamingContext {
             planned: Default::default(),
             woken: Duration::ZERO,
             stop_timeout,
+            hurry: Arc::clone(&inner.hurry),
             give_up: None,
             durable,
             past,

@@ -122,13 +122,20 @@ impl Graph {
             let body = (output.plan)(&batch).map_err(|error| error.at(output.site).in_batch(time))?;
             let look = if output.is_digested(self.digests) { (output.look)(&batch) } else { None };
             if let Some(body) = body {
+                let is_asked_for = output.digest == WantsDigest::Always;
                 let (results, output_name) = (Arc::clone(&self.results), output.name.clone());
                 let body: OutputBody = match look {
                     None => body,
                     Some(look) => Box::new(move || {
                         body()?;
-                        if let Look::Digested(digest) = look()? {
-                            results.put(time, output_name, digest);
+                        match look() {
+                            Ok(Look::Digested(digest)) => results.put(time, output_name, digest),
+                            Ok(Look::Counted(_)) => {}
+                            Err(error) if is_asked_for => return Err(error),
+                            // The output has ended well; what only a replay would ask for must not undo that.
+                            Err(error) => {
+                                tracing::warn!(%error, output = %output_name, "a batch is kept without a digest")
+                            }
                         }
                         Ok(())
                     }),

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-use millstream_core::clock::Wake;
+use millstream_core::clock::{Wake, monotonic};
 use millstream_core::disk::Disk;
 use millstream_core::partitioner::key_hash;
 use millstream_core::threads::lock;
@@ -243,6 +243,8 @@ pub(crate) struct Hurry {
 #[derive(Default)]
 struct HurryState {
     asked: bool,
+    /// Until when a stop in good order waits.
+    until: Option<Duration>,
     waiters: Vec<Weak<dyn Wake>>,
     threads: Vec<ThreadId>,
 }
@@ -254,6 +256,16 @@ impl Hurry {
         let waiters: Vec<_> = state.waiters.iter().filter_map(Weak::upgrade).collect();
         drop(state);
         waiters.iter().for_each(|waiter| waiter.wake());
+    }
+
+    /// Has those who wait do so until `until` at most, as `monotonic` counts.
+    pub(crate) fn at(&self, until: Duration) {
+        lock(&self.state).until = Some(until);
+    }
+
+    /// Returns how long a stop in good order may still wait.
+    pub(crate) fn left(&self) -> Option<Duration> {
+        lock(&self.state).until.map(|until| until.saturating_sub(monotonic()))
     }
 
     pub(crate) fn is_asked_for(&self) -> bool {

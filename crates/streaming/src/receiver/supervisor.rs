@@ -490,8 +490,8 @@ impl<T: ExchangeData> Desk<T> {
         }
     }
 
-    /// Waits until the receiver has gone: for as long as there is patience, or, without end, until somebody asks for
-    /// a stop at once.
+    /// Waits until the receiver has gone: for as long as there is patience, or for as long as a graceful stop may take, unless somebody
+    /// asks for a stop at once.
     fn wait_until_gone(&self, patience: Option<Duration>) -> bool {
         let deadline = patience.map(|patience| monotonic() + patience);
         let mut state = lock(&self.state);
@@ -499,7 +499,9 @@ impl<T: ExchangeData> Desk<T> {
             if deadline.is_none() && self.input.hurry.is_asked_for() {
                 return false;
             }
-            state = match deadline.map(|deadline| deadline.saturating_sub(monotonic())) {
+            let left =
+                deadline.map(|deadline| deadline.saturating_sub(monotonic())).or_else(|| self.input.hurry.left());
+            state = match left {
                 None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(left) if left.is_zero() => return false,
                 Some(left) => self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
