@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use millstream_core::clock::{Clock, ManualClock};
 use millstream_core::disk::Disk;
 use millstream_core::threads::lock;
-use millstream_core::{ErrorKind, Result, Time, secs};
+use millstream_core::{Context, Error, ErrorKind, Result, Time, secs};
 use millstream_streaming::commands::{Answer, answer};
 use millstream_streaming::{Conf, DStream, Position, Receiver, State, StateSpec, Store, StreamingContext};
 use millstream_testkit::SimDisk;
@@ -28,6 +28,11 @@ fn narrow_sums(pairs: &Pairs) -> DStream<(String, i32)> {
 
 /// Asks a build of the program on a disk.
 fn ask(disk: &SimDisk, line: &str, build: &dyn Fn(&StreamingContext)) -> Result<(Answer, String)> {
+    ask_words(disk, &line.split_whitespace().map(str::to_owned).collect::<Vec<_>>(), build)
+}
+
+/// As [`ask`]: a word may have a space in it.
+fn ask_words(disk: &SimDisk, words: &[String], build: &dyn Fn(&StreamingContext)) -> Result<(Answer, String)> {
     let mut conf = Conf::new("local[1]", "builds")?;
     conf.streaming.exclusive = false;
     let builder = StreamingContext::builder(conf, secs(1))
@@ -37,8 +42,8 @@ fn ask(disk: &SimDisk, line: &str, build: &dyn Fn(&StreamingContext)) -> Result<
         build(ssc);
         Ok(())
     };
-    let (mut out, words) = (Vec::new(), line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
-    let answered = answer(&words, Some((builder, &setup)), &mut out)?;
+    let mut out = Vec::new();
+    let answered = answer(words, Some((builder, &setup)), &mut out)?;
     Ok((answered, String::from_utf8(out).expect("it is a text")))
 }
 
@@ -103,27 +108,15 @@ fn plan_says_what_becomes_of_everything_and_upgrade_does_it_with_consent() {
         words.push(drop.clone());
         words
     };
-    let ask_words = |words: Vec<String>, json: bool| {
-        let mut conf = Conf::new("local[1]", "builds").unwrap();
-        conf.streaming.exclusive = false;
-        let builder = StreamingContext::builder(conf, secs(1)).with_disk(Arc::new(disk.clone()) as Arc<dyn Disk>);
-        let setup = |ssc: &StreamingContext| {
-            second_build(ssc);
-            Ok(())
-        };
-        let mut out = Vec::new();
-        let words: Vec<String> = words.into_iter().chain(json.then(|| "--json".to_owned())).collect();
-        let answered = answer(&words, Some((builder, &setup)), &mut out).unwrap();
-        (answered, String::from_utf8(out).unwrap())
-    };
-    let (answered, json) = ask_words(with_drop("plan"), true);
+    let json: Vec<String> = with_drop("plan").into_iter().chain(["--json".to_owned()]).collect();
+    let (answered, json) = ask_words(&disk, &json, &second_build).unwrap();
     assert_eq!(answered, Answer::Yes, "{json}");
     assert!(json.contains("\"becomes\": \"dropped\"") && json.contains("\"goes_on\": true"), "{json}");
     // The start is refused as long as nobody has consented.
     assert!(run(&disk, 4, 4, second_build).is_err());
     let (answered, text) = ask(&disk, "checkpoint upgrade /checkpoint", &second_build).unwrap();
     assert!(answered == Answer::No && text.contains("nothing was changed"), "{text}");
-    let (answered, text) = ask_words(with_drop("upgrade"), false);
+    let (answered, text) = ask_words(&disk, &with_drop("upgrade"), &second_build).unwrap();
     assert!(answered == Answer::Yes && text.contains("this program's now"), "{text}");
     let seen = Seen::default();
     run(&disk, 4, 4, |ssc| {
@@ -133,6 +126,70 @@ fn plan_says_what_becomes_of_everything_and_upgrade_does_it_with_consent() {
     .unwrap();
     let (_, text) = look(&disk, "checkpoint inspect /checkpoint", &second_build).unwrap();
     assert!(!text.contains("update_state_by_key 1") && text.contains("seen"), "{text}");
+}
+
+#[test]
+fn names_that_shift_are_given_once_by_upgrade_and_a_program_that_says_so_itself_is_refused() {
+    let disk = SimDisk::new(7);
+    let first = |n: i64| move |(k, _): (String, i64)| (k, n);
+    let two = |ssc: &StreamingContext| {
+        let ticks = ssc.input(Ticks).uid("ticks");
+        (1..=2).for_each(|n| drop(sums(&ticks.map(first(n))).checkpoint(secs(1)).print_first(0)));
+    };
+    run(&disk, 1, 3, two).unwrap();
+    let seen = [Seen::default(), Seen::default(), Seen::default()];
+    let three = |ssc: &StreamingContext| {
+        let ticks = ssc.input(Ticks).uid("ticks");
+        (0..=2).zip(&seen).for_each(|(n, seen)| seen.of(&sums(&ticks.map(first(n))).checkpoint(secs(1))));
+    };
+    let shifts =
+        [("update_state_by_key 2", "update_state_by_key 3"), ("update_state_by_key 1", "update_state_by_key 2")];
+    let said = |ssc: &StreamingContext| {
+        shifts.iter().for_each(|(old, new)| ssc.rename_kept(*old, *new));
+        three(ssc);
+    };
+    // A start after the first would shift them once more.
+    let text = run(&disk, 4, 4, said).unwrap_err().to_string();
+    assert!(
+        text.contains("could not tell the two apart") && text.contains("--rename 'update_state_by_key 1="),
+        "{text}"
+    );
+    let mut words = ["checkpoint", "upgrade", "/checkpoint"].map(str::to_owned).to_vec();
+    words.extend(shifts.map(|(old, new)| format!("--rename={old}={new}")));
+    let (answered, text) = ask_words(&disk, &words, &three).unwrap();
+    assert_eq!(answered, Answer::Yes, "{text}");
+    for to in [4, 5] {
+        run(&disk, to, to, three).unwrap();
+    }
+    let sums = seen.map(|seen| seen.last()[0].1);
+    assert_eq!(sums, [0, 5, 10], "each has gone on from its own");
+}
+
+#[test]
+fn an_engine_that_is_not_the_programs_goes_on_and_saves_where_it_did() {
+    let (disk, own) = (first_build(), tempfile::tempdir().unwrap());
+    let engine = Context::new("local[1]", "mine").unwrap();
+    engine.set_checkpoint_dir(own.path()).unwrap();
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let answered = |line: &str, setup: &dyn Fn(&StreamingContext) -> Result<()>| {
+        let mut conf = Conf::new("local[1]", "builds").unwrap();
+        conf.streaming.exclusive = false;
+        let builder = StreamingContext::builder(conf, secs(1)).with_disk(Arc::new(disk.clone()) as Arc<dyn Disk>);
+        answer(&words(line), Some((builder.on_engine(&engine), setup)), &mut Vec::new())
+    };
+    let second = |ssc: &StreamingContext| {
+        second_build(ssc);
+        Ok(())
+    };
+    assert_eq!(answered("checkpoint plan /checkpoint", &second).unwrap(), Answer::No);
+    let fails = |_: &StreamingContext| Err(Error::new(ErrorKind::Data, "it does not go"));
+    assert!(answered("checkpoint plan /checkpoint", &fails).unwrap_err().to_string().contains("it does not go"));
+    let rdd = engine.parallelize(vec![1, 2], 1);
+    rdd.checkpoint();
+    assert_eq!(rdd.count().expect("the engine was not stopped"), 2);
+    engine.await_saves().unwrap();
+    assert!(std::fs::read_dir(own.path()).unwrap().next().is_some(), "it was saved elsewhere");
+    engine.stop();
 }
 
 #[test]

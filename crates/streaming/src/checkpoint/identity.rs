@@ -84,8 +84,10 @@ pub(crate) struct Now<'a> {
 pub(crate) struct Wishes {
     /// What may be thrown away, by key.
     pub(crate) drop: BTreeSet<String>,
-    /// New keys, by the key that something had.
+    /// New keys, by the key that something had: said in the program, and so at every start.
     pub(crate) rename: BTreeMap<String, String>,
+    /// The same, said for this one time.
+    pub(crate) rename_once: BTreeMap<String, String>,
 }
 
 /// What becomes of something.
@@ -142,18 +144,13 @@ impl Line {
 
 /// Puts what a checkpoint has and what the program has side by side.
 pub(crate) fn compare(before: Before<'_>, now: Now<'_>, wishes: &Wishes) -> Vec<Line> {
-    let known: BTreeSet<(Kept, &str)> = before.keepers.iter().map(|keeper| (keeper.kept, &*keeper.key)).collect();
     let wanted: BTreeSet<(Kept, &str)> = now.keepers.iter().map(|keeper| (keeper.kept, &*keeper.key)).collect();
-    // A wish that has been fulfilled stays in the program, and means nothing any more.
-    let key_of = |keeper: &Keeper| match wishes.rename.get(&keeper.key) {
-        Some(new) if !known.contains(&(keeper.kept, &**new)) && wanted.contains(&(keeper.kept, &**new)) => new.clone(),
-        _ => keeper.key.clone(),
-    };
-    let mut old: BTreeMap<(Kept, String), u32> =
-        (0u32..).zip(before.keepers).map(|(n, keeper)| ((keeper.kept, key_of(keeper)), n)).collect();
+    let (keys, clashes) = renamed(before.keepers, &wanted, wishes);
+    let mut old: BTreeMap<(Kept, &str), u32> =
+        (0u32..).zip(before.keepers.iter().zip(keys)).map(|(n, (keeper, key))| ((keeper.kept, key), n)).collect();
     let mut lines = Vec::new();
     for (n, keeper) in (0u32..).zip(now.keepers) {
-        let Some(b) = old.remove(&(keeper.kept, keeper.key.clone())) else {
+        let Some(b) = old.remove(&(keeper.kept, &*keeper.key)) else {
             lines.push(Line { fate: Fate::New, before: None, now: Some(n), objection: None });
             continue;
         };
@@ -161,7 +158,10 @@ pub(crate) fn compare(before: Before<'_>, now: Now<'_>, wishes: &Wishes) -> Vec<
         let is_renamed = was.key != keeper.key;
         let mut line = Line { fate: Fate::Kept, before: Some(b), now: Some(n), objection: None };
         let unread = unread(before, now, b, n);
-        if !keeper.named && !is_renamed && keeper.made_of != was.made_of {
+        if let Some(clash) = clashes.get(&b) {
+            line.fate = Fate::Unsure;
+            line.objection = Some(format!("? {keeper}: {clash}"));
+        } else if !keeper.named && !is_renamed && keeper.made_of != was.made_of {
             line.fate = Fate::Unsure;
             // An output without a name has nothing that another could take for its own.
             line.objection = (keeper.kept != Kept::Output).then(|| {
@@ -195,15 +195,15 @@ pub(crate) fn compare(before: Before<'_>, now: Now<'_>, wishes: &Wishes) -> Vec<
         }
         lines.push(line);
     }
-    for ((kept, key), b) in old {
+    for ((kept, _), b) in old {
+        let (keeper, clash) = (&before.keepers[b as usize], clashes.get(&b));
         // An output without a name has nothing that would be missed, unless it has prepared something.
-        let consents = kept == Kept::Output || wishes.drop.contains(&key);
-        let objection = (!consents).then(|| {
-            format!(
-                "- {}: the program has it no more, and what was kept would be lost; say so if it may go (drop_kept)",
-                before.keepers[b as usize]
-            )
-        });
+        let consents = (kept == Kept::Output && clash.is_none()) || wishes.drop.contains(&keeper.key);
+        let why = clash.map_or(
+            "the program has it no more, and what was kept would be lost; say so if it may go (drop_kept)",
+            String::as_str,
+        );
+        let objection = (!consents).then(|| format!("- {keeper}: {why}"));
         lines.push(Line { fate: Fate::Dropped, before: Some(b), now: None, objection });
     }
     for line in &mut lines {
@@ -217,7 +217,75 @@ pub(crate) fn compare(before: Before<'_>, now: Now<'_>, wishes: &Wishes) -> Vec<
             format!("- {keeper}: it has prepared batch {at}, and no output of the program commits that")
         });
     }
+    for line in &mut lines {
+        let Some(keeper) = line.now.map(|n| &now.keepers[n as usize]) else { continue };
+        let new = wishes.rename.get(&keeper.key).filter(|new| **new != keeper.key);
+        if let Some(new) = new.filter(|new| wanted.contains(&(keeper.kept, &**new))) {
+            // At the next start the old name would be in the checkpoint again, and nothing says which of the two it is.
+            line.fate = Fate::Unsure;
+            line.objection = Some(format!(
+                "? {keeper}: the program renames what had this name to `{new}` (rename_kept), and has something of this name \
+                 itself: the next start could not tell the two apart. Give this a uid that nothing had; or take the line away, \
+                 and rename once: `checkpoint upgrade DIR --rename '{}={new}'`",
+                keeper.key
+            ));
+        }
+    }
     lines
+}
+
+/// Returns the key that each keeper of a checkpoint goes on under, and, by place, why one was not given its new one.
+///
+/// All are renamed at once, so names may move up a row, or change places. A new key is given to one keeper, and not if another
+/// stays there. A keeper that is not in the checkpoint has been renamed by an earlier start, and nothing is left to do.
+fn renamed<'a>(
+    before: &'a [Keeper],
+    wanted: &BTreeSet<(Kept, &str)>,
+    wishes: &'a Wishes,
+) -> (Vec<&'a str>, BTreeMap<u32, String>) {
+    let wish = |keeper: &'a Keeper| {
+        let new = wishes.rename_once.get(&keeper.key).or_else(|| wishes.rename.get(&keeper.key))?;
+        wanted.contains(&(keeper.kept, &**new)).then_some(&**new)
+    };
+    let mut keys: Vec<&str> = before.iter().map(|keeper| wish(keeper).unwrap_or(&keeper.key)).collect();
+    let mut clashes = BTreeMap::new();
+    // One that has to stay may be in the way of another, so each clash asks for one more look.
+    loop {
+        let (stay, go): (Vec<_>, Vec<_>) =
+            (0u32..).zip(before.iter().zip(&keys)).partition(|(_, (keeper, key))| keeper.key == **key);
+        let mut holders = BTreeMap::new();
+        let clash = stay.into_iter().chain(go).find_map(|(n, (keeper, key))| {
+            let holder: &mut &Keeper = holders.entry((keeper.kept, *key)).or_insert(keeper);
+            (holder.key != keeper.key).then_some((n, *key, *holder))
+        });
+        let Some((n, new, holder)) = clash else { return (keys, clashes) };
+        let why = if holder.key == new {
+            format!(
+                "it is to be called `{new}` (rename_kept), and what the checkpoint has under that name stays there: take a name \
+                 that nothing had, or take the line away"
+            )
+        } else {
+            format!("two things are renamed to `{new}` (rename_kept): this and `{}`; take another name", holder.key)
+        };
+        clashes.insert(n, why);
+        keys[n as usize] = &before[n as usize].key;
+    }
+}
+
+/// Returns the names of what may be thrown away under which nothing is.
+pub(crate) fn idle_drops<'a>(
+    before: &[Keeper],
+    now: &[Keeper],
+    lines: &[Line],
+    wishes: &'a Wishes,
+) -> impl Iterator<Item = &'a str> {
+    let gone = lines.iter().filter(|line| matches!(line.fate, Fate::Dropped | Fate::Anew));
+    let keepers = |line: &Line| {
+        let was = line.before.and_then(|n| before.get(n as usize));
+        [was, line.now.and_then(|n| now.get(n as usize))]
+    };
+    let used: BTreeSet<String> = gone.flat_map(keepers).flatten().map(|keeper| keeper.key.clone()).collect();
+    wishes.drop.iter().filter(move |name| !used.contains(*name)).map(String::as_str)
 }
 
 /// Returns a form in which something was kept and that the program cannot read.
@@ -276,7 +344,13 @@ mod tests {
         Wishes {
             drop: drop.iter().map(ToString::to_string).collect(),
             rename: rename.iter().map(|(old, new)| (old.to_string(), new.to_string())).collect(),
+            rename_once: BTreeMap::new(),
         }
+    }
+
+    fn once(rename: &[(&str, &str)]) -> Wishes {
+        let rename_once = rename.iter().map(|(old, new)| (old.to_string(), new.to_string())).collect();
+        Wishes { rename_once, ..Wishes::default() }
     }
 
     #[test]
@@ -345,6 +419,61 @@ mod tests {
         for (n, (before, now, beside, want)) in rows.into_iter().enumerate() {
             assert_eq!(beside.fates(&before, &now), want, "row {n}");
         }
+    }
+
+    #[test]
+    fn things_are_renamed_all_at_once_and_nothing_is_lost_where_names_clash() {
+        let states = |keys: &str| keys.split(' ').map(|key| state(key, "u64")).collect::<Vec<_>>();
+        let rows = [
+            ("a b", "c", wishes(&[], &[("a", "c"), ("b", "c")]), "c from a, b goes!"),
+            ("a b", "c b", once(&[("a", "c"), ("b", "c")]), "c from a, b from b!"),
+            ("a b", "c", wishes(&["b"], &[("a", "c"), ("b", "c")]), "c from a, b goes"),
+            // One was put in above two that have no names.
+            ("1 2", "1 2 3", once(&[("1", "2"), ("2", "3")]), "1 new, 2 from 1, 3 from 2"),
+            ("1 2 3", "1 2 3 4", once(&[("1", "2"), ("2", "3")]), "1 from 1!, 2 from 2!, 3 from 3, 4 new"),
+            ("1 2", "1 x", once(&[("1", "x"), ("2", "1")]), "1 from 2, x from 1"),
+            ("a b", "a b", once(&[("a", "b"), ("b", "a")]), "a from b, b from a"),
+            ("a b c", "a b c", once(&[("a", "b"), ("b", "a"), ("c", "a")]), "a from b, b from a, c from c!"),
+            // The new name is there already.
+            ("a c", "c", wishes(&[], &[("a", "c")]), "c from c, a goes!"),
+            ("a c", "a c", once(&[("a", "c")]), "a from a!, c from c"),
+            // What stays in the program is followed once, and must mean nothing at the start after that.
+            ("a", "c", wishes(&[], &[("a", "c")]), "c from a"),
+            ("c", "c", wishes(&[], &[("a", "c")]), "c from c"),
+            ("1", "1 x", wishes(&[], &[("1", "x")]), "1 new!, x from 1"),
+            ("1 x", "1 x", wishes(&[], &[("1", "x")]), "1 from 1!, x from x"),
+            ("x", "1 x", wishes(&[], &[("1", "x")]), "1 new!, x from x"),
+            ("a b", "a b", wishes(&[], &[("a", "b"), ("b", "a")]), "a from b!, b from a!"),
+            ("a", "a", wishes(&[], &[("a", "c")]), "a from a"),
+            ("a", "a", wishes(&[], &[("a", "a")]), "a from a"),
+        ];
+        for (n, (before, now, wishes, want)) in rows.into_iter().enumerate() {
+            let (before, now) = (states(before), states(now));
+            let told = |line: &Line| {
+                let was = line.before.map(|b| &before[b as usize].key);
+                let told = match (line.now.map(|n| &now[n as usize].key), was) {
+                    (Some(is), Some(was)) => format!("{is} from {was}"),
+                    (Some(is), None) => format!("{is} new"),
+                    (None, was) => format!("{} goes", was.expect("it is one or the other")),
+                };
+                told + if line.objection.is_some() { "!" } else { "" }
+            };
+            let lines = Beside { wishes, ..Beside::default() }.lines(&before, &now);
+            assert_eq!(lines.iter().map(told).collect::<Vec<_>>().join(", "), want, "row {n}");
+        }
+        let both = Beside { wishes: wishes(&[], &[("a", "c"), ("b", "c")]), ..Beside::default() };
+        let text = objections(&[], &both.lines(&states("a b"), &states("c"))).join(" ");
+        assert!(text.contains("- state b") && text.contains("two things are renamed to `c`"), "{text}");
+    }
+
+    #[test]
+    fn a_consent_that_nothing_asks_for_is_named() {
+        let wishes = wishes(&["a", "b", "c", "d"], &[]);
+        let (before, now) =
+            ([state("a", "v1"), state("b", "v1"), state("c", "v1")], [state("b", "v2"), state("c", "v1")]);
+        let lines = Beside { wishes: wishes.clone(), ..Beside::default() }.lines(&before, &now);
+        assert!(objections(&now, &lines).is_empty());
+        assert_eq!(idle_drops(&before, &now, &lines, &wishes).collect::<Vec<_>>(), ["c", "d"]);
     }
 
     #[test]

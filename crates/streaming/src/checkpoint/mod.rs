@@ -34,7 +34,7 @@ use millstream_core::mutants::{Mutant, planted};
 use millstream_core::{Digest, Error, ErrorKind, Result, Saved, Time, codec, millis};
 
 pub(crate) use self::held::{Found, Held};
-use self::identity::{Before, Fate, Keeper, Kept, Line, Now, Wishes, compare, objections};
+use self::identity::{Before, Fate, Keeper, Kept, Line, Now, Wishes, compare, idle_drops, objections};
 pub(crate) use self::known::{GivenBefore, Known, Past};
 use self::ledger::{
     Allocated, Began, Committed, Completed, Given, Ledger, Prepared, Record, Results, Save, SavedState,
@@ -245,6 +245,14 @@ impl Durable {
                 objections.join("\n")
             );
             return Err(Error::new(ErrorKind::Config, text));
+        }
+        if !ledger.is_new() {
+            for name in idle_drops(&ledger.keepers, &program.keepers.keepers, &lines, &program.wishes) {
+                tracing::warn!(
+                    name,
+                    "nothing of this name was to be dropped: remove it from drop_kept, where it consents to any later loss"
+                );
+            }
         }
         throw_away_received(&disk, &folder, &begins_with_nothing(&lines, &program.keepers.keepers))?;
         let (began, keeper_of) = began(&ledger, program, &lines);

@@ -62,7 +62,7 @@ pub(super) fn parse(arguments: &[String]) -> Result<(Command, bool)> {
                 let value = value()?;
                 let names = value.split_once('=').filter(|(old, new)| !old.is_empty() && !new.is_empty());
                 let (old, new) = names.ok_or_else(|| wrong(format!("--rename wants OLD=NEW, and not `{value}`")))?;
-                wishes.rename.insert(old.to_owned(), new.to_owned());
+                wishes.rename_once.insert(old.to_owned(), new.to_owned());
             }
             "--json" if attached.is_none() => json = true,
             "--help" | "-h" | "help" => help = true,
@@ -106,7 +106,8 @@ mod tests {
     fn what_is_typed_is_one_command_or_a_mistake_that_is_named() {
         let wishes = |drop: &[&str], rename: &[(&str, &str)]| Wishes {
             drop: drop.iter().map(ToString::to_string).collect(),
-            rename: rename.iter().map(|(old, new)| (old.to_string(), new.to_string())).collect(),
+            rename_once: rename.iter().map(|(old, new)| (old.to_string(), new.to_string())).collect(),
+            ..Wishes::default()
         };
         let none = Wishes::default();
         for (line, want, json) in [

@@ -203,7 +203,8 @@ fn planned(found: &Found, unstarted: &Unstarted, wishes: &Wishes, folder: &Path)
         Err(error) => return Err(error),
     };
     let used = |name: &String| lines.iter().any(|line| line.name == *name || line.was_called.as_ref() == Some(name));
-    if let Some(name) = wishes.drop.iter().chain(wishes.rename.keys()).find(|name| refusal.is_none() && !used(name)) {
+    let mut names = wishes.drop.iter().chain(wishes.rename_once.keys());
+    if let Some(name) = names.find(|name| refusal.is_none() && !used(name)) {
         let text = format!("nothing in {} and in the program is called `{name}`", folder.display());
         return Err(Error::new(ErrorKind::Config, text));
     }

@@ -79,6 +79,11 @@ impl StreamingContextBuilder {
         self
     }
 
+    /// Returns the engine that is there already.
+    pub(super) fn engine(&self) -> Option<&Context> {
+        self.engine.as_ref()
+    }
+
     /// Returns the disk that checkpoints are kept on.
     pub(crate) fn disk(&self) -> Arc<dyn Disk> {
         self.disk.clone().unwrap_or_else(|| Arc::new(RealDisk))

@@ -58,8 +58,10 @@ impl StreamingContext {
     /// Agrees that what a checkpoint has under these names may go: what the program keeps no more; what it keeps in a form that
     /// nothing reads, or without a name and not of the same, which then begins with nothing. Without that the start is refused.
     ///
-    /// A name is a `uid`, or what the refusal calls it: `map_with_state 1`. What goes on as it is is not touched, so the line may
-    /// stay in the program.
+    /// A name is a `uid`, or what the refusal calls it: `map_with_state 1`. What goes on as it is is not touched.
+    ///
+    /// Remove the line when the program has been started with it: it consents to any later loss under that name, too. Each
+    /// start at which nothing is dropped by it logs a warning.
     ///
     /// # Example
     ///
@@ -76,10 +78,14 @@ impl StreamingContext {
 
     /// Says that what is called `new` in this build was called `old` in the one before, as when a state is given a
     /// [`uid`](crate::DStream::uid) that had none. When it has its new name, this means nothing any more.
+    /// Names are given all at once, and to one thing each.
     ///
     /// # Errors
     ///
-    /// `start()` refuses to rename an output, which its sink knows by its name, and an input that keeps what it received.
+    /// `start()` refuses two of one name, and a program that has something of the old name itself: no later start could tell
+    /// the two apart. The command `checkpoint upgrade DIR --rename OLD=NEW` renames once, and also where names shift.
+    ///
+    /// Neither renames an output, which its sink knows by its name, and an input that keeps what it received.
     ///
     /// # Example
     ///

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use millstream_core::checkpoint::CheckpointStore;
 use millstream_core::disk::Disk;
 use millstream_core::threads::lock;
 use millstream_core::{Context, Error, ErrorKind, Result, Time};
@@ -17,13 +18,26 @@ use crate::input::{DurableFolder, InputContext};
 
 /// The graph of a program, and what it would run on.
 pub(crate) struct Unstarted {
+    /// In front, so that it is let go before what is on it.
+    _engine: Engine,
     ssc: StreamingContext,
     graph: Graph,
 }
 
-impl Drop for Unstarted {
+/// The engine that a program is looked at on. One that is not its own goes on afterwards, and saves where it did.
+struct Engine {
+    context: Context,
+    /// Where an engine that is not its own saves, if it does.
+    lent: Option<Option<Arc<dyn CheckpointStore>>>,
+}
+
+impl Drop for Engine {
     fn drop(&mut self) {
-        self.ssc.inner.context.stop();
+        match self.lent.take() {
+            None => self.context.stop(),
+            Some(Some(store)) => self.context.set_checkpoint_store(store),
+            Some(None) => self.context.clear_checkpoint_store(),
+        }
     }
 }
 
@@ -39,18 +53,13 @@ impl Unstarted {
         zero: Time,
         setup: &dyn Fn(&StreamingContext) -> Result<()>,
     ) -> Result<Unstarted> {
+        let lent = builder.engine().map(|engine| engine.env().checkpoints().ok());
         let ssc = builder.with_disk(disk).build()?;
+        let engine = Engine { context: ssc.inner.context.clone(), lent };
         ssc.keep_in(folder, Resume::Always)?;
-        let set_up = guarded(|| setup(&ssc)).and_then(|()| ssc.inner.graph.take());
-        let mut graph = match set_up {
-            Ok(graph) => graph,
-            Err(error) => {
-                ssc.inner.context.stop();
-                return Err(error);
-            }
-        };
+        let mut graph = guarded(|| setup(&ssc)).and_then(|()| ssc.inner.graph.take())?;
         graph.initialise(zero, lock(&ssc.inner.remember).unwrap_or_default());
-        Ok(Unstarted { ssc, graph })
+        Ok(Unstarted { _engine: engine, ssc, graph })
     }
 
     /// Returns how the program looks to a checkpoint. What it was told by others comes to what it says itself.
@@ -58,7 +67,7 @@ impl Unstarted {
         let inner = &self.ssc.inner;
         let mut wishes = lock(&inner.wishes).clone();
         wishes.drop.extend(told.drop.iter().cloned());
-        wishes.rename.extend(told.rename.iter().map(|(old, new)| (old.clone(), new.clone())));
+        wishes.rename_once.extend(told.rename_once.iter().map(|(old, new)| (old.clone(), new.clone())));
         Program {
             app_id: inner.context.app_id(),
             zero: self.graph.zero(),
