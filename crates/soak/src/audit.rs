@@ -1,6 +1,6 @@
 //! The audit: what must be in the database after so many records, and what is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use millstream::sqlite::{SqlValue, SqliteSink};
@@ -103,6 +103,9 @@ pub(crate) fn audit(database: &Path, last: u64) -> Result<Found> {
             .map(|pair| format!("the window of {} is there twice", pair[0][0])),
     );
     wrong.extend(wrong_windows(&by_time, &windows));
+    // Each batch with records has a window with at least those.
+    let there: BTreeSet<u64> = windows.iter().map(|[at, _]| *at).collect();
+    wrong.extend(by_time.keys().filter(|at| !there.contains(at)).map(|at| format!("the window of {at} is not there")));
 
     let groups = asked.rows::<3>("SELECT number, records, sum FROM groups")?;
     let groups = groups.into_iter().map(|[number, records, sum]| (number, (records, sum))).collect();

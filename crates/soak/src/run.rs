@@ -19,6 +19,9 @@ use crate::sender::Sender;
 /// How long anything may take that should take moments.
 const PATIENCE: Duration = secs(60);
 
+/// How long a process may take to end that has just begun.
+const SOON: Duration = secs(10);
+
 /// How often memory and disk are looked at.
 const SAMPLE: Duration = millis(200);
 
@@ -249,7 +252,14 @@ impl Soak {
         let connected = self.is_connected();
         let mut child = self.child.take().ok_or_else(|| Error::new(ErrorKind::Internal, "no process runs"))?;
         child.signal(signal)?;
-        let status = child.wait(PATIENCE)?;
+        let status = match child.wait(if connected { PATIENCE } else { SOON }) {
+            // Who runs in the background of a shell ignores SIGINT, and so do its children until they ask for signals.
+            Err(_) if !connected => {
+                child.signal(signal)?;
+                child.wait(PATIENCE)?
+            }
+            ended => ended?,
+        };
         // A signal that comes before the program asks for signals ends it as the system does.
         if !status.success() && (connected || status.code().is_some()) {
             return Err(child.failed(&format!("asked to stop by SIG{signal}, it ended with {status}")));
