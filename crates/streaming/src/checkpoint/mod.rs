@@ -341,6 +341,9 @@ impl Durable {
         }
         self.waiting.insert(batch, records);
         self.writer.append(number, bytes, then);
+        if planted(Mutant::SnapshotInFlight) {
+            self.snapshot();
+        }
         Ok(())
     }
 
