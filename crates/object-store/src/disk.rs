@@ -58,6 +58,8 @@ struct Shared {
     store: Arc<dyn ObjectStore>,
     prefix: String,
     runtime: Runtime,
+    /// This process, and nobody else: to know what it has put itself.
+    writer: String,
     /// The era of each folder that a lock was taken on.
     eras: Mutex<BTreeMap<PathBuf, u64>>,
 }
@@ -116,8 +118,8 @@ impl ObjectDisk {
         Key::parse(&prefix)
             .map_err(|e| Error::new(ErrorKind::Config, format!("{prefix} is no prefix of objects: {e}")))?;
         let runtime = Runtime::start()?;
-        let eras = Mutex::default();
-        Ok(ObjectDisk { shared: Arc::new(Shared { store, prefix, runtime, eras }) })
+        let (writer, eras) = (some_name(), Mutex::default());
+        Ok(ObjectDisk { shared: Arc::new(Shared { store, prefix, runtime, writer, eras }) })
     }
 
     /// Where a path is: what lies below a folder with eras is in the last of them, unless another is named.
@@ -154,10 +156,10 @@ impl ObjectDisk {
         self.shared.runtime.wait(request(Arc::clone(&self.shared.store)))
     }
 
-    /// Puts an object where there is none. That this very call has put it already, and was not told, is fine.
+    /// Puts an object where there is none. That this process has put it already, and was not told, is fine.
     fn put_absent(&self, path: &Path, bytes: &Bytes) -> Result<()> {
         let key = self.key(path)?;
-        let (writer, mut tries) = (some_name(), 0);
+        let (writer, mut tries) = (self.shared.writer.clone(), 0);
         loop {
             let mut attributes = Attributes::new();
             attributes.insert(Attribute::Metadata(WRITER.into()), writer.clone().into());
