@@ -285,6 +285,28 @@ fn lines(ssc: &StreamingContext, folder: &Path) {
 }
 
 #[test]
+fn a_batch_that_was_saved_behind_itself_is_made_again_and_not_read() {
+    let made: Arc<Mutex<Vec<i64>>> = Arc::default();
+    let build = |ssc: &StreamingContext| {
+        let made = Arc::clone(&made);
+        let sums = ssc.input(Ticks).uid("ticks").update_state_by_key(move |new: Vec<i64>, old: Option<i64>| {
+            lock(&made).extend(&new);
+            Some(old.unwrap_or(0) + new.iter().sum::<i64>())
+        });
+        sums.checkpoint(secs(1)).uid("sums").print();
+    };
+    let disk = SimDisk::new(6);
+    let settings = |conf: &mut Conf| conf.streaming.retain_batches = 3;
+    run_with(&disk, 1, secs(1), 1, 9, &settings, build).unwrap();
+    for batch in 7..=9 {
+        lock(&made).clear();
+        let (answered, text) = look(&disk, &format!("replay /checkpoint {batch}000"), &build).unwrap();
+        assert!(answered == Answer::Yes && text.contains("It is the batch that it was"), "{text}");
+        assert!(lock(&made).contains(&batch), "the function never saw {batch}: {:?}", lock(&made));
+    }
+}
+
+#[test]
 fn a_batch_whose_file_was_changed_or_is_gone_is_not_made_again_in_silence() {
     let folder = tempfile::tempdir().unwrap();
     let put = |name: &str, text: &str, s: u64| {

@@ -9,6 +9,8 @@
 //! WRITE_FIXTURE=1 cargo test -p millstream-streaming --test fixtures
 //! ```
 
+mod builds;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
@@ -16,24 +18,10 @@ use std::sync::{Arc, Mutex};
 
 use millstream_core::clock::{Clock, ManualClock};
 use millstream_core::threads::lock;
-use millstream_core::{Context, Rdd, Result, Time, secs};
-use millstream_streaming::{Conf, InputSource, Position, Rate, Receiver, State, StateSpec, Store, StreamingContext};
+use millstream_core::{Result, Time, secs};
+use millstream_streaming::{Conf, Position, Receiver, State, StateSpec, Store, StreamingContext};
 
-/// Gives one pair a batch, of its number.
-struct Ticks;
-
-impl InputSource for Ticks {
-    type Item = (String, i64);
-    type Allocation = i64;
-
-    fn allocate(&mut self, batch: Time, _: Option<Rate>) -> Result<i64> {
-        Ok(batch.as_millis() / 1000)
-    }
-
-    fn rdd(&self, n: &i64, context: &Context) -> Result<Option<Rdd<(String, i64)>>> {
-        Ok(Some(context.parallelize(vec![("k".to_owned(), *n)], 1)))
-    }
-}
+use self::builds::Ticks;
 
 /// Receives one block, once and for all, tells that it is stored or was before, and ends.
 struct OneBlock(Arc<Mutex<Sender<()>>>);

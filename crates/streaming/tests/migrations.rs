@@ -7,21 +7,10 @@ use millstream_streaming::{DStream, State, StateSpec, StreamingContext};
 use millstream_testkit::SimDisk;
 use serde::{Deserialize, Serialize};
 
-use self::builds::{Seen, Ticks, refused, run};
+use self::builds::{Seen, Sum, SumAndCount, Ticks, refused, run};
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Narrow(i32);
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Sum {
-    total: i64,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct SumAndCount {
-    total: i64,
-    count: i64,
-}
 
 type Pairs = DStream<(String, i64)>;
 

@@ -10,20 +10,8 @@ use millstream_core::disk::Disk;
 use millstream_core::secs;
 use millstream_streaming::{DStream, State, StateSpec, StreamingContext};
 use millstream_testkit::SimDisk;
-use serde::{Deserialize, Serialize};
 
-use self::builds::{Seen, Ticks, refused, run, run_every};
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Sum {
-    total: i64,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct SumAndCount {
-    total: i64,
-    count: i64,
-}
+use self::builds::{Seen, Sum, SumAndCount, Ticks, refused, run, run_every};
 
 fn sum(pairs: &DStream<(String, i64)>) -> DStream<(String, Sum)> {
     pairs

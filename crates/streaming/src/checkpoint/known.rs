@@ -50,14 +50,10 @@ impl Known {
     /// Returns what must be restored of each stream so that one batch can be made, or nothing if that is not there any more.
     pub(crate) fn past_of(&self, batch: Time, streams: &[StreamFacts], outputs: &[usize]) -> Option<Past> {
         // What is saved behind the batch itself is what the batch gave, and is to be made again.
-        let before = |stream: &StreamFacts| {
-            let saves = stream.saves.iter().copied().filter(|save| *save < batch).collect();
-            StreamFacts { saves, ..stream.clone() }
-        };
-        let streams: &[StreamFacts] = &streams.iter().map(before).collect::<Vec<_>>();
+        let streams: Vec<StreamFacts> = streams.iter().map(|stream| stream.saved_before(batch)).collect();
         // As if all batches were remembered: then it is seen what is missing.
         let zero = self.ledger.zero;
-        let past = self.of(needs(streams, outputs, zero, Span { zero, next: batch }));
+        let past = self.of(needs(&streams, outputs, zero, Span { zero, next: batch }));
         let inputs = streams.iter().zip(&past.needs).filter(|(stream, _)| stream.parents.is_empty());
         let first = inputs.filter_map(|(_, need)| need.map(|need| need.after)).min().unwrap_or(batch);
         let is_there = self.ledger.batches.contains_key(&batch) && self.ledger.remembered_from() <= first;

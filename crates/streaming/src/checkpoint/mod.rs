@@ -431,18 +431,13 @@ impl Durable {
     /// Batches that are retained count as if they were to run again.
     pub(crate) fn forget(&mut self, streams: &[StreamFacts], outputs: &[usize], keep: Keep) -> Time {
         let span = self.known.ledger.retaining(keep.batches);
-        // What is to be made again is made from states before it.
-        let before = |stream: &StreamFacts| {
-            let is_early = |save: &&Time| **save < span.next;
-            StreamFacts { saves: stream.saves.iter().filter(is_early).copied().collect(), ..stream.clone() }
-        };
+        // What is retained is to be made again, from states before it.
         let retained: Vec<StreamFacts>;
-        let streams = if keep.batches == 0 {
-            streams
-        } else {
-            retained = streams.iter().map(before).collect();
-            &retained
-        };
+        let mut streams = streams;
+        if keep.batches > 0 {
+            retained = streams.iter().map(|stream| stream.saved_before(span.next)).collect();
+            streams = &retained;
+        }
         let needs = needs(streams, outputs, self.known.ledger.remembered_from(), span);
         let first = needs.iter().flatten().map(|need| need.after).min().unwrap_or(span.next);
         // The last batch at least: what was given to it says where a source goes on.

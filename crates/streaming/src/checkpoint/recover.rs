@@ -20,6 +20,13 @@ pub(crate) struct StreamFacts {
     pub(crate) since: Option<Time>,
 }
 
+impl StreamFacts {
+    /// As if nothing had been saved behind `batch` or later: for a batch that is to be made again, and not read.
+    pub(crate) fn saved_before(&self, batch: Time) -> StreamFacts {
+        StreamFacts { saves: self.saves.iter().copied().filter(|save| *save < batch).collect(), ..self.clone() }
+    }
+}
+
 /// What is needed of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Need {

@@ -33,6 +33,25 @@ pub(super) struct Own<'a> {
     pub(super) restored: Option<Time>,
 }
 
+impl<'a> Batch<'a> {
+    /// What is seen by a stream that has no past, behind the streams in `slots`.
+    pub(super) fn of(
+        time: Time,
+        zero: Time,
+        slots: &'a [Slot],
+        context: &'a Context,
+        run: &'a RunId,
+        prepared: &'a Arc<PreparedOutputs>,
+    ) -> Batch<'a> {
+        Batch { time, zero, slots, own: None, context, output: None, run, prepared }
+    }
+
+    /// What is seen by the output of this number and name.
+    pub(super) fn for_output(self, number: usize, name: &'a str) -> Batch<'a> {
+        Batch { output: Some((number, name)), ..self }
+    }
+}
+
 impl Batch<'_> {
     /// Returns the batch's time.
     pub fn time(&self) -> Time {

@@ -261,16 +261,10 @@ impl Graph {
                 StreamKind::Input { number, input } => {
                     CallSite::scope(Some(slot.spec.site), || read(*number, &mut **input))
                 }
-                StreamKind::Derived(node) => node.compute(&Batch {
-                    time,
-                    zero: self.zero,
-                    slots: before,
-                    own: Some(own),
-                    context,
-                    output: None,
-                    run: &self.run,
-                    prepared: &self.prepared,
-                }),
+                StreamKind::Derived(node) => {
+                    let seen = Batch::of(time, self.zero, before, context, &self.run, &self.prepared);
+                    node.compute(&Batch { own: Some(own), ..seen })
+                }
             };
             let rdd = guarded(|| scope.within(make)).map_err(|error| error.at(slot.spec.site).in_batch(time))?;
             if let Some(rdd) = rdd {

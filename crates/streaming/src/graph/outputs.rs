@@ -109,16 +109,8 @@ impl Graph {
             if !is_batch || (is_past && output.is_left_out()) {
                 continue;
             }
-            let batch = Batch {
-                time,
-                zero: self.zero,
-                slots: &self.slots,
-                own: None,
-                context,
-                output: Some((id, &output.name)),
-                run: &self.run,
-                prepared: &self.prepared,
-            };
+            let batch = Batch::of(time, self.zero, &self.slots, context, &self.run, &self.prepared);
+            let batch = batch.for_output(id, &output.name);
             let body = (output.plan)(&batch).map_err(|error| error.at(output.site).in_batch(time))?;
             let look = if output.is_digested(self.digests) { (output.look)(&batch) } else { None };
             if let Some(body) = body {
@@ -155,16 +147,8 @@ impl Graph {
     pub(crate) fn looks(&mut self, time: Time, context: &Context) -> Result<Vec<OutputLook>> {
         let mut looks = Vec::new();
         for (id, output) in self.outputs.iter_mut().enumerate() {
-            let batch = Batch {
-                time,
-                zero: self.zero,
-                slots: &self.slots,
-                own: None,
-                context,
-                output: Some((id, &output.name)),
-                run: &self.run,
-                prepared: &self.prepared,
-            };
+            let batch = Batch::of(time, self.zero, &self.slots, context, &self.run, &self.prepared);
+            let batch = batch.for_output(id, &output.name);
             let Some(look) = (output.look)(&batch) else { continue };
             let show = if output.only_shows { (output.plan)(&batch)? } else { None };
             looks.push(OutputLook { name: output.name.clone(), site: output.site, look, show });

@@ -11,6 +11,20 @@ use millstream_core::threads::lock;
 use millstream_core::{Context, ErrorKind, ExchangeData, Rdd, Result, Time, secs};
 use millstream_streaming::{Conf, DStream, InputSource, Rate, StreamingContext};
 use millstream_testkit::SimDisk;
+use serde::{Deserialize, Serialize};
+
+/// A state of the first builds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Sum {
+    pub(crate) total: i64,
+}
+
+/// And of later ones.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SumAndCount {
+    pub(crate) total: i64,
+    pub(crate) count: i64,
+}
 
 /// Gives one pair a batch, of its number.
 pub(crate) struct Ticks;
