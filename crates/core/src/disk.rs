@@ -95,6 +95,9 @@ pub trait DiskFile: Debug + Send {
     /// what it could not write, and the next `sync` succeeds without it.
     fn sync(&mut self) -> Result<()>;
 
+    /// Says that what is durable between two offsets is not going to be read soon: the system need not keep it in memory.
+    fn let_go(&mut self, _from: u64, _to: u64) {}
+
     /// Returns the length: what was there, and what has been appended without failure.
     fn len(&self) -> u64;
 }

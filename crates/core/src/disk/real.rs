@@ -172,6 +172,16 @@ impl DiskFile for RealFile {
         self.file.sync_data().map_err(|e| failed("made durable", &self.path, e))
     }
 
+    fn let_go(&mut self, from: u64, to: u64) {
+        #[cfg(target_os = "linux")]
+        if let Some(len) = std::num::NonZeroU64::new(to.saturating_sub(from)) {
+            // It is advice: a file system that does not take it keeps what it keeps.
+            let _ = rustix::fs::fadvise(&self.file, from, Some(len), rustix::fs::Advice::DontNeed);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (from, to);
+    }
+
     fn len(&self) -> u64 {
         self.len
     }

@@ -27,9 +27,11 @@ struct Header {
     position: Option<Position>,
 }
 
-fn encode<T: ExchangeData>(items: &Vec<T>, position: Option<&Position>) -> Result<Vec<u8>> {
+/// Writes a record into an empty buffer.
+fn encode<T: ExchangeData>(items: &Vec<T>, position: Option<&Position>, mut buffer: Vec<u8>) -> Result<Vec<u8>> {
     let header = Header { items: items.len() as u64, position: position.cloned() };
-    codec::encode_onto(items, codec::encode_onto(&header, vec![VERSION])?)
+    buffer.push(VERSION);
+    codec::encode_onto(items, codec::encode_onto(&header, buffer)?)
 }
 
 fn header(record: &[u8]) -> Result<(Header, &[u8])> {
@@ -87,7 +89,8 @@ impl ReceiverLog {
         items: &Vec<T>,
         position: Option<&Position>,
     ) -> Result<RecordHandle> {
-        self.log.append(encode(items, position)?, as_time(sequence))
+        let record = encode(items, position, self.log.buffer())?;
+        self.log.append(record, as_time(sequence))
     }
 
     /// Forgets blocks with lower numbers, as far as that is cheap.
@@ -149,7 +152,7 @@ impl<T: ExchangeData> SecondCopy for Logged<T> {
 pub(crate) fn record_of<T: ExchangeData>(record: &[u8]) -> Result<(Vec<T>, Vec<u8>)> {
     let (header, items) = header(record)?;
     let items = codec::decode_list(items)?;
-    let again = encode(&items, header.position.as_ref())?;
+    let again = encode(&items, header.position.as_ref(), Vec::new())?;
     Ok((items, again))
 }
 
@@ -160,7 +163,7 @@ mod tests {
 
     #[test]
     fn the_bytes_of_a_record_are_these_for_ever() {
-        let record = encode(&vec![7u64, 300], Some(&Position::from(b"p".to_vec()))).expect("it is encoded");
+        let record = encode(&vec![7u64, 300], Some(&Position::from(b"p".to_vec())), Vec::new()).expect("it is encoded");
         assert_eq!(record, [1, 2, 1, 1, b'p', 2, 7, 0xac, 0x02]);
         let (header, items) = header(&record).expect("it is decoded");
         assert_eq!((header.items, header.position), (2, Some(Position::from(b"p".to_vec()))));

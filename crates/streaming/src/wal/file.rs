@@ -91,6 +91,8 @@ struct Segment {
     first: u64,
     records: u64,
     end: u64,
+    /// From where on the system may have it in memory.
+    kept: u64,
     /// The times of the first record, where it is known, and of the latest.
     begun: Time,
     latest: Time,
@@ -277,6 +279,11 @@ impl SegmentLog {
         if !planted(Mutant::LogNotSynced) {
             file.sync().or_else(|error| if planted(Mutant::SyncTriedAgain) { file.sync() } else { Err(error) })?;
         }
+        // Page by page the system finds new memory for what is written; what it is let have back it takes again, and that is cheaper.
+        if segment.end - segment.kept >= BUFFER as u64 {
+            file.let_go(segment.kept, segment.end);
+            segment.kept = segment.end;
+        }
         if new {
             if !planted(Mutant::FolderNotSynced) {
                 self.disk.sync_folder(&self.folder)?;
@@ -308,7 +315,7 @@ impl SegmentLog {
         };
         self.buffer.extend_from_slice(&header.encode());
         let end = HEADER as u64;
-        Ok((file, Segment { number, first: header.first, records: 0, end, begun, latest: begun }))
+        Ok((file, Segment { number, first: header.first, records: 0, end, kept: 0, begun, latest: begun }))
     }
 
     /// Removes the files of the folder with numbers below `number`, oldest first, each durably: a gap would be damage.

@@ -16,6 +16,9 @@ use super::{RecordHandle, WriteAheadLog};
 /// A group takes no more bytes than this, unless its first record alone is longer.
 const GROUP_BYTES: usize = 1 << 20;
 
+/// A buffer of more bytes is not kept for the next record.
+const SPARE_BYTES: usize = 64 << 20;
+
 /// A log that many threads append to, in groups.
 ///
 /// A group has what waited when it began, up to 1 MB. If it fails, all in it fail, and nothing is appended any more.
@@ -41,12 +44,20 @@ struct Queue {
     done: VecDeque<(u64, Result<RecordHandle>)>,
     led: bool,
     failed: Option<Error>,
+    /// A buffer that a record was in.
+    spare: Vec<u8>,
 }
 
 impl GroupCommit {
     /// Makes one over a log.
     pub fn new(log: Box<dyn WriteAheadLog>) -> GroupCommit {
         GroupCommit { log: Mutex::new(log), queue: Mutex::default(), turned: Condvar::new() }
+    }
+
+    /// Returns an empty buffer to write a record into; if it can be, one that a record was in before, as new memory for each long
+    /// record costs more than to write it.
+    pub fn buffer(&self) -> Vec<u8> {
+        std::mem::take(&mut lock(&self.queue).spare)
     }
 
     /// Appends a record under a time, together with what other threads append. It is durable on return.
@@ -86,7 +97,9 @@ impl GroupCommit {
             let records: Vec<(&[u8], Time)> = group.iter().map(|(record, at)| (&record[..], *at)).collect();
             lead.result = Some(lock(&self.log).append_all(&records));
             drop(lead);
+            let longest = group.into_iter().map(|(record, _)| record).max_by_key(Vec::capacity);
             queue = lock(&self.queue);
+            queue.keep(longest);
         }
     }
 
@@ -105,6 +118,15 @@ impl Queue {
         };
         let count = self.waiting.iter().take_while(fits).count().max(1).min(self.waiting.len());
         self.waiting.drain(..count).collect()
+    }
+
+    /// Keeps a buffer for the next record, unless there is one as good.
+    fn keep(&mut self, buffer: Option<Vec<u8>>) {
+        let better = self.spare.capacity() + 1..=SPARE_BYTES;
+        if let Some(mut buffer) = buffer.filter(|buffer| better.contains(&buffer.capacity())) {
+            buffer.clear();
+            self.spare = buffer;
+        }
     }
 
     /// Gives results to the `count` tickets from `first`, and to all who wait if it failed.

@@ -83,7 +83,7 @@ fn before(disk: &dyn Disk, path: &Path, after: &Header) -> Result<(Segment, Head
         return Err(damaged(path, 0, "its first record is younger than that of the next segment"));
     };
     let (end, latest) = (after.previous_end, after.previous_latest);
-    Ok((Segment { number: header.number, first: header.first, records, end, begun: latest, latest }, header))
+    Ok((Segment { number: header.number, first: header.first, records, end, kept: end, begun: latest, latest }, header))
 }
 
 /// Finds the newest segment with a whole record, and makes it durable up to the last of those.
@@ -133,7 +133,7 @@ fn last(disk: &dyn Disk, folder: &Path, numbers: &[u64]) -> Result<Option<(Segme
             return Err(damaged(&path, end as u64, "a record of an object is spoilt"));
         }
         let records = times.len() as u64;
-        let segment = Segment { number, first: header.first, records, end: end as u64, begun, latest };
+        let segment = Segment { number, first: header.first, records, end: end as u64, kept: end as u64, begun, latest };
         return Ok(Some((segment, header)));
     }
     match promised {
