@@ -86,8 +86,9 @@ pub use self::partitioner::Partitioner;
 pub use self::plan::TaskContext;
 pub use self::plan::ship::{capture, capture_ref, capture2};
 pub use self::rdd::{
-    Action, AnyRdd, Csv, CsvFile, Dependency, JsonLines, LocalIterator, Node, Number, PartialResult, PartitionIter,
-    Pipe, Rdd, RddId, RecordWriter, SequenceFile, SequenceFiles, ShuffleId, TextLines, Writable, overwriting,
+    Action, AnyRdd, Csv, CsvFile, Dependency, InputSplit, JsonLines, LocalIterator, Node, Number, PartialResult,
+    PartitionIter, Pipe, Rdd, RddId, RecordWriter, SequenceFile, SequenceFiles, ShuffleId, SplitReader, TextLines,
+    Writable, overwriting,
 };
 #[doc(hidden)]
 pub use self::rdd::{Chain, SaveAs, Saved, SecondCopy, Stamp, Step, publishing, step_over};

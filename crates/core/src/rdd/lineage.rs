@@ -4,7 +4,7 @@
 //! element type: nodes of all types are walked, shipped and dropped together, in loops and never by recursion, so
 //! that a lineage may be as long as memory allows. Types come back once per chunk, in the operators.
 
-use std::any::TypeId;
+use std::any::{Any, TypeId};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -186,6 +186,11 @@ pub(crate) trait Compute: Send + Sync + 'static {
     /// Says whether each partition is its parents' partitions of the same number, one behind the other.
     fn is_aligned_union(&self) -> bool {
         false
+    }
+
+    /// Returns the splits that it reads, a vector of a type that only who made them knows.
+    fn splits(&self) -> Option<&dyn Any> {
+        None
     }
 }
 
@@ -436,6 +441,10 @@ impl Lineage {
 
     pub(crate) fn is_aligned_union(&self) -> bool {
         self.compute.is_aligned_union()
+    }
+
+    pub(crate) fn splits(&self) -> Option<&dyn Any> {
+        self.compute.splits()
     }
 }
 
