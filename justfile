@@ -23,6 +23,14 @@ soak MINUTES='2' *ARGS:
 s3:
     .ci/with-s3 cargo test -p millstream-object-store --features server-tests --test s3
 
+# The tests that need a broker of Kafka, beside one (needs Java, Maven and Python).
+kafka *ARGS:
+    .ci/with-kafka cargo test -p millstream-kafka --features broker-tests --test broker {{ARGS}}
+
+# A program from Kafka to Kafka that is killed again and again, and audited: `just soak-kafka 60`.
+soak-kafka MINUTES='10' SEED='1':
+    .ci/with-kafka cargo run -p millstream-kafka --features broker-tests --example soak_kafka -- minutes {{MINUTES}} {{SEED}}
+
 # A fuzzer, or all: `just fuzz log_frames 600` (fuzz/README.md).
 fuzz TARGET SECONDS *ARGS:
     fuzz/run {{TARGET}} {{SECONDS}} {{ARGS}}

@@ -44,6 +44,7 @@
 //! | [`Output`], [`Guarantee`] | what a batch is for: its name, and how often it takes a batch |
 //! | [`Transactional`] | a sink that takes each batch exactly once |
 //! | [`StreamingListener`] | is told what happens |
+//! | `kafka` | topics of Kafka as streams, and as sinks that take each batch once (feature `kafka`) |
 //! | `object_store` | a bucket as the place of a durable program (feature `object-store`) |
 //! | `sqlite` | tables of a SQLite database as sinks that take each batch once (feature `sqlite`) |
 //! | `testkit` | tables of batches under a manual clock (feature `testkit`) |
@@ -53,9 +54,11 @@
 //!
 //! # What it does not do, yet
 //!
-//! A cluster, Kafka, SQL, learning, web pages and Python are on their way. It runs on the threads of one process.
+//! A cluster, SQL, learning, web pages and Python are on their way. It runs on the threads of one process.
 
 pub use millstream_core as core;
+#[cfg(feature = "kafka")]
+pub use millstream_kafka as kafka;
 #[cfg(feature = "object-store")]
 pub use millstream_object_store as object_store;
 #[cfg(feature = "sqlite")]

@@ -1,0 +1,196 @@
+//! What the driver asks the brokers: which partitions there are, where they begin and end, and what a group has
+//! committed.
+//!
+//! The client that asks never fetches: answers come in order on a connection, and a fetch that waits would hold them
+//! up.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use millstream_core::{Error, ErrorKind, Result};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::ranges::TopicPartition;
+use crate::settings::{Brokers, Heard, Told};
+use crate::source::Isolation;
+
+/// Where in a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The first offset that is there.
+    Begin,
+    /// Behind the last one that may be read.
+    End,
+    /// The first whose time is not before this one, in milliseconds; the end if there is none.
+    Since(i64),
+}
+
+/// Asks the brokers.
+pub(crate) struct Cluster {
+    brokers: Brokers,
+    client: BaseConsumer<Told>,
+    heard: Heard,
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cluster({:?})", self.brokers)
+    }
+}
+
+impl Cluster {
+    pub(crate) fn open(brokers: &Brokers, group: Option<&str>, isolation: Isolation) -> Result<Cluster> {
+        let (client, heard) = brokers.client(&[
+            // One that nobody commits to, where the program has none.
+            ("group.id", group.unwrap_or("millstream-asks")),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("isolation.level", isolation.name()),
+            ("reconnect.backoff.max.ms", "1000"),
+        ])?;
+        Ok(Cluster { brokers: brokers.clone(), client, heard })
+    }
+
+    fn failed(&self, doing: impl fmt::Display, error: &KafkaError) -> Error {
+        self.serve();
+        self.brokers.failed(doing, error, &self.heard)
+    }
+
+    /// Returns the partitions of a topic, in order; none if it is not there.
+    pub(crate) fn partitions(&self, topic: &str) -> Result<Vec<i32>> {
+        let found = self.topics(Some(topic))?;
+        Ok(found.into_iter().find(|(name, _)| name == topic).map(|(_, partitions)| partitions).unwrap_or_default())
+    }
+
+    /// Returns the topics that there are, and their partitions; of one topic, or of all.
+    pub(crate) fn topics(&self, one: Option<&str>) -> Result<BTreeMap<String, Vec<i32>>> {
+        let doing = || match one {
+            Some(topic) => format!("asking for the partitions of topic {topic}"),
+            None => "asking for all topics".to_owned(),
+        };
+        self.heard.forget();
+        let metadata = self.client.fetch_metadata(one, self.brokers.patience());
+        let metadata = metadata.map_err(|error| self.failed(doing(), &error))?;
+        let mut topics = BTreeMap::new();
+        for topic in metadata.topics() {
+            if let Some(error) = topic.error() {
+                let code = Code::from(error);
+                if matches!(code, Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::LeaderNotAvailable) {
+                    continue;
+                }
+                return Err(self.failed(doing(), &KafkaError::MetadataFetch(code)));
+            }
+            let mut partitions: Vec<i32> = topic.partitions().iter().map(|partition| partition.id()).collect();
+            partitions.sort_unstable();
+            topics.insert(topic.name().to_owned(), partitions);
+        }
+        Ok(topics)
+    }
+
+    /// Returns the offset of a place in each partition, in one request to each broker.
+    pub(crate) fn offsets(&self, of: &[TopicPartition], place: Place) -> Result<Vec<i64>> {
+        if of.is_empty() {
+            return Ok(Vec::new());
+        }
+        let doing = || format!("asking where {} and {} others end", of[0], of.len() - 1);
+        let offset = match place {
+            Place::Begin => Offset::Beginning,
+            Place::End => Offset::End,
+            Place::Since(time) => Offset::Offset(time),
+        };
+        let list = listed(of.iter().map(|partition| (partition, offset)));
+        let list = list.map_err(|error| self.failed(doing(), &error))?;
+        let answer = self.client.offsets_for_times(list, self.brokers.patience());
+        let answer = answer.map_err(|error| self.failed(doing(), &error))?;
+        let mut found = BTreeMap::new();
+        for element in answer.elements() {
+            let name = (element.topic().to_owned(), element.partition());
+            element
+                .error()
+                .map_err(|error| self.failed(format_args!("asking where {}/{} ends", name.0, name.1), &error))?;
+            found.insert(name, element.offset());
+        }
+        let mut offsets = Vec::with_capacity(of.len());
+        let mut behind = Vec::new();
+        for (i, partition) in of.iter().enumerate() {
+            match found.get(&(partition.topic.clone(), partition.partition)) {
+                Some(Offset::Offset(offset)) => offsets.push(*offset),
+                Some(Offset::End) if matches!(place, Place::Since(_)) => {
+                    behind.push(i);
+                    offsets.push(0);
+                }
+                other => {
+                    let text = format!(
+                        "the brokers at {} do not say where {partition} ends, but {other:?}",
+                        self.brokers.named()
+                    );
+                    return Err(Error::new(ErrorKind::Unavailable, text));
+                }
+            }
+        }
+        // No record is as late as that: what comes next is.
+        let partitions: Vec<_> = behind.iter().map(|i| of[*i].clone()).collect();
+        for (i, end) in behind.into_iter().zip(self.offsets(&partitions, Place::End)?) {
+            offsets[i] = end;
+        }
+        Ok(offsets)
+    }
+
+    /// Returns what the group has committed for each partition, if it has.
+    pub(crate) fn committed(&self, of: &[TopicPartition]) -> Result<Vec<Option<i64>>> {
+        let doing = "asking for the offsets of a group";
+        let list = listed(of.iter().map(|partition| (partition, Offset::Invalid)));
+        let list = list.map_err(|error| self.failed(doing, &error))?;
+        let answer = self.client.committed_offsets(list, self.brokers.patience());
+        let answer = answer.map_err(|error| self.failed(doing, &error))?;
+        let offset = |partition: &TopicPartition| {
+            let element = answer.find_partition(&partition.topic, partition.partition)?;
+            match element.offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            }
+        };
+        Ok(of.iter().map(offset).collect())
+    }
+
+    /// Commits offsets to the group, without waiting. What becomes of it is told to the log.
+    pub(crate) fn commit(&self, offsets: &[(TopicPartition, i64)]) -> Result<()> {
+        let doing = "committing offsets to a group";
+        let list = listed(offsets.iter().map(|(partition, offset)| (partition, Offset::Offset(*offset))));
+        let list = list.map_err(|error| self.failed(doing, &error))?;
+        self.client.commit(&list, CommitMode::Async).map_err(|error| self.failed(doing, &error))?;
+        self.serve();
+        Ok(())
+    }
+
+    /// Commits offsets to the group, and waits.
+    pub(crate) fn commit_now(&self, offsets: &[(TopicPartition, i64)]) -> Result<()> {
+        let doing = "committing offsets to a group";
+        let list = listed(offsets.iter().map(|(partition, offset)| (partition, Offset::Offset(*offset))));
+        let list = list.map_err(|error| self.failed(doing, &error))?;
+        self.client.commit(&list, CommitMode::Sync).map_err(|error| self.failed(doing, &error))
+    }
+
+    /// Lets the client tell what it has heard. It reads nothing, so nothing else comes.
+    fn serve(&self) {
+        const MOST: usize = 20;
+        for _ in 0..MOST {
+            match self.client.poll(std::time::Duration::ZERO) {
+                Some(Err(error)) => self.heard.note(&error),
+                _ => return,
+            }
+        }
+    }
+}
+
+fn listed<'a>(
+    entries: impl Iterator<Item = (&'a TopicPartition, Offset)>,
+) -> rdkafka::error::KafkaResult<TopicPartitionList> {
+    let mut list = TopicPartitionList::new();
+    for (partition, offset) in entries {
+        list.add_partition_offset(&partition.topic, partition.partition, offset)?;
+    }
+    Ok(list)
+}

@@ -1,0 +1,217 @@
+//! Reads ranges by a consumer of librdkafka: every protocol and setting that it has.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_core::clock::monotonic;
+use millstream_core::{Error, ErrorKind, Result, millis};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::{Headers, Message};
+use rdkafka::{Offset, Timestamp, TopicPartitionList};
+
+use super::{CHUNK, How, RangeReader, check_cancelled, out_of_range};
+use crate::ranges::OffsetRange;
+use crate::record::{BlockWriter, Record};
+use crate::settings::{Heard, Told};
+
+/// How long one wait for a record is: a task that is cancelled notices within it.
+const SLICE: Duration = millis(100);
+
+/// A block has no more bytes than that, or one record.
+const BLOCK: usize = 4 << 20;
+
+/// A consumer that reads one partition, and goes on where it is.
+pub(crate) struct ClientReader {
+    how: Arc<How>,
+    topic: Arc<str>,
+    consumer: BaseConsumer<Told>,
+    heard: Heard,
+    range: OffsetRange,
+    /// The first offset of which it is not known what it has.
+    position: i64,
+    /// A record that was read and belongs to a later range.
+    ahead: Vec<Record>,
+    blocks: BlockWriter,
+}
+
+/// What came of a wait.
+enum Came {
+    Record,
+    /// There is nothing more below this offset.
+    Nothing(i64),
+    Waited,
+}
+
+impl ClientReader {
+    pub(crate) fn open(how: &Arc<How>, range: &OffsetRange) -> Result<ClientReader> {
+        let (consumer, heard) = how.brokers.client(&[
+            // Nobody commits to it; a name helps who looks at the broker.
+            ("group.id", "millstream-reads"),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("auto.offset.reset", "error"),
+            ("isolation.level", how.isolation.name()),
+            ("enable.partition.eof", "true"),
+            ("check.crcs", "true"),
+            ("fetch.wait.max.ms", "100"),
+            ("queued.min.messages", "50000"),
+            ("queued.max.messages.kbytes", "4096"),
+            ("reconnect.backoff.max.ms", "1000"),
+        ])?;
+        Ok(ClientReader {
+            how: Arc::clone(how),
+            topic: Arc::from(range.topic.as_str()),
+            consumer,
+            heard,
+            range: OffsetRange { until: range.from, ..range.clone() },
+            position: -1,
+            ahead: Vec::new(),
+            blocks: BlockWriter::default(),
+        })
+    }
+
+    fn failed(&self, error: &KafkaError) -> Error {
+        let doing = format!("reading {}", self.range);
+        self.how.brokers.failed(doing, error, &self.heard)
+    }
+
+    /// Waits for the next thing that the consumer has to tell.
+    fn wait(&mut self, out: &mut Vec<Record>) -> Result<Came> {
+        let polled = self.consumer.poll(SLICE);
+        let error = match polled {
+            None => return Ok(Came::Waited),
+            Some(Ok(message)) => {
+                let offset = message.offset();
+                if offset < self.position {
+                    return Ok(Came::Record);
+                }
+                let timestamp = match message.timestamp() {
+                    Timestamp::CreateTime(time) | Timestamp::LogAppendTime(time) => time,
+                    Timestamp::NotAvailable => -1,
+                };
+                let is_ahead = offset >= self.range.until;
+                if is_ahead {
+                    self.blocks.finish(&self.topic, self.range.partition, out);
+                }
+                self.blocks.push(offset, timestamp, message.key(), message.payload(), |put| {
+                    for header in message.headers().into_iter().flat_map(|headers| headers.iter()) {
+                        put(header.key, header.value);
+                    }
+                });
+                if is_ahead {
+                    self.blocks.finish(&self.topic, self.range.partition, &mut self.ahead);
+                    return Ok(Came::Nothing(offset));
+                }
+                self.position = offset + 1;
+                return Ok(Came::Record);
+            }
+            Some(Err(error)) => error,
+        };
+        match error {
+            KafkaError::PartitionEOF(_) => {
+                let position = self.consumer.position().ok();
+                let position = position.and_then(|list| {
+                    list.find_partition(&self.range.topic, self.range.partition).map(|element| element.offset())
+                });
+                match position {
+                    Some(Offset::Offset(offset)) => Ok(Came::Nothing(offset)),
+                    _ => Ok(Came::Waited),
+                }
+            }
+            error => {
+                self.heard.note(&error);
+                match error.rdkafka_error_code() {
+                    Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => {
+                        let (topic, partition) = (&self.range.topic, self.range.partition);
+                        let there = self.consumer.fetch_watermarks(topic, partition, self.how.brokers.patience());
+                        Err(out_of_range(&self.range, &self.how.brokers, there.ok()))
+                    }
+                    // The client goes on by itself when a broker is back; who waits for too long is told why.
+                    Some(
+                        Code::BrokerTransportFailure
+                        | Code::AllBrokersDown
+                        | Code::Resolve
+                        | Code::OperationTimedOut
+                        | Code::NotLeaderForPartition
+                        | Code::LeaderNotAvailable
+                        | Code::ReplicaNotAvailable,
+                    ) => Ok(Came::Waited),
+                    _ => Err(self.failed(&error)),
+                }
+            }
+        }
+    }
+}
+
+impl RangeReader for ClientReader {
+    fn begin(&mut self, range: &OffsetRange) -> Result<()> {
+        self.range = range.clone();
+        self.heard.forget();
+        if self.position == range.from {
+            return Ok(());
+        }
+        self.ahead.clear();
+        let mut list = TopicPartitionList::new();
+        let listed = list.add_partition_offset(&range.topic, range.partition, Offset::Offset(range.from));
+        listed.and_then(|()| self.consumer.assign(&list)).map_err(|error| self.failed(&error))?;
+        self.position = range.from;
+        Ok(())
+    }
+
+    fn read(&mut self, out: &mut Vec<Record>) -> Result<bool> {
+        let before = out.len();
+        let mut deadline = None;
+        loop {
+            // What an earlier range had read too much.
+            while let Some(record) = self.ahead.first() {
+                if record.offset >= self.range.until {
+                    self.position = self.range.until;
+                    break;
+                }
+                self.position = record.offset + 1;
+                out.push(self.ahead.remove(0));
+            }
+            if self.position >= self.range.until {
+                break;
+            }
+            match self.wait(out)? {
+                Came::Record => deadline = None,
+                Came::Nothing(until) => self.position = self.position.max(until.min(self.range.until)),
+                Came::Waited => {
+                    check_cancelled()?;
+                    if self.blocks.len() > 0 {
+                        break;
+                    }
+                    let deadline = *deadline.get_or_insert_with(|| monotonic() + self.how.patience);
+                    if monotonic() > deadline {
+                        let said = self.heard.last().map(|said| format!(" ({said})")).unwrap_or_default();
+                        let text = format!(
+                            "failed to get records of {} at {} after waiting for {:?}{said}: is the broker there?",
+                            self.range,
+                            self.how.brokers.named(),
+                            self.how.patience
+                        );
+                        return Err(Error::new(ErrorKind::Unavailable, text));
+                    }
+                }
+            }
+            if self.blocks.len() >= CHUNK || self.blocks.bytes() >= BLOCK {
+                break;
+            }
+        }
+        self.blocks.finish(&self.topic, self.range.partition, out);
+        Ok(out.len() > before)
+    }
+
+    fn position(&self) -> i64 {
+        self.position
+    }
+}
+
+impl fmt::Debug for ClientReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ClientReader({} at {})", self.range, self.position)
+    }
+}

@@ -1,0 +1,360 @@
+//! Each batch once: its records and a mark with its time are one transaction.
+//!
+//! ```text
+//! start     fence (init_transactions)   read the mark   take over: write the mark again, with this run
+//! batch     is it covered by the mark?  leave it out
+//!           begin   records   mark      commit
+//! in doubt  a new producer, fence, read the mark: it says whether the batch is there
+//! ```
+//!
+//! The transaction is committed while the batch runs, before its end is in the checkpoint: a transaction of Kafka does
+//! not outlive its process. If the process ends between the two, the batch runs again from the same input, and the mark
+//! says that it is there.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use millstream_core::clock::monotonic;
+use millstream_core::threads::lock;
+use millstream_core::{Data, Error, ErrorKind, Rdd, Result};
+use millstream_streaming::{OutputBatch, OutputRun, Transactional};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
+use rdkafka::error::KafkaError;
+use rdkafka::producer::Producer;
+use rdkafka::{Offset, TopicPartitionList};
+use serde::{Deserialize, Serialize};
+
+use super::KafkaSink;
+use super::marker::{Marker, Next, Settled, Takeover, next, settle, take_over};
+use super::producer::Sender;
+use super::record::{NewRecord, ToRecord};
+use crate::mistakes::{Mistake, passed, planted};
+use crate::settings::{Heard, Told};
+
+/// How often a batch is tried whose transaction failed.
+const ATTEMPTS: u32 = 3;
+
+/// What the checkpoint keeps of a batch that is written: the last batch of the output that has a mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrittenBatch {
+    last: Option<i64>,
+}
+
+/// A sink that takes each batch once.
+pub(crate) struct ExactlyOnce {
+    sink: KafkaSink,
+    state: Mutex<Option<Open>>,
+}
+
+/// What a run has of an output.
+struct Open {
+    name: Name,
+    run: u64,
+    sender: Sender,
+    marks: BaseConsumer<Told>,
+    heard: Heard,
+    metadata: ConsumerGroupMetadata,
+    /// Up to where batches were there when this run took over.
+    found: i64,
+    /// The last batch that this run wrote.
+    written: Option<i64>,
+}
+
+/// How an output is called at the broker.
+#[derive(Clone, Debug)]
+struct Name {
+    group: String,
+    output: String,
+}
+
+impl Name {
+    fn of(app: &str, output: &str) -> Name {
+        Name { group: format!("millstream-{app}/{output}"), output: output.to_owned() }
+    }
+}
+
+impl ExactlyOnce {
+    pub(crate) fn new(sink: KafkaSink) -> ExactlyOnce {
+        ExactlyOnce { sink, state: Mutex::new(None) }
+    }
+
+    fn sender(&self, name: &Name) -> Result<Sender> {
+        let timeout = self.sink.patience.as_millis().clamp(10_000, 900_000).to_string();
+        let own = [("transactional.id", name.group.as_str()), ("transaction.timeout.ms", &*timeout)];
+        Sender::open(&self.sink.brokers, self.sink.patience, &own)
+    }
+
+    fn doing(&self, what: &str, name: &Name) -> String {
+        format!("{what} output `{}` to topic {}", name.output, self.sink.topic)
+    }
+
+    /// Makes a producer that nobody else of this name can write beside.
+    fn fence(&self, name: &Name) -> Result<Sender> {
+        let sender = self.sender(name)?;
+        let deadline = monotonic() + self.sink.patience;
+        loop {
+            let answer = sender.producer.init_transactions(left(deadline));
+            match answer {
+                Ok(()) => return Ok(sender),
+                // What was under way of the one before is being settled.
+                Err(KafkaError::Transaction(error)) if error.is_retriable() && monotonic() < deadline => {
+                    std::thread::park_timeout(millstream_core::millis(20));
+                }
+                Err(error) => return Err(sender.failed(self.doing("taking over", name), &error)),
+            }
+        }
+    }
+
+    fn marks_of(&self, name: &Name) -> Result<(BaseConsumer<Told>, Heard)> {
+        self.sink.brokers.client(&[
+            ("group.id", &name.group),
+            ("enable.auto.commit", "false"),
+            // The broker answers when no transaction of the group is open any more.
+            ("isolation.level", "read_committed"),
+            ("reconnect.backoff.max.ms", "1000"),
+        ])
+    }
+
+    fn mark_list(&self) -> Result<TopicPartitionList> {
+        let mut list = TopicPartitionList::new();
+        // A mark must name a partition that is there.
+        list.add_partition(&self.sink.topic, 0);
+        Ok(list)
+    }
+
+    fn read_mark(&self, marks: &BaseConsumer<Told>, heard: &Heard, name: &Name) -> Result<Option<Marker>> {
+        if planted(Mistake::MarkNotRead) {
+            return Ok(None);
+        }
+        let answer = marks.committed_offsets(self.mark_list()?, self.sink.patience);
+        let answer =
+            answer.map_err(|error| self.sink.brokers.failed(self.doing("reading the mark of", name), &error, heard))?;
+        let Some(element) = answer.find_partition(&self.sink.topic, 0) else { return Ok(None) };
+        match element.offset() {
+            Offset::Offset(offset) => match Marker::read(offset, element.metadata()) {
+                Some(marker) => Ok(Some(marker)),
+                None => {
+                    let text = format!(
+                        "the group {} at the brokers {} has an offset of topic {} that is no mark of an output: it is \
+                         used by \
+                         somebody else. Give the output another uid",
+                        name.group,
+                        self.sink.brokers.named(),
+                        self.sink.topic
+                    );
+                    Err(Error::new(ErrorKind::Data, text))
+                }
+            },
+            _ => Ok(None),
+        }
+    }
+
+    /// Adds a mark to the transaction that is open.
+    fn mark(&self, open: &Open, marker: Marker) -> Result<(), KafkaError> {
+        let mut list = TopicPartitionList::new();
+        let mut element = list.add_partition(&self.sink.topic, 0);
+        element.set_offset(Offset::Offset(marker.batch))?;
+        element.set_metadata(marker.metadata());
+        open.sender.producer.send_offsets_to_transaction(&list, &open.metadata, self.sink.patience)
+    }
+
+    fn late(&self, name: &Name, run: u64) -> Error {
+        let text = format!(
+            "a later start of the program has taken over output `{}` at the brokers {}: run {run}. If none has, the \
+             checkpoint was \
+             removed or is a copy: delete the group {}, or give the output another uid",
+            name.output,
+            self.sink.brokers.named(),
+            name.group
+        );
+        Error::new(ErrorKind::Stopped, text)
+    }
+
+    fn gone(&self, name: &Name, known: i64) -> Error {
+        let text = format!(
+            "the mark of output `{}` in group {} at the brokers {} is gone, and batch {known} ms was written: it has \
+             expired \
+             (offsets.retention.minutes), or topic {} was made anew. Batches behind it might be written twice. If \
+             nothing but empty batches \
+             ran since, or doubles do not matter, give the output another uid",
+            name.output,
+            name.group,
+            self.sink.brokers.named(),
+            self.sink.topic
+        );
+        Error::new(ErrorKind::Data, text)
+    }
+
+    /// Checks that the topic is there, and opens what a run without a checkpoint needs.
+    fn open(&self, name: Name, run: u64, known: Option<i64>) -> Result<Open> {
+        let cluster = crate::cluster::Cluster::open(&self.sink.brokers, None, crate::Isolation::ReadCommitted)?;
+        if cluster.partitions(&self.sink.topic)?.is_empty() {
+            let text = format!(
+                "topic {} is not at the brokers {}: make it before output `{}` is written to it",
+                self.sink.topic,
+                self.sink.brokers.named(),
+                name.output
+            );
+            return Err(Error::new(ErrorKind::Config, text));
+        }
+        let sender = if planted(Mistake::NoFence) {
+            let unnamed = Name { group: format!("{}-{run}", name.group), ..name.clone() };
+            self.fence(&unnamed)?
+        } else {
+            self.fence(&name)?
+        };
+        passed("fenced");
+        let (marks, heard) = self.marks_of(&name)?;
+        let metadata = marks.group_metadata();
+        let metadata = metadata.ok_or_else(|| {
+            Error::new(ErrorKind::Internal, "a consumer with a group has no metadata of it; please report it")
+        })?;
+        let mut open = Open { name, run, sender, marks, heard, metadata, found: 0, written: None };
+        if run == 0 {
+            return Ok(open);
+        }
+        let marker = self.read_mark(&open.marks, &open.heard, &open.name)?;
+        match take_over(marker, run, known) {
+            _ if planted(Mistake::MarkNotRead) => {}
+            Takeover::Late(other) => return Err(self.late(&open.name, other)),
+            Takeover::Gone(known) => return Err(self.gone(&open.name, known)),
+            Takeover::From(batch) => open.found = batch,
+        }
+        passed("mark-read");
+        // From here on whoever ran before sees that it is late, also if it fences this run for a moment.
+        let marker = Marker { batch: open.found, run };
+        let taken = open.sender.producer.begin_transaction();
+        let taken = taken.and_then(|()| self.mark(&open, marker));
+        let taken = taken.and_then(|()| open.sender.producer.commit_transaction(self.sink.patience));
+        taken.map_err(|error| open.sender.failed(self.doing("taking over", &open.name), &error))?;
+        passed("taken-over");
+        Ok(open)
+    }
+
+    /// Writes a batch as one transaction.
+    fn write(&self, open: &Open, records: &[NewRecord], batch: i64) -> Result<()> {
+        let fail = |what: &str, error: &KafkaError| open.sender.failed(self.doing(what, &open.name), error);
+        let producer = &open.sender.producer;
+        producer.begin_transaction().map_err(|error| fail("beginning a transaction of", &error))?;
+        passed("begun");
+        open.sender.send_all(records.iter().cloned(), &self.sink.topic, self.sink.patience)?;
+        passed("sent");
+        let marker = Marker { batch, run: open.run };
+        let outside = planted(Mistake::MarkOutside);
+        if open.run > 0 && !outside {
+            self.mark(open, marker).map_err(|error| fail("marking", &error))?;
+        }
+        passed("marked");
+        producer.commit_transaction(self.sink.patience).map_err(|error| fail("committing", &error))?;
+        passed("committed");
+        if open.run > 0 && outside {
+            let marked = producer.begin_transaction().and_then(|()| self.mark(open, marker));
+            let marked = marked.and_then(|()| producer.commit_transaction(self.sink.patience));
+            marked.map_err(|error| fail("marking", &error))?;
+        }
+        Ok(())
+    }
+
+    /// Fences, and finds out what became of a transaction that failed. Any failure is in doubt, also one that says that
+    /// another producer has fenced this one: a broker that starts again says so, too.
+    fn settle(&self, open: &mut Open, batch: i64) -> Result<Settled> {
+        open.sender.purge();
+        open.sender = self.fence(&open.name)?;
+        if open.run == 0 {
+            return Ok(Settled::Aborted);
+        }
+        let marker = self.read_mark(&open.marks, &open.heard, &open.name)?;
+        Ok(settle(marker, open.run, batch))
+    }
+
+    fn take(&self, open: &mut Open, records: &[NewRecord], batch: i64) -> Result<()> {
+        if open.run > 0 {
+            match next(batch, open.found, open.written) {
+                Next::Write => {}
+                Next::LeaveOut => {
+                    tracing::debug!(batch, output = open.name.output, "the batch is at the broker already");
+                    return Ok(());
+                }
+                Next::OutOfOrder(later) => {
+                    let text = format!(
+                        "batch {batch} ms of output `{}` comes behind batch {later} ms, which is written: exactly \
+                         once in Kafka needs \
+                         batches one after the other. Set concurrent_jobs to 1",
+                        open.name.output
+                    );
+                    return Err(Error::new(ErrorKind::Config, text));
+                }
+            }
+        }
+        let mut attempt = 1;
+        loop {
+            let Err(error) = self.write(open, records, batch) else { return Ok(()) };
+            let settled = self.settle(open, batch)?;
+            match settled {
+                Settled::Committed => return Ok(()),
+                Settled::Late(run) => return Err(self.late(&open.name, run)),
+                Settled::Gone => return Err(self.gone(&open.name, open.written.unwrap_or(open.found))),
+                Settled::Aborted => {}
+            }
+            // What is wrong with a record or a topic is wrong the next time, too.
+            if attempt == ATTEMPTS || matches!(error.kind(), ErrorKind::User | ErrorKind::Config) {
+                return Err(error);
+            }
+            tracing::warn!(batch, attempt, %error, "a transaction of Kafka failed; it is not there, and is written \
+                again");
+            attempt += 1;
+        }
+    }
+}
+
+fn left(deadline: Duration) -> Duration {
+    deadline.saturating_sub(monotonic()).max(millstream_core::millis(1))
+}
+
+impl<T: Data + ToRecord> Transactional<T> for ExactlyOnce {
+    type Prepared = WrittenBatch;
+
+    fn prepare(&self, rdd: &Rdd<T>, batch: &OutputBatch) -> Result<WrittenBatch> {
+        let records = rdd.map(|row: T| row.to_record()).collect()?;
+        passed("collected");
+        let mut state = lock(&self.state);
+        let open = match &mut *state {
+            Some(open) => open,
+            None => return Err(Error::new(ErrorKind::Stopped, "the output was not started")),
+        };
+        let at = batch.time().as_millis();
+        if !records.is_empty() {
+            self.take(open, &records, at)?;
+            open.written = Some(open.written.unwrap_or(0).max(at)).filter(|_| at > open.found).or(open.written);
+        }
+        passed("prepared");
+        let last = open.written.unwrap_or(open.found);
+        Ok(WrittenBatch { last: (last > 0).then_some(last) })
+    }
+
+    /// It is there since the batch ran.
+    fn commit(&self, _: &WrittenBatch, _: &OutputBatch) -> Result<()> {
+        Ok(())
+    }
+
+    /// What is committed stays: if the batch runs again it is left out.
+    fn abort(&self, _: &WrittenBatch, _: &OutputBatch) -> Result<()> {
+        Ok(())
+    }
+
+    fn recover(&self, known: &[(OutputBatch, WrittenBatch)], run: &OutputRun) -> Result<()> {
+        let last: BTreeSet<i64> = known.iter().filter_map(|(_, written)| written.last).collect();
+        let name = Name::of(run.app_id(), run.output());
+        let open = self.open(name, run.fencing_token(), last.last().copied())?;
+        *lock(&self.state) = Some(open);
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ExactlyOnce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ExactlyOnce({:?})", self.sink)
+    }
+}

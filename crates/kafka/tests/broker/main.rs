@@ -1,0 +1,11 @@
+//! What the crate does with a real broker, at `MILLSTREAM_KAFKA`, with the feature `broker-tests`: `.ci/with-kafka`
+//! starts one.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod bad_input;
+mod common;
+mod direct;
+mod reading;
+mod sink;
+mod world;
