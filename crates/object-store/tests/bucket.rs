@@ -35,6 +35,11 @@ fn who_begins_anew_is_not_disturbed_by_who_was_there() {
 }
 
 #[test]
+fn a_checkpoint_in_a_bucket_is_inspected_planned_replayed_and_upgraded() {
+    common::commands_look_into_the_bucket(world());
+}
+
+#[test]
 fn k15_each_write_is_an_object_and_those_that_no_start_needs_are_removed_a_few_at_a_time() {
     let world = world();
     let life = world.begin(0).unwrap();

@@ -40,6 +40,11 @@ fn who_begins_anew_is_not_disturbed_by_who_was_there() {
 }
 
 #[test]
+fn a_checkpoint_in_a_bucket_is_inspected_planned_replayed_and_upgraded() {
+    common::commands_look_into_the_bucket(world("commands"));
+}
+
+#[test]
 fn objects_are_what_a_disk_promises() {
     common::objects_are_what_a_disk_promises(&world("disk"));
 }

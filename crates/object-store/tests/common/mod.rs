@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use millstream_core::clock::{Clock, ManualClock};
@@ -19,7 +19,8 @@ use millstream_object_store::object_store::{
     self, CopyOptions, Error as StoreError, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
     ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult,
 };
-use millstream_streaming::{Conf, MissedBatches, StreamingContext};
+use millstream_streaming::commands::{Answer, answer};
+use millstream_streaming::{Conf, MissedBatches, StreamingContext, StreamingContextBuilder};
 use millstream_testkit::{Batches, batches, input};
 
 /// What becomes of a put or a removal.
@@ -167,6 +168,8 @@ pub(crate) struct World {
     pub(crate) store: Arc<dyn ObjectStore>,
     prefix: String,
     given: Given,
+    /// How many batches that have ended can be made again.
+    pub(crate) retained: usize,
 }
 
 /// One life of the program.
@@ -177,7 +180,7 @@ pub(crate) struct Life {
 
 impl World {
     pub(crate) fn new(store: Arc<dyn ObjectStore>, prefix: &str) -> World {
-        World { store, prefix: prefix.to_owned(), given: Given::default() }
+        World { store, prefix: prefix.to_owned(), given: Given::default(), retained: 0 }
     }
 
     /// The bucket as another process sees it.
@@ -205,21 +208,46 @@ impl World {
         })
     }
 
-    fn life(
-        &self,
-        now: i64,
-        make: impl FnOnce(millstream_streaming::StreamingContextBuilder) -> Result<StreamingContext>,
-    ) -> Result<Life> {
+    /// Answers a command on a machine that knows nothing but the bucket.
+    pub(crate) fn asked(&self, command: &str) -> Result<(Answer, String)> {
+        let (mut text, words) = (Vec::new(), command.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        let setup = |ssc: &StreamingContext| {
+            self.program(ssc);
+            Ok(())
+        };
+        let answered = answer(&words, Some((self.builder(&ManualClock::new(at(0)))?, &setup)), &mut text)?;
+        Ok((answered, String::from_utf8(text).unwrap()))
+    }
+
+    /// Returns the names of all objects.
+    pub(crate) fn objects(&self) -> Vec<String> {
+        let (disk, mut found, mut folders) = (self.disk(), Vec::new(), vec![PathBuf::from("/")]);
+        while let Some(folder) = folders.pop() {
+            let names = disk.list(&folder).unwrap();
+            if names.is_empty() {
+                found.push(folder.display().to_string());
+            }
+            folders.extend(names.iter().map(|name| folder.join(name)));
+        }
+        found.sort();
+        found
+    }
+
+    fn builder(&self, clock: &ManualClock) -> Result<StreamingContextBuilder> {
         let mut conf = Conf::new("local[1]", "bucket")?;
         conf.engine.default_parallelism = Some(1);
         conf.streaming.exclusive = false;
         conf.streaming.missed_batches = MissedBatches::Replay;
         conf.streaming.checkpoint_after = 3;
-        let clock = ManualClock::new(at(now));
-        let builder = StreamingContext::builder(conf, secs(1))
+        conf.streaming.retain_batches = self.retained;
+        Ok(StreamingContext::builder(conf, secs(1))
             .with_clock(Arc::new(clock.clone()) as Arc<dyn Clock>)
-            .with_disk(Arc::new(self.disk()) as Arc<dyn Disk>);
-        let ssc = make(builder)?;
+            .with_disk(Arc::new(self.disk()) as Arc<dyn Disk>))
+    }
+
+    fn life(&self, now: i64, make: impl FnOnce(StreamingContextBuilder) -> Result<StreamingContext>) -> Result<Life> {
+        let clock = ManualClock::new(at(now));
+        let ssc = make(self.builder(&clock)?)?;
         if let Err(error) = ssc.start() {
             let _ = ssc.stop();
             return Err(error);
@@ -233,6 +261,9 @@ impl World {
         let sums = input(ssc, pairs, 1)
             .update_state_by_key(|new, old: Option<i32>| Some(old.unwrap_or(0) + new.iter().sum::<i32>()))
             .checkpoint(secs(1));
+        if self.retained > 0 {
+            sums.digested();
+        }
         let given = Arc::clone(&self.given);
         sums.foreach_rdd(move |rdd, time| {
             let mut row: Vec<String> = rdd.collect()?.iter().map(|(key, n)| format!("{key}{n}")).collect();
@@ -356,4 +387,44 @@ pub(crate) fn objects_are_what_a_disk_promises(world: &World) {
     two.remove_folder(Path::new("/tree/nothing")).unwrap();
     assert_eq!(one.list(Path::new("/tree")).unwrap(), ["ab"]);
     assert_eq!(one.rename(path, path).unwrap_err().kind(), ErrorKind::Config);
+}
+
+/// What can be asked of a checkpoint, asked of one in a bucket.
+pub(crate) fn commands_look_into_the_bucket(mut world: World) {
+    world.retained = 3;
+    let error = world.asked("checkpoint inspect /clicks").unwrap_err();
+    assert!(error.to_string().contains("there is no such folder"), "{error}");
+    let life = world.begin(0).unwrap();
+    life.to(6).unwrap();
+    life.end();
+    let before = world.objects();
+    assert_eq!(world.take(), rows(&SUMS[..6]));
+    for (command, said) in [
+        ("checkpoint inspect /clicks", "update_state_by_key"),
+        ("checkpoint plan /clicks", "kept"),
+        ("replay /clicks 5000", "It is the batch that it was"),
+        ("replay /clicks last", "It is the batch that it was"),
+    ] {
+        let (answered, text) = world.asked(command).unwrap();
+        assert!(answered == Answer::Yes && text.contains(said), "{command}: {text}");
+    }
+    assert_eq!((world.objects(), world.take()), (before, Vec::new()), "a look changes nothing, and runs no output");
+    let life = world.begin(6).unwrap();
+    life.to(7).unwrap();
+    // It is a start, and whoever starts last goes on.
+    let (answered, text) = world.asked("checkpoint upgrade /clicks").unwrap();
+    assert_eq!(answered, Answer::Yes, "{text}");
+    let error = life.to(8).unwrap_err().to_string();
+    assert!(error.contains("another process"), "{error}");
+    life.end();
+    let life = world.begin(7).unwrap();
+    life.to(8).unwrap();
+    life.end();
+    assert_eq!(world.take(), rows(&SUMS[6..]));
+    // What an earlier era has is not what counts.
+    let life = world.begin_anew(8).unwrap();
+    life.to(9).unwrap();
+    life.end();
+    let (_, text) = world.asked("checkpoint inspect /clicks --json").unwrap();
+    assert!(text.contains("\"starts\": 1,") && text.contains("\"latest_batch_ms\": 9000"), "{text}");
 }

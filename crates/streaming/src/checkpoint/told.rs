@@ -69,17 +69,12 @@ pub(crate) struct PlanLine {
 ///
 /// # Errors
 ///
-/// The kind is `Data`: there is none, or it cannot be read. `Config`: it is in a bucket.
+/// The kind is `Data`: there is none, or it cannot be read.
 pub(crate) fn look(disk: &Arc<dyn Disk>, folder: &Path) -> Result<Found> {
     let nothing = |what: &str| {
         let text = format!("there is no checkpoint in {}: {what}", folder.display());
         Error::new(ErrorKind::Data, text)
     };
-    if disk.objects().is_some() {
-        let text =
-            "the commands look into directories only: what is in a bucket is read by the program that runs there";
-        return Err(Error::new(ErrorKind::Config, text));
-    }
     if !disk.exists(folder)? {
         return Err(nothing("there is no such folder"));
     }

@@ -9,10 +9,11 @@
 //! ```
 //!
 //! A line at the top of `main` gives them to a program: [`commands`], or
-//! [`StreamingContextBuilder::commands`] for a program with settings of its own. `inspect` needs no program: the executable
-//! `millstream` has it, too.
+//! [`StreamingContextBuilder::commands`] for a program with settings of its own; with its disk, if that is a bucket, DIR is the name
+//! that the program gives to `get_or_create`. `inspect` needs no program: the executable `millstream` has it, too.
 //!
 //! All but `upgrade` only read, and can be asked while the program runs; what they read may then be gone before they have read it.
+//! `upgrade` is refused while the program runs; in a bucket it is the program that is, as at each start that comes later.
 //!
 //! # Replay
 //!
@@ -110,10 +111,22 @@ pub fn run(
     arguments: impl Iterator<Item = String>,
     program: Option<(StreamingContextBuilder, Setup<'_>)>,
 ) -> i32 {
+    let disk = program.as_ref().map_or_else(|| Arc::new(RealDisk) as _, |(builder, _)| builder.disk());
+    run_on(name, arguments, &disk, program)
+}
+
+/// As [`run`], of what is on a disk of another kind.
+#[doc(hidden)]
+pub fn run_on(
+    name: &str,
+    arguments: impl Iterator<Item = String>,
+    disk: &Arc<dyn Disk>,
+    program: Option<(StreamingContextBuilder, Setup<'_>)>,
+) -> i32 {
     let arguments: Vec<String> = arguments.collect();
     let is_mistyped = parse(&arguments).is_err();
     // Not locked: the program may print, on any of its threads.
-    let answered = answer(&arguments, program, &mut std::io::stdout());
+    let answered = answer_on(&arguments, disk, program, &mut std::io::stdout());
     match answered {
         Ok(Answer::Yes) => 0,
         Ok(Answer::No) => 1,
@@ -136,8 +149,17 @@ pub fn answer(
     program: Option<(StreamingContextBuilder, Setup<'_>)>,
     out: &mut dyn Write,
 ) -> Result<Answer> {
+    let disk = program.as_ref().map_or_else(|| Arc::new(RealDisk) as _, |(builder, _)| builder.disk());
+    answer_on(arguments, &disk, program, out)
+}
+
+fn answer_on(
+    arguments: &[String],
+    disk: &Arc<dyn Disk>,
+    program: Option<(StreamingContextBuilder, Setup<'_>)>,
+    out: &mut dyn Write,
+) -> Result<Answer> {
     let (command, json) = parse(arguments)?;
-    let disk: Arc<dyn Disk> = program.as_ref().map_or_else(|| Arc::new(RealDisk) as _, |(builder, _)| builder.disk());
     let program = program.ok_or_else(|| {
         let text = "this command needs the program that the checkpoint is of: call it as `my-app millstream …`, with \
                     millstream::commands in the first line of its main";
@@ -153,22 +175,22 @@ pub fn answer(
             Ok(Answer::Yes)
         }
         Command::Inspect { folder } => {
-            let it = told::look(&disk, &folder)?.inspect()?;
+            let it = told::look(disk, &folder)?.inspect()?;
             say(if json { as_json(&it)? } else { report::inspected(&it) })?;
             Ok(Answer::Yes)
         }
         Command::Plan { folder, wishes } => {
-            let it = plan(&disk, &folder, &wishes, program?)?;
+            let it = plan(disk, &folder, &wishes, program?)?;
             say(if json { as_json(&it)? } else { report::planned(&it) })?;
             Ok(if it.goes_on { Answer::Yes } else { Answer::No })
         }
         Command::Upgrade { folder, wishes } => {
-            let it = upgrade(&disk, &folder, &wishes, program?)?;
+            let it = upgrade(disk, &folder, &wishes, program?)?;
             say(if json { as_json(&it)? } else { report::planned(&it) })?;
             Ok(if it.goes_on { Answer::Yes } else { Answer::No })
         }
         Command::Replay { folder, batch } => {
-            let it = replay(&disk, &folder, batch, program?, json)?;
+            let it = replay(disk, &folder, batch, program?, json)?;
             say(if json { as_json(&it)? } else { report::replayed(&it) })?;
             Ok(if it.is_same == Some(false) { Answer::No } else { Answer::Yes })
         }

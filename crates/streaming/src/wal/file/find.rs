@@ -133,7 +133,8 @@ fn last(disk: &dyn Disk, folder: &Path, numbers: &[u64]) -> Result<Option<(Segme
             return Err(damaged(&path, end as u64, "a record of an object is spoilt"));
         }
         let records = times.len() as u64;
-        let segment = Segment { number, first: header.first, records, end: end as u64, kept: end as u64, begun, latest };
+        let segment =
+            Segment { number, first: header.first, records, end: end as u64, kept: end as u64, begun, latest };
         return Ok(Some((segment, header)));
     }
     match promised {
