@@ -71,9 +71,22 @@ impl FolderCheckpoints {
     ///
     /// # Errors
     ///
-    /// The kind is `Unavailable`: the folder cannot be made.
+    /// The kind is `Unavailable`: the folder cannot be made. `Config`: it is an address, as `s3://bucket/words`, and would be made
+    /// as a folder of that name.
     pub fn open_on(disk: Arc<dyn Disk>, folder: impl Into<PathBuf>) -> Result<FolderCheckpoints> {
         let folder = folder.into();
+        if let Some((scheme, rest)) = folder.to_string_lossy().split_once("://") {
+            let text = if scheme == "file" {
+                format!("file://{rest} is an address: give the path {rest}")
+            } else {
+                format!(
+                    "{scheme}://{rest} is an address, and a checkpoint is kept in a folder of a disk. For a bucket, give \
+                     ObjectDisk::open(\"s3://BUCKET/PREFIX\") of the feature object-store to with_disk of the context's builder, and \
+                     here the name below it; other file systems have to be mounted"
+                )
+            };
+            return Err(Error::new(ErrorKind::Config, text));
+        }
         disk.create_folder(&folder)?;
         Ok(FolderCheckpoints { disk, folder })
     }

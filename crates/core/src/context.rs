@@ -452,6 +452,12 @@ impl Context {
     pub fn stop(&self) {
         // What has failed has been logged.
         let _ = self.await_saves();
+        self.stop_without_saves();
+    }
+
+    /// As [`stop`](Self::stop), but does not wait for what is being saved.
+    #[doc(hidden)]
+    pub fn stop_without_saves(&self) {
         self.inner.stopped.store(true, Ordering::Release);
         self.let_go();
         self.flush_listeners();

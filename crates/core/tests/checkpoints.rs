@@ -110,6 +110,21 @@ fn rd31_a_chain_that_is_cut_every_ten_steps_stays_short() {
 }
 
 #[test]
+fn an_address_is_no_folder_and_is_not_made_one() {
+    let context = context("local[1]");
+    for (address, want) in [
+        ("s3://bucket/words", "ObjectDisk::open(\"s3://BUCKET/PREFIX\")"),
+        ("hdfs://namenode/words", "have to be mounted"),
+        ("file:///var/lib/words", "give the path /var/lib/words"),
+    ] {
+        let error = context.set_checkpoint_dir(address).unwrap_err();
+        assert_eq!(error.kind(), millstream_core::ErrorKind::Config);
+        assert!(error.to_string().contains(want), "{error}");
+    }
+    assert!(!std::path::Path::new("s3:").exists());
+}
+
+#[test]
 fn rd31_a_damaged_checkpoint_is_bad_data_and_names_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let context = context("local[2]");

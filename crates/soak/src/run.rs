@@ -223,11 +223,11 @@ impl Soak {
         *self.ends.entry(life.end).or_default() += 1;
         match life.end {
             End::Kill => self.kill(),
-            End::Term => self.end_well("TERM"),
-            End::Int => self.end_well("INT"),
+            End::Term => self.end_well("TERM", false),
+            End::Int => self.end_well("INT", false),
             End::TermTwice => {
                 self.alive()?.signal("TERM")?;
-                self.end_well("INT")
+                self.end_well("INT", true)
             }
             End::TermKill => {
                 self.alive()?.signal("TERM")?;
@@ -247,8 +247,9 @@ impl Soak {
         Ok(())
     }
 
-    /// Sends a signal, after which the process must end well.
-    fn end_well(&mut self, signal: &str) -> Result<()> {
+    /// Sends a signal, after which the process must end well. If it was asked before, it may have stopped already: then the
+    /// signal ends it as it ends any process.
+    fn end_well(&mut self, signal: &str, was_asked: bool) -> Result<()> {
         let connected = self.is_connected();
         let mut child = self.child.take().ok_or_else(|| Error::new(ErrorKind::Internal, "no process runs"))?;
         child.signal(signal)?;
@@ -261,7 +262,7 @@ impl Soak {
             ended => ended?,
         };
         // A signal that comes before the program asks for signals ends it as the system does.
-        if !status.success() && (connected || status.code().is_some()) {
+        if !status.success() && (connected && !was_asked || status.code().is_some()) {
             return Err(child.failed(&format!("asked to stop by SIG{signal}, it ended with {status}")));
         }
         child.tidy();

@@ -100,6 +100,9 @@ pub struct StreamingConf {
     /// How long a graceful stop waits; ten batch intervals by default, and at least ten seconds. Spark's
     /// `spark.streaming.gracefulStopTimeout`, K-26.
     pub graceful_stop_timeout: Option<Duration>,
+    /// How long a stop waits, beyond that, for what cannot be interrupted: a closure of the program, a commit of a sink, the disk.
+    /// 30 s.
+    pub stop_patience: Duration,
     /// Whether `stop()` stops the engine's context too. Spark's `spark.streaming.stopSparkContextByDefault`, K-27.
     pub stop_context_by_default: bool,
     /// How many output operations may run at once. 1. Spark's `spark.streaming.concurrentJobs`, K-30.
@@ -148,6 +151,7 @@ impl Default for StreamingConf {
             unpersist: true,
             stop_gracefully_on_shutdown: false,
             graceful_stop_timeout: None,
+            stop_patience: secs(30),
             stop_context_by_default: true,
             concurrent_jobs: 1,
             file_min_remember: secs(60),

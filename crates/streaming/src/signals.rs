@@ -1,14 +1,12 @@
 //! Signals: stopping a program from outside, for programs that ask for it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use millstream_core::threads;
 use millstream_core::{Error, ErrorKind, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
 
-use crate::context::{Stop, StreamingContext};
+use crate::context::{Stop, StreamingContext, StreamingContextState};
 
 impl StreamingContext {
     /// Stops the context when the process is asked to end: by Ctrl-C, or by `kill` from another process.
@@ -16,7 +14,7 @@ impl StreamingContext {
     /// The stop is graceful if
     /// [`stop_gracefully_on_shutdown`](crate::StreamingConf::stop_gracefully_on_shutdown) is set. A second signal stops
     /// at once. The process is not ended: [`await_termination`](Self::await_termination) returns, and the program
-    /// says its last words.
+    /// says its last words. A third signal, and any when the context has stopped, ends the process as if nobody watched.
     ///
     /// # Errors
     ///
@@ -42,15 +40,26 @@ impl StreamingContext {
     fn watch_signals(&self, graceful: bool) -> Result<()> {
         let mut signals = Signals::new([SIGINT, SIGTERM])
             .map_err(|e| Error::io(ErrorKind::Unavailable, "signals cannot be watched", e))?;
-        let ssc = self.clone();
-        let asked = Arc::new(AtomicBool::new(false));
+        let watched = self.downgrade();
         threads::spawn("signals", move || {
-            for _ in signals.forever() {
-                let again = asked.swap(true, Ordering::SeqCst);
-                let how = if graceful && !again { Stop::gracefully() } else { Stop::now() };
-                let ssc = ssc.clone();
+            let mut asked = 0;
+            for signal in signals.forever() {
+                let running = watched.upgrade().filter(|ssc| ssc.state() != StreamingContextState::Stopped);
+                let how = match (running, asked) {
+                    (Some(ssc), 0) if graceful => (ssc, Stop::gracefully()),
+                    (Some(ssc), 0 | 1) => (ssc, Stop::now()),
+                    _ => {
+                        // Nobody is left to be told, or he does not listen: the signal does what it does to any process.
+                        if let Err(error) = emulate_default_handler(signal) {
+                            tracing::error!(%error, signal, "a signal could not end the process");
+                        }
+                        continue;
+                    }
+                };
+                asked += 1;
                 // Stopping waits; the next signal must be heard meanwhile.
                 let stopping = threads::spawn("stop", move || {
+                    let (ssc, how) = how;
                     if let Err(error) = ssc.stop_with(how) {
                         tracing::error!(%error, "a signal could not stop the context");
                     }

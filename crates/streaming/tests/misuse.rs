@@ -426,6 +426,39 @@ fn signalled(how: &str) {
     println!("ready");
     ssc.await_termination().unwrap();
     println!("ended {:?} after {} batches", ssc.state(), batches.len());
+    if how == "deaf" {
+        // Its last words take for ever: until another signal comes.
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    }
+}
+
+/// Starts the other side, and waits until it is ready.
+#[cfg(unix)]
+fn signalled_child(how: &str) -> (std::process::Child, std::process::ChildStdout) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["s133_a_signal_stops_the_context_and_the_program_says_its_last_words", "--exact", "--nocapture"])
+        .env(SIGNALLED, how)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = child.stdout.take().unwrap();
+    read_up_to(&mut out, b"ready\n");
+    (child, out)
+}
+
+#[cfg(unix)]
+fn read_up_to(out: &mut impl Read, end: &[u8]) {
+    let (mut seen, mut byte) = (Vec::new(), [0; 1]);
+    while !seen.ends_with(end) && out.read(&mut byte).unwrap() > 0 {
+        seen.push(byte[0]);
+    }
+}
+
+#[cfg(unix)]
+fn signal_to(child: &std::process::Child, signal: &str) {
+    let kill = Command::new("sh").args(["-c", &format!("kill -{signal} {}", child.id())]).status().unwrap();
+    assert!(kill.success());
 }
 
 #[cfg(unix)]
@@ -435,24 +468,34 @@ fn s133_a_signal_stops_the_context_and_the_program_says_its_last_words() {
         return signalled(how.to_str().unwrap());
     }
     for (how, signal) in [("plain", "INT"), ("plain", "TERM"), ("setting", "INT"), ("asked", "TERM")] {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["s133_a_signal_stops_the_context_and_the_program_says_its_last_words", "--exact", "--nocapture"])
-            .env(SIGNALLED, how)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut out = child.stdout.take().unwrap();
-        let (mut seen, mut byte) = (Vec::new(), [0; 1]);
-        while !seen.ends_with(b"ready\n") && out.read(&mut byte).unwrap() > 0 {
-            seen.push(byte[0]);
-        }
-        let kill = Command::new("sh").args(["-c", &format!("kill -{signal} {}", child.id())]).status().unwrap();
-        assert!(kill.success());
+        let (mut child, mut out) = signalled_child(how);
+        signal_to(&child, signal);
         let mut rest = String::new();
         ends("the program", move || {
             out.read_to_string(&mut rest).unwrap();
             assert!(rest.contains("ended Stopped after 0 batches"), "{rest}");
         });
         assert!(child.wait().unwrap().success(), "{how} {signal}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn s133_when_the_context_has_stopped_a_signal_ends_the_process_as_any_other() {
+    use std::os::unix::process::ExitStatusExt;
+
+    for (signal, number) in [("INT", 2), ("TERM", 15)] {
+        let (mut child, mut out) = signalled_child("deaf");
+        // The pipe that it reads from stays open.
+        let _held = child.stdin.take();
+        signal_to(&child, "TERM");
+        let told = ends("the stop", move || {
+            read_up_to(&mut out, b"batches\n");
+            out
+        });
+        signal_to(&child, signal);
+        let status = ends("the program", move || child.wait().unwrap());
+        assert_eq!(status.signal(), Some(number), "{status}");
+        drop(told);
     }
 }

@@ -3,17 +3,24 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use millstream_core::checkpoint::{CheckpointStore, MemoryCheckpoints};
 use millstream_core::clock::{Clock, ManualClock};
 use millstream_core::disk::Disk;
 use millstream_core::threads::lock;
-use millstream_core::{Result, Text, Time, secs};
-use millstream_streaming::{Conf, DStream, MissedBatches, RddQueue, State, StateSpec, Stop, StreamingContext};
-use millstream_testkit::{Batches, Fault, SimDisk, batches, input};
+use millstream_core::{ErrorKind, Rdd, Result, Text, Time, millis, secs};
+use millstream_streaming::{
+    Conf, DStream, MissedBatches, OutputBatch, OutputRun, RddQueue, State, StateSpec, Stop, StreamingContext,
+    StreamingContextState, Transactional,
+};
+use millstream_testkit::{Batches, Check, Fault, SimDisk, batches, input};
 
 type Pairs = DStream<(Text, i32)>;
 
@@ -267,4 +274,116 @@ fn a_program_without_a_checkpoint_directory_stops_gracefully_as_before() {
     ssc.start().unwrap();
     clock.advance_to(at(2));
     ssc.stop_gracefully().unwrap();
+}
+
+/// A clock that moves on by itself each time a batch is planned: planning takes as long as the interval.
+#[test]
+fn a_graceful_stop_begins_although_batches_are_due_faster_than_they_are_planned() {
+    let test = Check::new(1, 1).with_conf(secs(1), |_| {});
+    let clock = test.clock().clone();
+    let (planned, first) = channel();
+    let runs = test.input(batches![[1]]).transform(move |rdd, _| {
+        let _ = planned.send(());
+        clock.advance(secs(1));
+        rdd
+    });
+    runs.foreach_rdd(|_, _| Ok(()));
+    test.ssc().start().unwrap();
+    test.clock().advance_to(at(1));
+    common::within("the first batch", &first);
+    let ssc = test.ssc().clone();
+    common::ends("the graceful stop", move || ssc.stop_gracefully()).unwrap();
+}
+
+/// A sink that commits when it is told to.
+struct Slow(Mutex<Sender<()>>, Mutex<Receiver<()>>);
+
+impl Transactional<i32> for Slow {
+    type Prepared = ();
+
+    fn prepare(&self, _: &Rdd<i32>, _: &OutputBatch) -> Result<()> {
+        Ok(())
+    }
+
+    fn commit(&self, (): &(), _: &OutputBatch) -> Result<()> {
+        let _ = lock(&self.0).send(());
+        let _ = lock(&self.1).recv();
+        Ok(())
+    }
+
+    fn abort(&self, (): &(), _: &OutputBatch) -> Result<()> {
+        Ok(())
+    }
+
+    fn recover(&self, _: &[(OutputBatch, ())], _: &OutputRun) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_stop_that_a_sink_holds_up_says_so_and_the_context_stops_when_the_sink_is_done() {
+    let mut conf = Conf::new("local[1]", "stopping").unwrap();
+    conf.streaming.exclusive = false;
+    conf.streaming.stop_patience = millis(20);
+    conf.streaming.graceful_stop_timeout = Some(millis(10));
+    let clock = ManualClock::new(at(0));
+    let ((committing, commits), (go, gone)) = (channel(), channel());
+    let builder = StreamingContext::builder(conf, secs(1))
+        .with_clock(Arc::new(clock.clone()) as Arc<dyn Clock>)
+        .with_disk(Arc::new(SimDisk::new(1)) as Arc<dyn Disk>);
+    let ssc = builder.get_or_create("/checkpoint", |ssc| {
+        input(ssc, batches![[1]], 1).save_to(Slow(Mutex::new(committing), Mutex::new(gone)));
+        Ok(())
+    });
+    let ssc = ssc.unwrap();
+    ssc.start().unwrap();
+    clock.advance_to(at(1));
+    common::within("the commit", &commits);
+    for how in [Stop::now(), Stop::gracefully()] {
+        let error = ssc.stop_with(how).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.to_string().contains("commits batch 1000 ms, which cannot be interrupted"), "{error}");
+    }
+    drop(go);
+    ssc.await_termination().unwrap();
+    assert_eq!(ssc.state(), StreamingContextState::Stopped);
+    assert!(ssc.context().is_stopped(), "it was asked to stop the engine too");
+}
+
+/// A store that writes when it is told to.
+#[derive(Debug)]
+struct Gated(MemoryCheckpoints, Mutex<Sender<()>>, Mutex<Receiver<()>>);
+
+impl CheckpointStore for Gated {
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let _ = lock(&self.1).send(());
+        let _ = lock(&self.2).recv();
+        self.0.write(name, bytes)
+    }
+
+    fn read(&self, name: &str) -> Result<bytes::Bytes> {
+        self.0.read(name)
+    }
+
+    fn remove_folder(&self, folder: &str) -> Result<()> {
+        self.0.remove_folder(folder)
+    }
+}
+
+#[test]
+fn a_stop_does_not_wait_without_end_for_states_that_are_being_saved() {
+    let test = Check::new(1, 1).with_conf(secs(1), |conf| conf.streaming.stop_patience = millis(20));
+    let ((writing, writes), (go, gone)) = (channel(), channel());
+    let store = Gated(MemoryCheckpoints::new(), Mutex::new(writing), Mutex::new(gone));
+    test.ssc().context().set_checkpoint_store(Arc::new(store));
+    updated(&test.input(pairs())).checkpoint(secs(1)).foreach_rdd(|rdd, _| rdd.count().map(drop));
+    test.ssc().start().unwrap();
+    test.clock().advance_to(at(1));
+    common::within("the save", &writes);
+    let error = test.ssc().stop().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("states are being saved"), "{error}");
+    assert!(test.ssc().context().is_stopped());
+    drop(go);
+    test.ssc().context().await_saves().unwrap();
 }

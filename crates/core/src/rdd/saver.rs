@@ -11,10 +11,12 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use super::AnyRdd;
 use super::lineage::{Node, RddId};
 use super::saved::{SavedForm, Saving, save};
+use crate::clock::monotonic;
 use crate::context::Context;
 use crate::context::jobs::JobLocals;
 use crate::error::{Error, ErrorKind, Result, panicked};
@@ -119,21 +121,35 @@ impl Saver {
     }
 
     fn await_round(&self) {
-        let mut round = lock(&self.round);
-        while self.is_busy.load(Ordering::Acquire) {
-            round = self.ended.wait(round).unwrap_or_else(PoisonError::into_inner);
-        }
+        self.await_round_until(None);
     }
 
-    /// Waits until nothing is being written; fails with what could not be written since the last time.
-    pub(crate) fn wait(&self) -> Result<()> {
-        self.await_round();
+    /// Waits until nothing is being written, or the time is `deadline`; says which.
+    fn await_round_until(&self, deadline: Option<Duration>) -> bool {
+        let mut round = lock(&self.round);
+        while self.is_busy.load(Ordering::Acquire) {
+            let left = deadline.map(|deadline| deadline.saturating_sub(monotonic()));
+            round = match left {
+                Some(left) if left.is_zero() => return false,
+                Some(left) => self.ended.wait_timeout(round, left).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.ended.wait(round).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+        true
+    }
+
+    /// Waits until nothing is being written, until `deadline` at most, and says whether nothing is; fails with what could not be
+    /// written since the last time.
+    fn wait(&self, deadline: Option<Duration>) -> Result<bool> {
+        if !self.await_round_until(deadline) {
+            return Ok(false);
+        }
         let (thread, failed) = {
             let mut round = lock(&self.round);
             (round.thread.take(), round.failed.take())
         };
         drop(thread);
-        failed.map_or(Ok(()), Err)
+        failed.map_or(Ok(true), Err)
     }
 
     /// Has nodes written in the background, one after the other, if nothing is being written.
@@ -251,7 +267,16 @@ impl Context {
     ///
     /// What could not be saved since the last call: the kind is `Unavailable` if the folder cannot be written.
     pub fn await_saves(&self) -> Result<()> {
-        self.saver().wait()
+        self.saver().wait(None).map(drop)
+    }
+
+    /// As [`await_saves`](Self::await_saves), for at most `timeout`. Returns whether all is durable.
+    ///
+    /// # Errors
+    ///
+    /// As [`await_saves`](Self::await_saves).
+    pub fn await_saves_or_timeout(&self, timeout: Duration) -> Result<bool> {
+        self.saver().wait(monotonic().checked_add(timeout))
     }
 }
 

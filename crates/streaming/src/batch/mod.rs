@@ -1,5 +1,6 @@
 //! The run loop: wait for an event or the clock, ask the life cycle, perform.
 
+pub(crate) mod doing;
 pub(crate) mod job_set;
 pub(crate) mod lifecycle;
 pub(crate) mod mailbox;
@@ -12,8 +13,9 @@ use std::time::Duration;
 
 use millstream_core::clock::{Clock, monotonic};
 use millstream_core::mutants::{Mutant, planted};
-use millstream_core::{Context, Error, Result, Time, overwriting, secs, threads};
+use millstream_core::{CallSite, Context, Error, Result, Time, overwriting, secs, threads};
 
+use self::doing::{Doing, Step};
 use self::job_set::{Job, JobSet, JobThreads};
 use self::lifecycle::{Action, Event, Lifecycle};
 use self::mailbox::{Letter, Mailbox};
@@ -51,6 +53,9 @@ pub(crate) struct BatchLoop {
     /// What ends the waits of inputs.
     pub(crate) hurry: Arc<Hurry>,
     pub(crate) give_up: Option<Duration>,
+    pub(crate) doing: Arc<Doing>,
+    /// An input that took all the time of a graceful stop.
+    pub(crate) deaf: Option<CallSite>,
     pub(crate) seen_steps: Duration,
     /// The batches that have been handed over and have not ended.
     pub(crate) submitted: Submitted,
@@ -98,6 +103,9 @@ impl BatchLoop {
                 self.has_ended(at);
             }
             let graceful = event == Event::StopAsked { graceful: true };
+            if graceful {
+                self.give_up.get_or_insert_with(|| monotonic().saturating_add(self.stop_timeout));
+            }
             if (graceful && self.run_what_is_due()) || self.handle(event) {
                 break;
             }
@@ -114,6 +122,9 @@ impl BatchLoop {
         self.lifecycle.resume(self.durable.as_ref().and_then(Durable::latest));
         self.past = Some((past, Vec::new()));
         for PastBatch { at, completed } in batches {
+            if self.hurry.is_asked_for() {
+                break;
+            }
             let halt = if completed {
                 match self.plan_again(at) {
                     Ok(()) => false,
@@ -146,18 +157,24 @@ impl BatchLoop {
         guarded(|| overwriting(|| graph.compute(at, &context, past, &mut |_, input| input.rdd(at, &context))))
     }
 
-    fn end(mut self) {
+    fn end(self) {
         // Outputs that wait for an answer would not end.
         self.mailbox.close();
-        self.jobs.stop(PATIENCE);
-        for slot in &mut self.graph.slots {
-            if let StreamKind::Input { input, .. } = &mut slot.kind {
-                input.forget(Time::from_millis(i64::MAX));
+        let doing = Arc::clone(&self.doing);
+        doing.within(Step::Ends, move || {
+            let BatchLoop { mut graph, jobs, durable, .. } = self;
+            jobs.stop(PATIENCE);
+            for slot in &mut graph.slots {
+                if let StreamKind::Input { input, .. } = &mut slot.kind {
+                    input.forget(Time::from_millis(i64::MAX));
+                }
             }
-        }
-        if let Some(durable) = &mut self.durable {
-            durable.snapshot();
-        }
+            // Behind all that may still write to the folder: its lock goes with it.
+            drop(graph);
+            if let Some(mut durable) = durable {
+                durable.snapshot();
+            }
+        });
     }
 
     fn tick(&mut self) -> Option<Event> {
@@ -179,9 +196,13 @@ impl BatchLoop {
         self.ticker.due(now).map(Event::Due)
     }
 
-    /// Begins the batches that are due before a graceful stop is looked at: they came first. Returns whether to halt.
+    /// Begins the batches that were due before a graceful stop was asked for: they came first. Returns whether to halt.
+    ///
+    /// No others: where planning takes longer than an interval there would always be one more.
     fn run_what_is_due(&mut self) -> bool {
-        while self.lifecycle.takes_batches() {
+        let asked = self.clock.now();
+        let is_in_time = |own: &BatchLoop| !own.hurry.is_asked_for() && own.give_up.is_none_or(|at| monotonic() < at);
+        while self.lifecycle.takes_batches() && self.ticker.next() <= asked && is_in_time(self) {
             let Some(due) = self.tick() else { break };
             if self.handle(due) {
                 return true;
@@ -198,20 +219,27 @@ impl BatchLoop {
                 durable.completed(at);
             }
             if let (Event::StatesSaved, Some(durable)) = (event, &mut self.durable)
-                && let Err(error) = durable.saved(self.graph.saved_states())
+                && let Err(error) = self.doing.within(Step::NotesSaves, || durable.saved(self.graph.saved_states()))
             {
                 (self.report)(error);
             }
             if event == Event::WaitedEnough {
-                let (waited, waits_for) = (self.stop_timeout, self.lifecycle.waits_for());
+                let waits_for = match self.deaf {
+                    Some(site) => format!("the input {site}, which took all the time to stop"),
+                    None => self.lifecycle.waits_for(),
+                };
+                let waited = self.stop_timeout;
                 tracing::warn!(?waited, %waits_for, "a graceful stop gives up: the next start runs it again");
             }
             if let Event::JobsEnded { at, ok: false } = event {
-                self.graph.abort_outputs(at);
+                self.doing.within(Step::Aborts(at), || self.graph.abort_outputs(at));
             }
             for action in self.lifecycle.on(event) {
                 match action {
-                    Action::Plan(at) => events.push(self.plan(at)),
+                    Action::Plan(at) => {
+                        let doing = Arc::clone(&self.doing);
+                        events.push(doing.within(Step::Plans(at), || self.plan(at)));
+                    }
                     Action::Run(at) => self.submit(at),
                     Action::Checkpoint(at) => {
                         if planted(Mutant::CommitsBeforeEnd) {
@@ -221,7 +249,8 @@ impl BatchLoop {
                     }
                     Action::Commit(_) if planted(Mutant::CommitsBeforeEnd) => {}
                     Action::Commit(at) => {
-                        if let Err(error) = self.commit(at) {
+                        let doing = Arc::clone(&self.doing);
+                        if let Err(error) = doing.within(Step::Commits(at), || self.commit(at)) {
                             // Later batches are not committed before it. The next start commits it again.
                             (self.report)(error);
                             events.push(Event::Broken);
@@ -463,8 +492,8 @@ impl BatchLoop {
 
     fn stop_inputs(&mut self) -> Event {
         let graceful = self.lifecycle.is_graceful();
-        let deadline = monotonic().saturating_add(self.stop_timeout);
-        self.give_up = Some(deadline);
+        let stop_timeout = self.stop_timeout;
+        let deadline = *self.give_up.get_or_insert_with(|| monotonic().saturating_add(stop_timeout));
         self.hurry.at(deadline);
         for slot in &mut self.graph.slots {
             if let StreamKind::Input { input, .. } = &mut slot.kind {
@@ -474,8 +503,12 @@ impl BatchLoop {
         let mut left = false;
         for slot in &mut self.graph.slots {
             if let StreamKind::Input { input, .. } = &mut slot.kind {
-                input.stop(graceful);
+                let site = slot.spec.site;
+                self.doing.within(Step::StopsInput(site), || input.stop(graceful));
                 left |= input.has_left();
+                if monotonic() >= deadline {
+                    self.deaf.get_or_insert(site);
+                }
             }
         }
         Event::InputsStopped { left }

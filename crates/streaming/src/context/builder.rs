@@ -245,6 +245,7 @@ impl StreamingContext {
                 bus,
                 mailbox: Arc::new(Mailbox::default()),
                 hurry: Arc::default(),
+                doing: Arc::default(),
                 disk,
                 kept_in: Mutex::new(None),
                 wishes: Mutex::default(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use millstream_core::clock::Wake;
 use millstream_core::threads::{self, lock};
-use millstream_core::{Error, ErrorKind, JobLocals, Result, panicked, secs};
+use millstream_core::{Error, ErrorKind, JobLocals, Result, panicked};
 
 use super::{ACTIVE, Life, Shared, StreamingContext, StreamingContextState};
 use crate::backpressure::RateControllers;
@@ -199,7 +199,6 @@ impl StreamingContext {
         }
         let waker: Arc<dyn Wake> = Arc::clone(&inner.mailbox) as Arc<dyn Wake>;
         clock.subscribe(Arc::downgrade(&waker));
-        let stop_timeout = inner.conf.graceful_stop_timeout.unwrap_or((inner.interval * 10).max(secs(10)));
         let rules = Rules { checkpoint: durable.is_some(), stop_on_failure: inner.conf.on_failure == OnFailure::Stop };
         let batches = BatchLoop {
             graph,
@@ -227,7 +226,9 @@ impl StreamingContext {
             },
             planned: Default::default(),
             woken: Duration::ZERO,
-            stop_timeout,
+            stop_timeout: inner.graceful_stop_timeout(),
+            doing: Arc::clone(&inner.doing),
+            deaf: None,
             hurry: Arc::clone(&inner.hurry),
             give_up: None,
             durable,

@@ -20,6 +20,7 @@ pub use self::builder::StreamingContextBuilder;
 use self::durable::Resume;
 pub use self::stop::Stop;
 pub(crate) use self::unstarted::Unstarted;
+use crate::batch::doing::Doing;
 use crate::batch::lifecycle::Event;
 use crate::batch::mailbox::Mailbox;
 use crate::checkpoint::identity::Wishes;
@@ -89,6 +90,7 @@ struct Inner {
     bus: ListenerBus,
     mailbox: Arc<Mailbox>,
     hurry: Arc<Hurry>,
+    doing: Arc<Doing>,
     disk: Arc<dyn Disk>,
     /// Where the program is durable, and what is done with what is there.
     kept_in: Mutex<Option<(PathBuf, Resume)>>,
@@ -332,6 +334,22 @@ impl StreamingContext {
     /// `StreamingContext.getActiveOrCreate`, SC29.
     pub fn active_or_create(make: impl FnOnce() -> Result<StreamingContext>) -> Result<StreamingContext> {
         StreamingContext::active().map_or_else(make, Ok)
+    }
+}
+
+impl StreamingContext {
+    /// Returns a handle that does not keep the context from ending with its last clone.
+    pub(crate) fn downgrade(&self) -> WeakContext {
+        WeakContext(Arc::downgrade(&self.inner))
+    }
+}
+
+/// A streaming context that others may have let go.
+pub(crate) struct WeakContext(Weak<Inner>);
+
+impl WeakContext {
+    pub(crate) fn upgrade(&self) -> Option<StreamingContext> {
+        Some(StreamingContext { inner: self.0.upgrade()? })
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use millstream_core::clock::monotonic;
 use millstream_core::threads::lock;
-use millstream_core::{Error, ErrorKind, Result, Time};
+use millstream_core::{Error, ErrorKind, Result, Time, secs};
 
 use super::{StreamingContext, StreamingContextState};
 use crate::batch::lifecycle::Event;
@@ -52,6 +52,22 @@ impl Stop {
     }
 }
 
+/// The error of a stop that has waited long enough.
+fn held_up(waited: Duration, by: &str) -> Error {
+    let text = format!(
+        "the context has not stopped after {waited:?}: {by}, which cannot be interrupted. End the process, and the next start goes \
+         on from what is durable; or wait: the context stops when that ends"
+    );
+    Error::new(ErrorKind::Unavailable, text)
+}
+
+impl super::Inner {
+    /// Returns how long a graceful stop waits.
+    pub(super) fn graceful_stop_timeout(&self) -> Duration {
+        self.conf.graceful_stop_timeout.unwrap_or((self.interval * 10).max(secs(10)))
+    }
+}
+
 impl StreamingContext {
     /// Stops at once, and the engine's context too unless the settings say otherwise.
     ///
@@ -61,7 +77,10 @@ impl StreamingContext {
     ///
     /// # Errors
     ///
-    /// The kind is `Stopped` if a listener calls it (S-123).
+    /// The kind is `Stopped` if a listener calls it (S-123). It is `Unavailable`, and says what is waited for, if something that
+    /// cannot be interrupted takes longer than [`stop_patience`](crate::StreamingConf::stop_patience): a closure, source or sink of
+    /// the program, or the disk. The context then stops when that ends; a process that ends before leaves what the next start goes
+    /// on from.
     ///
     /// # Spark
     ///
@@ -97,7 +116,7 @@ impl StreamingContext {
         let inner = &self.inner;
         self.refuse_listeners("stop")?;
         let stop_engine = how.context.unwrap_or(inner.conf.stop_context_by_default);
-        let mut saves = Ok(());
+        let mut saves = Ok(true);
         let mut life = lock(&inner.shared.state);
         match life.state {
             StreamingContextState::Initialized => {
@@ -121,19 +140,35 @@ impl StreamingContext {
                     life.stop_engine |= stop_engine;
                     return Ok(());
                 }
+                let graceful = if how.graceful { inner.graceful_stop_timeout() } else { Duration::ZERO };
+                let patience = graceful.saturating_add(inner.conf.stop_patience);
+                let deadline = monotonic().saturating_add(patience);
+                let left = || deadline.saturating_sub(monotonic());
                 while !life.halted {
-                    life = inner.shared.changed.wait(life).unwrap_or_else(PoisonError::into_inner);
+                    if left().is_zero() {
+                        // Whoever comes to the end does it.
+                        life.stop_engine |= stop_engine;
+                        return Err(held_up(patience, &format!("the batch thread {}", inner.doing.now())));
+                    }
+                    life = inner.shared.changed.wait_timeout(life, left()).unwrap_or_else(PoisonError::into_inner).0;
                 }
                 let thread = life.thread.take();
                 drop(life);
                 drop(thread);
-                saves = inner.context.await_saves();
+                saves = inner.context.await_saves_or_timeout(left());
+                if let Ok(false) = saves {
+                    saves = Err(held_up(patience, "states are being saved"));
+                    if stop_engine {
+                        inner.context.stop_without_saves();
+                    }
+                    return saves.map(drop);
+                }
             }
         }
         if stop_engine {
             inner.context.stop();
         }
-        saves
+        saves.map(drop)
     }
 
     /// The end of the context waits for its listeners, so none of them can wait for that.
