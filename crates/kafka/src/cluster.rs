@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use millstream_core::{Error, ErrorKind, Result};
+use millstream_core::clock::monotonic;
+use millstream_core::{Error, ErrorKind, Result, millis};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::{Offset, TopicPartitionList};
@@ -102,8 +103,24 @@ impl Cluster {
         };
         let list = listed(of.iter().map(|partition| (partition, offset)));
         let list = list.map_err(|error| self.failed(doing(), &error))?;
-        let answer = self.client.offsets_for_times(list, self.brokers.patience());
-        let answer = answer.map_err(|error| self.failed(doing(), &error))?;
+        let deadline = monotonic() + self.brokers.patience();
+        let answer = loop {
+            let error = match self.client.offsets_for_times(list.clone(), self.brokers.patience()) {
+                Ok(answer) => break answer,
+                Err(error) => error,
+            };
+            // Who leads has changed, or a topic is so new that not all of it is known yet.
+            let moved = matches!(
+                error.rdkafka_error_code(),
+                Some(Code::NotLeaderForPartition | Code::LeaderNotAvailable | Code::FencedLeaderEpoch)
+            );
+            if !moved || monotonic() > deadline {
+                return Err(self.failed(doing(), &error));
+            }
+            let metadata = self.client.fetch_metadata(None, self.brokers.patience());
+            metadata.map_err(|error| self.failed(doing(), &error))?;
+            std::thread::park_timeout(millis(20));
+        };
         let mut found = BTreeMap::new();
         for element in answer.elements() {
             let name = (element.topic().to_owned(), element.partition());

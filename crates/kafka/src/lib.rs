@@ -31,11 +31,14 @@
 //! | [`Record`] | a record: a cheap slice of what was fetched |
 //! | [`fn@rdd`], [`rdd_by`], [`all_of`] | ranges of offsets as an Rdd, for batch programs |
 //! | [`SaveToKafka::save_to_kafka`] | writes a stream to topics: [`KafkaSink`], [`NewRecord`] |
+//! | [`fn@write`] | writes some records, for small programs |
 //! | [`Admin`] | makes, lists, deletes topics; shows how far a group is |
+//! | [`DemoCluster`] | a pretended cluster, for demos |
 //! | [`OffsetRange`], [`offset_ranges`] | which offsets a batch was given |
 
 mod admin;
 mod cluster;
+mod demo;
 mod error;
 mod limits;
 #[doc(hidden)]
@@ -50,10 +53,11 @@ mod source;
 mod varint;
 
 pub use self::admin::{Admin, Lag};
+pub use self::demo::DemoCluster;
 pub use self::ranges::{OffsetRange, TopicPartition};
 pub use self::rdd::{all_of, offset_ranges, rdd, rdd_by};
 pub use self::read::ReadBy;
 pub use self::record::Record;
 pub use self::settings::Brokers;
-pub use self::sink::{KafkaSink, NewRecord, SaveToKafka, ToRecord, WrittenBatch};
+pub use self::sink::{KafkaSink, NewRecord, SaveToKafka, ToRecord, WrittenBatch, write};
 pub use self::source::{Direct, Given, Isolation, OnLoss, Start, direct};

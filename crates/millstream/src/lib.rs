@@ -117,4 +117,6 @@ mod book {
     struct NeverLosingARecord;
     #[doc = include_str!("../../../docs/book/8-changing-a-running-program.md")]
     struct ChangingARunningProgram;
+    #[doc = include_str!("../../../docs/book/9-kafka.md")]
+    struct Kafka;
 }

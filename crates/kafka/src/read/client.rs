@@ -58,6 +58,8 @@ impl ClientReader {
             ("fetch.wait.max.ms", "100"),
             ("queued.min.messages", "50000"),
             ("queued.max.messages.kbytes", "4096"),
+            // A queue that was full is filled again at once, and not a second later.
+            ("fetch.queue.backoff.ms", "5"),
             ("reconnect.backoff.max.ms", "1000"),
         ])?;
         Ok(ClientReader {

@@ -124,3 +124,19 @@ fn write_all(to: &Arc<Plain>, rows: millstream_core::PartitionIter<NewRecord>) -
     }
     sent
 }
+
+/// Writes some records to a topic, and returns when the brokers have them: for small programs, and for tests. Streams
+/// are written by [`save_to_kafka`](SaveToKafka::save_to_kafka).
+///
+/// # Errors
+///
+/// As there.
+pub fn write<R: ToRecord>(
+    brokers: impl Into<Brokers>,
+    topic: impl Into<String>,
+    records: impl IntoIterator<Item = R>,
+) -> Result<()> {
+    let to = Plain { brokers: brokers.into(), topic: topic.into(), patience: secs(60) };
+    let producer = PRODUCERS.take(&to)?;
+    producer.send_all(records.into_iter().map(|record| record.to_record()), &to.topic, to.patience)
+}

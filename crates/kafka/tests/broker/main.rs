@@ -6,6 +6,7 @@
 mod bad_input;
 mod common;
 mod direct;
+mod proxy;
 mod reading;
 mod sink;
 mod world;

@@ -1,0 +1,163 @@
+//! How soon records are seen, and what an empty batch costs.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use millstream_core::threads::{self, lock};
+use millstream_core::{Result, millis, secs};
+use millstream_kafka::{Direct, KafkaSink, SaveToKafka as _, Start, direct};
+use millstream_streaming::{BatchInfo, RddQueue, State, StateSpec, StreamingContext, StreamingListener};
+
+use crate::shared::{age, brokers, load, spread, topic};
+
+/// How long batches took to be handed over, and in all, in milliseconds.
+#[derive(Clone, Default)]
+pub(crate) struct Told(Arc<Mutex<(Vec<f64>, Vec<f64>)>>);
+
+impl StreamingListener for Told {
+    fn on_batch_completed(&self, batch: &BatchInfo) {
+        let mut times = lock(&self.0);
+        times.0.push(batch.stamps.submitted.as_secs_f64() * 1e3);
+        times.1.extend(batch.stamps.ended.map(|ended| ended.as_secs_f64() * 1e3));
+    }
+}
+
+impl Told {
+    pub(crate) fn show(&self, what: &str) {
+        let mut times = lock(&self.0);
+        println!("  {what}, ms: {}", spread(&mut times.0));
+        println!("  to the end of the last output, ms: {}", spread(&mut times.1));
+    }
+}
+
+pub(crate) fn empty(_: &[String]) -> Result<()> {
+    println!("empty: batches of 20 ms without records");
+    let topic = topic("empty", 3)?;
+    let run = |kafka: bool| -> Result<()> {
+        let ssc = StreamingContext::new("local[2]", "empty", millis(20))?;
+        if kafka {
+            ssc.input(direct(brokers()).subscribe([&topic])).foreach_rdd(|rdd, _| rdd.count().map(drop));
+        } else {
+            ssc.queue_stream(&RddQueue::<u64>::new()).foreach_rdd(|rdd, _| rdd.count().map(drop));
+        }
+        let told = Told::default();
+        ssc.add_streaming_listener(told.clone());
+        ssc.start()?;
+        ssc.await_termination_or_timeout(secs(8))?;
+        ssc.stop()?;
+        told.show(if kafka {
+            "Kafka, 3 partitions: waking to handing over"
+        } else {
+            "a queue: waking to handing over"
+        });
+        Ok(())
+    };
+    run(false)?;
+    run(true)
+}
+
+fn ages(source: Direct, every: u64) -> Result<(StreamingContext, Arc<Mutex<Vec<f64>>>)> {
+    let ssc = StreamingContext::new("local[2]", "seen", millis(every))?;
+    let ages = Arc::<Mutex<Vec<f64>>>::default();
+    let noted = Arc::clone(&ages);
+    ssc.input(source).foreach_rdd(move |rdd, _| {
+        let of = rdd.flat_map(|record| record.value().and_then(age)).collect()?;
+        lock(&noted).extend(of);
+        Ok(())
+    });
+    Ok((ssc, ages))
+}
+
+/// Sends for some seconds while `during` runs.
+fn loaded(topic: &str, rate: u64, during: impl FnOnce() -> Result<()>) -> Result<()> {
+    let over = Arc::<AtomicBool>::default();
+    let (ends, name) = (Arc::clone(&over), topic.to_owned());
+    let thread = threads::spawn("load", move || {
+        if let Err(error) = load(&name, 3, rate, &ends) {
+            println!("the load failed: {error}");
+        }
+    })?;
+    let done = during();
+    over.store(true, Ordering::SeqCst);
+    thread.join();
+    done
+}
+
+pub(crate) fn seen(_: &[String]) -> Result<()> {
+    let topic = topic("seen", 3)?;
+    println!("seen: 10,000 records a second, batches of 5 ms; from sending to a task that has it, ms");
+    loaded(&topic, 10_000, || {
+        let (ssc, ages) = ages(direct(brokers()).subscribe([&topic]), 5)?;
+        ssc.start()?;
+        ssc.await_termination_or_timeout(secs(4))?;
+        lock(&ages).clear();
+        ssc.await_termination_or_timeout(secs(10))?;
+        ssc.stop()?;
+        println!("  {}", spread(&mut lock(&ages)));
+        Ok(())
+    })
+}
+
+pub(crate) fn through(_: &[String]) -> Result<()> {
+    for every in [20, 50] {
+        let (from, to) = (topic("from", 3)?, topic("to", 3)?);
+        println!("through: 10,000 records a second, Kafka → state → Kafka exactly once, batches of {every} ms, ms");
+        let folder = std::env::temp_dir().join(&to);
+        loaded(&from, 10_000, || {
+            let source = direct(brokers()).subscribe([&from]).start(Start::Latest);
+            let ssc = StreamingContext::get_or_create(&folder, millis(every), |ssc| {
+                let counted = StateSpec::function(|_: &u64, value: Option<Vec<u8>>, count: &mut State<'_, u64>| {
+                    let n = count.get_option().map_or(1, |n| n + 1);
+                    count.update(n);
+                    value
+                });
+                ssc.input(source)
+                    .flat_map(|record| Some((record.offset() as u64 % 10_000, record.value()?.to_vec())))
+                    .map_with_state(counted)
+                    .flat_map(|value| value)
+                    .save_to_kafka(KafkaSink::to(brokers(), &to));
+                Ok(())
+            })?;
+            let told = Told::default();
+            ssc.add_streaming_listener(told.clone());
+            ssc.start()?;
+            // Who reads what is committed, as soon as it is.
+            let over = Arc::<AtomicBool>::default();
+            let (ends, name) = (Arc::clone(&over), to.clone());
+            let seen = Arc::<Mutex<Vec<f64>>>::default();
+            let noted = Arc::clone(&seen);
+            let judge = threads::spawn("judge", move || judge(&name, &ends, &noted))?;
+            ssc.await_termination_or_timeout(secs(4))?;
+            lock(&seen).clear();
+            ssc.await_termination_or_timeout(secs(10))?;
+            over.store(true, Ordering::SeqCst);
+            judge.join();
+            ssc.stop()?;
+            println!("  end to end: {}", spread(&mut lock(&seen)));
+            told.show("waking to handing over");
+            Ok(())
+        })?;
+        drop(std::fs::remove_dir_all(&folder));
+    }
+    Ok(())
+}
+
+fn judge(topic: &str, over: &AtomicBool, seen: &Mutex<Vec<f64>>) {
+    use rdkafka::consumer::{BaseConsumer, Consumer};
+    use rdkafka::message::Message;
+    let consumer: Option<BaseConsumer> = rdkafka::ClientConfig::new()
+        .set("bootstrap.servers", brokers())
+        .set("group.id", "judge")
+        .set("isolation.level", "read_committed")
+        .set("fetch.wait.max.ms", "50")
+        .create()
+        .ok();
+    let mut list = rdkafka::TopicPartitionList::new();
+    (0..3).for_each(|p| drop(list.add_partition_offset(topic, p, rdkafka::Offset::Beginning)));
+    let Some(consumer) = consumer.filter(|consumer| consumer.assign(&list).is_ok()) else { return };
+    while !over.load(Ordering::SeqCst) {
+        if let Some(Ok(message)) = consumer.poll(millis(20)) {
+            lock(seen).extend(message.payload().and_then(age));
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What the measures share: topics, records that are sent, and how numbers are shown.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use millstream_core::clock::{monotonic, wall_time};
+use millstream_core::{Error, Result, millis, secs};
+use millstream_kafka::Admin;
+use rdkafka::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+pub(crate) fn brokers() -> String {
+    std::env::var("MILLSTREAM_KAFKA").unwrap_or_else(|_| "127.0.0.1:9092".to_owned())
+}
+
+pub(crate) fn topic(name: &str, partitions: i32) -> Result<String> {
+    let name = format!("bench-{name}-{}", wall_time().as_millis());
+    Admin::of(&*brokers())?.create_topic(&name, partitions, &[])?;
+    Ok(name)
+}
+
+pub(crate) fn producer() -> Result<BaseProducer> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers()).set("batch.size", "1000000");
+    config.set("queue.buffering.max.messages", "2000000").set("linger.ms", "5");
+    config.create().map_err(Error::user)
+}
+
+pub(crate) fn send(producer: &BaseProducer, topic: &str, partition: i32, value: &[u8]) -> Result<()> {
+    let mut record = BaseRecord::<[u8], [u8]>::to(topic).partition(partition).payload(value);
+    loop {
+        match producer.send(record) {
+            Ok(()) => return Ok(()),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                record = back;
+                producer.poll(millis(1));
+            }
+            Err((error, _)) => return Err(Error::user(error)),
+        }
+    }
+}
+
+/// Fills a topic with records of 100 bytes, of some words each.
+pub(crate) fn fill(topic: &str, partitions: i32, records: u64) -> Result<()> {
+    let (producer, began) = (producer()?, monotonic());
+    let mut x = 88_172_645_463_325_252_u64;
+    let mut value = String::with_capacity(120);
+    for i in 0..records {
+        value.clear();
+        while value.len() < 100 {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            let skewed = (x % 1000) * (x % 1000) / 1000;
+            value.push_str(&format!("w{skewed} "));
+        }
+        value.truncate(100);
+        send(&producer, topic, (i % partitions as u64) as i32, value.as_bytes())?;
+        if i % 4096 == 0 {
+            producer.poll(Duration::ZERO);
+        }
+    }
+    producer.flush(secs(120)).map_err(Error::user)?;
+    println!("{records} records of 100 bytes sent in {:?}", monotonic() - began);
+    Ok(())
+}
+
+/// Sends records with the time in them, `rate` a second, until `over`.
+pub(crate) fn load(topic: &str, partitions: i32, rate: u64, over: &Arc<AtomicBool>) -> Result<u64> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers()).set("linger.ms", "0").set("queue.buffering.max.messages", "2000000");
+    let producer: BaseProducer = config.create().map_err(Error::user)?;
+    let (began, mut sent) = (monotonic(), 0u64);
+    while !over.load(Ordering::SeqCst) {
+        let now = monotonic();
+        let due = (now - began).as_micros() as u64 * rate / 1_000_000;
+        while sent < due {
+            let mut value = [b'x'; 100];
+            value[..16].copy_from_slice(format!("{:016x}", now.as_nanos()).as_bytes());
+            send(&producer, topic, (sent % partitions as u64) as i32, &value)?;
+            sent += 1;
+        }
+        producer.poll(Duration::ZERO);
+        std::thread::park_timeout(millis(1));
+    }
+    producer.flush(secs(30)).map_err(Error::user)?;
+    Ok(sent)
+}
+
+/// Returns for how long a record of [`load`] has been under way, in milliseconds.
+pub(crate) fn age(value: &[u8]) -> Option<f64> {
+    let sent = u128::from_str_radix(std::str::from_utf8(value.get(..16)?).ok()?, 16).ok()?;
+    Some(monotonic().as_nanos().saturating_sub(sent) as f64 / 1e6)
+}
+
+pub(crate) fn spread(values: &mut [f64]) -> String {
+    if values.is_empty() {
+        return "nothing".to_owned();
+    }
+    values.sort_by(f64::total_cmp);
+    let at = |part: f64| values[((values.len() - 1) as f64 * part) as usize];
+    format!(
+        "p50 {:.2}  p95 {:.2}  p99 {:.2}  max {:.2}  ({} of them)",
+        at(0.5),
+        at(0.95),
+        at(0.99),
+        at(1.0),
+        values.len()
+    )
+}
+
+/// Returns how many bytes of memory the process has, in megabytes.
+pub(crate) fn memory() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|kb| kb.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
+}

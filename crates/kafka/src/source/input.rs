@@ -1,0 +1,181 @@
+//! The direct source as the engine sees it: allocate, rdd, commit.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use millstream_core::clock::monotonic;
+use millstream_core::{Context, Error, ErrorKind, Rdd, Result, Time};
+use millstream_streaming::{InputContext, InputInfo, InputSource, Rate};
+
+use super::batches::Run;
+use super::{Direct, Given, Topics};
+use crate::cluster::{Cluster, Place};
+use crate::mistakes::{Mistake, passed, planted};
+use crate::ranges::{OffsetRange, TopicPartition, description};
+use crate::read::RangeSplit;
+use crate::record::Record;
+
+impl InputSource for Direct {
+    type Item = Record;
+    type Allocation = Given;
+
+    fn allocate(&mut self, batch: Time, limit: Option<Rate>) -> Result<Given> {
+        let mut run = self.run.take().ok_or_else(|| Error::new(ErrorKind::Stopped, "the source was not started"))?;
+        let before = (run.next.clone(), run.ids.clone());
+        let given = self.give(&mut run, limit);
+        let given = match given {
+            Ok(given) => {
+                run.away = None;
+                Ok(given)
+            }
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                (run.next, run.ids) = before;
+                // What was found meanwhile is looked for again.
+                run.looked = monotonic().saturating_sub(self.look_every);
+                let since = *run.away.get_or_insert_with(monotonic);
+                let away = monotonic().saturating_sub(since);
+                if away >= self.away {
+                    Err(Error::new(ErrorKind::Unavailable, format!("{}; so it has been for {away:?}", error.message())))
+                } else {
+                    tracing::warn!(%batch, %error, "no broker of Kafka answers: the batch is given nothing");
+                    let here =
+                        |(of, at): (&TopicPartition, &i64)| OffsetRange::new(of.topic.clone(), of.partition, *at, *at);
+                    Ok(Given::new(run.next.iter().map(here), &run.ids))
+                }
+            }
+            Err(error) => {
+                (run.next, run.ids) = before;
+                run.looked = monotonic().saturating_sub(self.look_every);
+                Err(error)
+            }
+        };
+        if planted(Mistake::CommitsEarly)
+            && let Ok(given) = &given
+        {
+            let offsets: Vec<_> = given.ranges().iter().map(|range| (range.topic_partition(), range.until)).collect();
+            run.cluster.commit_now(&offsets)?;
+        }
+        self.run = Some(run);
+        passed("allocated");
+        given
+    }
+
+    fn rdd(&self, given: &Given, context: &Context) -> Result<Option<Rdd<Record>>> {
+        let how = Arc::new(self.how());
+        let id = |range: &OffsetRange| given.topics.iter().find(|topic| topic.name == range.topic)?.id;
+        let split = |range| RangeSplit { how: Arc::clone(&how), id: id(&range), range };
+        Ok(Some(context.read_splits(given.ranges().into_iter().map(split).collect())))
+    }
+
+    fn restore(&mut self, given: &[(Time, Given)]) -> Result<()> {
+        let mut next = BTreeMap::new();
+        for (_, given) in given {
+            for range in given.ranges() {
+                let at = next.entry(range.topic_partition()).or_insert(range.until);
+                *at = range.until;
+            }
+        }
+        let topics = given.iter().flat_map(|(_, given)| &given.topics);
+        let ids = topics.filter_map(|topic| Some((topic.name.clone(), topic.id?))).collect();
+        self.restored = Some((next, ids)).filter(|(next, _)| !next.is_empty());
+        Ok(())
+    }
+
+    fn start(&mut self, input: &InputContext) -> Result<()> {
+        self.check()?;
+        self.interval = input.interval();
+        let cluster = Cluster::open(&self.brokers, self.group.as_deref(), self.isolation)?;
+        let found = self.find(&cluster)?;
+        let mut lost = Vec::new();
+        let mut ids = self.ids(found.iter())?;
+        let mut next = match self.restored.take().filter(|_| !planted(Mistake::CommitsEarly)) {
+            Some((known, before)) => {
+                // The first batch compares.
+                ids.extend(before);
+                let (new, gone): (Vec<_>, Vec<_>) = (
+                    found.iter().filter(|of| !known.contains_key(of)).cloned().collect(),
+                    known.iter().filter(|(of, _)| !found.contains(of)).collect(),
+                );
+                for (of, at) in gone {
+                    let range = OffsetRange::new(of.topic.clone(), of.partition, *at, *at);
+                    self.lose(range, "is not there any more, or is not asked for any more", &mut lost)?;
+                }
+                // They came while the program was away, or it did not ask for them: nothing of them was seen.
+                let begins = cluster.offsets(&new, Place::Begin)?;
+                let known = known.into_iter().filter(|(of, _)| found.contains(of));
+                known.chain(new.into_iter().zip(begins)).collect()
+            }
+            None => self.begin(&cluster, &found.into_iter().collect::<Vec<_>>())?,
+        };
+        next.retain(|_, at| *at >= 0);
+        let run = Run {
+            cluster,
+            next,
+            ids,
+            // The first batch looks whether what was known is still there.
+            looked: monotonic().saturating_sub(self.look_every),
+            away: None,
+            committed: BTreeMap::new(),
+        };
+        self.run = Some(run);
+        Ok(())
+    }
+
+    fn commit(&mut self, given: &Given) -> Result<()> {
+        let (Some(run), Some(_)) = (&mut self.run, &self.group) else { return Ok(()) };
+        let mut offsets = Vec::new();
+        for range in given.ranges() {
+            let of = range.topic_partition();
+            if run.committed.get(&of).is_none_or(|before| *before < range.until) {
+                run.committed.insert(of.clone(), range.until);
+                offsets.push((of, range.until));
+            }
+        }
+        if !offsets.is_empty() {
+            run.cluster.commit(&offsets)?;
+            passed("group-committed");
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self, _graceful: bool) {
+        let Some(run) = self.run.take() else { return };
+        // What was committed without waiting may be on its way yet: said again, it is there when the program has ended.
+        if self.group.is_some() && !run.committed.is_empty() {
+            let offsets: Vec<_> = run.committed.into_iter().collect();
+            if let Err(error) = run.cluster.commit_now(&offsets) {
+                tracing::warn!(%error, "the last offsets were not committed to the group; the checkpoint has them");
+            }
+        }
+    }
+
+    fn keeps_to_limit(&self) -> bool {
+        true
+    }
+
+    fn remark(&self) -> Option<String> {
+        let what = match &self.topics {
+            Topics::Nothing => "nothing".to_owned(),
+            Topics::Named(topics) => format!("topics {}", topics.join(", ")),
+            Topics::Like(pattern) => format!("topics like {pattern}"),
+            Topics::Assigned(partitions) => format!("{} partitions", partitions.len()),
+        };
+        Some(format!("{what} at {}, {}", self.brokers.named(), self.isolation.name()))
+    }
+
+    fn describe(&self, given: &Given) -> InputInfo {
+        let ranges = given.ranges();
+        let records = ranges.iter().map(OffsetRange::count).sum();
+        let offsets: Vec<_> = ranges.iter().filter(|range| range.count() > 0).map(ToString::to_string).collect();
+        let mut metadata = BTreeMap::from([
+            ("offsets".to_owned(), offsets.join("\n")),
+            ("Description".to_owned(), description(&ranges)),
+            ("lag".to_owned(), given.lag.to_string()),
+        ]);
+        if !given.lost.is_empty() {
+            let lost: Vec<_> = given.lost.iter().map(ToString::to_string).collect();
+            metadata.insert("lost".to_owned(), lost.join("\n"));
+        }
+        InputInfo { records, metadata, ..InputInfo::default() }
+    }
+}
