@@ -227,6 +227,19 @@ impl Ledger {
         self.epoch == 0
     }
 
+    /// Says whether a save of a keeper's state, behind the batch `at`, is to be told of; `waiting` are records that are under way.
+    ///
+    /// One that is not later than what is known never is: of batches that are planned again a start saves states that an earlier run
+    /// had saved already. They would be let go of at once, and later ones are built upon them.
+    pub(crate) fn is_news<'a>(&self, keeper: u32, at: Time, waiting: impl Iterator<Item = &'a Record>) -> bool {
+        let known = self.saves.get(&keeper).and_then(|saves| saves.keys().next_back().copied());
+        let mut told = waiting.filter_map(|record| match record {
+            Record::Saved(other) if other.keeper == keeper => Some(other.batch),
+            _ => None,
+        });
+        known.is_none_or(|known| known < at) && told.all(|told| told < at)
+    }
+
     /// Returns the batches that were allocated and whose end is not known, oldest first.
     pub(crate) fn pending(&self) -> impl Iterator<Item = Time> {
         self.batches.iter().filter(|(_, facts)| !facts.completed).map(|(batch, _)| *batch)
@@ -410,6 +423,18 @@ mod tests {
         assert_eq!(ledger.batches[&t(1)].inputs, [(1, vec![1])].into());
         assert_eq!(ledger.saves.keys().collect::<Vec<_>>(), [&0]);
         assert_eq!(ledger.saves[&0][&t(1)].at.folder, "fb");
+    }
+
+    #[test]
+    fn a_save_is_news_if_it_is_later_than_what_is_known_and_than_what_is_under_way() {
+        let ledger = ledger([began(1, &["in", "a", "b"], &[None, None, None]), saved(1, 2, &["f2"])]);
+        let under_way = [saved(1, 4, &["f4"]), completed(9), saved(2, 1, &["g1"])];
+        for (keeper, s, want) in
+            [(1, 1, false), (1, 2, false), (1, 3, false), (1, 4, false), (1, 5, true), (2, 1, false), (2, 2, true)]
+        {
+            assert_eq!(ledger.is_news(keeper, t(s), under_way.iter()), want, "state {keeper}, batch {s}");
+        }
+        assert!(ledger.is_news(1, t(3), [].iter()) && ledger.is_news(2, t(1), [].iter()));
     }
 
     #[test]

@@ -348,19 +348,11 @@ impl Durable {
     }
 
     /// Returns records of the states that have been saved and that none tells of yet.
-    ///
-    /// One that is older than what is known is not told of, ever: of batches that are planned again a start saves states that an earlier
-    /// run had saved already. They would be let go of at once, and later ones are built upon them.
     fn new_saves(&self, saved: impl Iterator<Item = (usize, Time, Saved, usize)>) -> Vec<Record> {
         let mut records = Vec::new();
         for (stream, at, saved, partitions) in saved {
             let Some(keeper) = self.known.keeper(stream) else { continue };
-            let known = self.known.ledger.saves.get(&keeper).and_then(|saves| saves.keys().next_back().copied());
-            let waiting = self.waiting.values().flatten().filter_map(|record| match record {
-                Record::Saved(other) if other.keeper == keeper => Some(other.batch),
-                _ => None,
-            });
-            if waiting.chain(known).max().is_some_and(|newest| at <= newest) {
+            if !self.known.ledger.is_news(keeper, at, self.waiting.values().flatten()) {
                 continue;
             }
             let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
