@@ -7,7 +7,7 @@
 //! PREFIX/DIR/era-<n>/ended               of an earlier era: its log takes no record any more, and all else is removed
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
@@ -62,6 +62,8 @@ struct Shared {
     writer: String,
     /// The era of each folder that a lock was taken on.
     eras: Mutex<BTreeMap<PathBuf, u64>>,
+    /// The folders that somebody goes on in.
+    held: Mutex<BTreeSet<PathBuf>>,
 }
 
 impl fmt::Debug for ObjectDisk {
@@ -118,8 +120,8 @@ impl ObjectDisk {
         Key::parse(&prefix)
             .map_err(|e| Error::new(ErrorKind::Config, format!("{prefix} is no prefix of objects: {e}")))?;
         let runtime = Runtime::start()?;
-        let (writer, eras) = (some_name(), Mutex::default());
-        Ok(ObjectDisk { shared: Arc::new(Shared { store, prefix, runtime, writer, eras }) })
+        let (writer, eras, held) = (some_name(), Mutex::default(), Mutex::default());
+        Ok(ObjectDisk { shared: Arc::new(Shared { store, prefix, runtime, writer, eras, held }) })
     }
 
     /// Where a path is: what lies below a folder with eras is in the last of them, unless another is named.
@@ -360,10 +362,20 @@ impl Disk for ObjectDisk {
         Some(self)
     }
 
-    /// Keeps nobody out: it only finds the era of the lock's folder.
+    /// Keeps no other process out: it finds the era of the lock's folder. Of this disk and its clones one goes on in a folder; two
+    /// could not be told from each other.
     fn lock(&self, path: &Path) -> Result<Option<Box<dyn DiskLock>>> {
         let folder = path.parent().unwrap_or(path).to_owned();
-        let era = self.last_era(&folder)?;
+        if !lock(&self.shared.held).insert(folder.clone()) {
+            return Ok(None);
+        }
+        let era = match self.last_era(&folder) {
+            Ok(era) => era,
+            Err(error) => {
+                lock(&self.shared.held).remove(&folder);
+                return Err(error);
+            }
+        };
         self.enter(&folder, era);
         Ok(Some(Box::new(Era { disk: self.clone(), folder, era: Mutex::new(era) })))
     }
@@ -426,6 +438,12 @@ struct Era {
     disk: ObjectDisk,
     folder: PathBuf,
     era: Mutex<u64>,
+}
+
+impl Drop for Era {
+    fn drop(&mut self) {
+        lock(&self.disk.shared.held).remove(&self.folder);
+    }
 }
 
 impl DiskLock for Era {

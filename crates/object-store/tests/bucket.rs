@@ -35,6 +35,17 @@ fn who_begins_anew_is_not_disturbed_by_who_was_there() {
 }
 
 #[test]
+fn of_one_disk_and_its_clones_one_goes_on_in_a_folder() {
+    let disk = world().disk();
+    let (clone, path) = (disk.clone(), Path::new("/clicks/lock"));
+    let held = disk.lock(path).unwrap();
+    assert!(held.is_some() && clone.lock(path).unwrap().is_none());
+    assert!(clone.lock(Path::new("/words/lock")).unwrap().is_some());
+    drop(held);
+    assert!(clone.lock(path).unwrap().is_some());
+}
+
+#[test]
 fn a_checkpoint_in_a_bucket_is_inspected_planned_replayed_and_upgraded() {
     common::commands_look_into_the_bucket(world());
 }
