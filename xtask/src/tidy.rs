@@ -35,6 +35,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     let root = root();
     let sources = files::read_all(&root, &["crates", "examples", "xtask"], ".rs")?;
     let manifests = files::read_all(&root, &["crates", "examples", "xtask"], "Cargo.toml")?;
+    let records = files::read_all(&root, &["docs/adr"], ".md")?;
     let long_files = fs::read_to_string(root.join(LONG_FILES)).map_err(|e| format!("{LONG_FILES}: {e}"))?;
 
     let mut findings = Vec::new();
@@ -45,6 +46,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
     }
     findings.extend(lengths(&sources, &long_files));
     findings.extend(distinct_bugs(&sources));
+    findings.extend(numbered(&records));
     for File { path, text } in &manifests {
         findings.extend(layout(path, text));
         findings.extend(imports(path, text));
@@ -249,6 +251,27 @@ fn distinct_bugs(sources: &[File]) -> Vec<Finding> {
             } else {
                 seen.insert(words.to_owned(), format!("{path}:{line}"));
             }
+        }
+    }
+    findings
+}
+
+/// Each decision has a number of its own, the same in its name and its heading.
+fn numbered(records: &[File]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut seen = BTreeMap::new();
+    for File { path, text } in records {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let number = name.split('-').next().and_then(|digits| digits.parse::<u32>().ok());
+        let Some(number) = number else {
+            findings.push(Finding::at(path, 1, "a decision's name begins with its number: 0007-…"));
+            continue;
+        };
+        if let Some(other) = seen.insert(number, path) {
+            findings.push(Finding::at(path, 1, format!("number {number} is taken by {other}")));
+        }
+        if !text.starts_with(&format!("# {number}. ")) {
+            findings.push(Finding::at(path, 1, format!("the heading does not begin with `# {number}. `")));
         }
     }
     findings

@@ -126,6 +126,24 @@ fn two_bugs_must_not_have_one_text() {
 }
 
 #[test]
+fn a_decision_has_a_number_of_its_own() {
+    let records = [
+        file("docs/adr/0001-one.md", "# 1. One\n"),
+        file("docs/adr/0001-other.md", "# 1. Other\n"),
+        file("docs/adr/0002-two.md", "# 3. Two\n"),
+        file("docs/adr/notes.md", "# Notes\n"),
+    ];
+    assert_eq!(
+        texts(&numbered(&records)),
+        [
+            "docs/adr/0001-other.md:1: number 1 is taken by docs/adr/0001-one.md",
+            "docs/adr/0002-two.md:1: the heading does not begin with `# 2. `",
+            "docs/adr/notes.md:1: a decision's name begins with its number: 0007-…",
+        ]
+    );
+}
+
+#[test]
 fn crates_import_only_what_the_table_allows() {
     let manifest =
         "[package]\nname = \"x\"\n[dependencies]\nserde.workspace = true\nmillstream-streaming.workspace = true\n";
