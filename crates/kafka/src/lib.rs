@@ -27,6 +27,7 @@
 //! | | |
 //! |---|---|
 //! | [`direct`] | a source of topics: [`Direct`] says which, from where, and how much at once |
+//! | [`receiver`] | the older way: a member of a group, which receives at least once |
 //! | [`Brokers`] | where the brokers are, and how they are spoken to |
 //! | [`Record`] | a record: a cheap slice of what was fetched |
 //! | [`fn@rdd`], [`rdd_by`], [`all_of`] | ranges of offsets as an Rdd, for batch programs |
@@ -46,6 +47,7 @@ pub mod mistakes;
 mod ranges;
 mod rdd;
 mod read;
+mod receiver;
 mod record;
 mod settings;
 mod sink;
@@ -57,6 +59,7 @@ pub use self::demo::DemoCluster;
 pub use self::ranges::{OffsetRange, TopicPartition};
 pub use self::rdd::{all_of, offset_ranges, rdd, rdd_by};
 pub use self::read::ReadBy;
+pub use self::receiver::{GroupReceiver, receiver};
 pub use self::record::Record;
 pub use self::settings::Brokers;
 pub use self::sink::{KafkaSink, NewRecord, SaveToKafka, ToRecord, WrittenBatch, write};

@@ -1,16 +1,18 @@
 //! Questions to one broker over a connection of its own, in the clear: who leads, where a partition ends, and its
 //! records.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, ApiVersionsResponse, BrokerId, FetchRequest, FetchResponse, MetadataRequest,
-    MetadataResponse, RequestHeader, ResponseHeader, TopicName,
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, BrokerId, FetchRequest, FetchResponse, ListOffsetsRequest,
+    ListOffsetsResponse, MetadataRequest, MetadataResponse, RequestHeader, ResponseHeader, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use millstream_core::{Error, ErrorKind, Result};
@@ -39,6 +41,7 @@ pub(crate) struct Wire {
     /// The version in which records were asked for last.
     fetching: i16,
     metadata: i16,
+    offsets: i16,
 }
 
 /// A topic, as a broker tells of it.
@@ -90,7 +93,8 @@ impl Wire {
                     stream.set_nodelay(true).map_err(fail)?;
                     stream.set_read_timeout(Some(patience)).map_err(fail)?;
                     stream.set_write_timeout(Some(patience)).map_err(fail)?;
-                    let mut wire = Wire { stream, at: at.to_owned(), asked: 0, fetch: 4, fetching: 4, metadata: 4 };
+                    let mut wire =
+                        Wire { stream, at: at.to_owned(), asked: 0, fetch: 4, fetching: 4, metadata: 4, offsets: 2 };
                     wire.learn()?;
                     return Ok(wire);
                 }
@@ -155,7 +159,8 @@ impl Wire {
         };
         // Version 10 is of Kafka 2.1, and the first that gives what zstd packed; 13 asks for a topic by its id.
         (self.fetch, self.metadata) = (most(ApiKey::Fetch, 13), most(ApiKey::Metadata, 12));
-        if self.fetch < 10 || self.metadata < 7 {
+        self.offsets = most(ApiKey::ListOffsets, 7);
+        if self.fetch < 10 || self.metadata < 7 || self.offsets < 4 {
             return Err(self.failed("asking for versions", "it is older than Kafka 2.1"));
         }
         Ok(())
@@ -183,6 +188,41 @@ impl Wire {
         let id = Some(*found.topic_id.as_bytes()).filter(|id| *id != [0; 16]).map(TopicId);
         let leaders = found.partitions.iter().map(|partition| (partition.partition_index, at(partition.leader_id)));
         Ok(TopicFacts { error: found.error_code, id, leaders: leaders.collect() })
+    }
+
+    /// Asks where partitions end, without waiting for it: for who reads what is committed, or everything.
+    pub(crate) fn ask_ends(&mut self, topics: &BTreeMap<&str, Vec<i32>>, committed: bool) -> Result<()> {
+        const END: i64 = -1;
+        let topic = |(name, partitions): (&&str, &Vec<i32>)| {
+            let partition = |partition: &i32| {
+                let asked = ListOffsetsPartition::default().with_partition_index(*partition).with_timestamp(END);
+                asked.with_current_leader_epoch(-1)
+            };
+            let partitions = partitions.iter().map(partition).collect();
+            let name = TopicName(StrBytes::from_string((*name).to_owned()));
+            ListOffsetsTopic::default().with_name(name).with_partitions(partitions)
+        };
+        let asked = ListOffsetsRequest::default()
+            .with_replica_id(BrokerId(-1))
+            .with_isolation_level(i8::from(committed))
+            .with_topics(topics.iter().map(topic).collect());
+        let version = self.offsets;
+        self.send(ApiKey::ListOffsets, version, &asked)
+    }
+
+    /// Waits for what was asked by [`ask_ends`](Self::ask_ends): topic, partition, error, and where it ends.
+    pub(crate) fn ends(&mut self) -> Result<Vec<(String, i32, i16, i64)>> {
+        let version = self.offsets;
+        let mut answer = self.receive(ApiKey::ListOffsets, version)?;
+        let answer = ListOffsetsResponse::decode(&mut answer, version);
+        let answer = answer.map_err(|error| self.failed("asking for ends", error))?;
+        let mut ends = Vec::new();
+        for topic in answer.topics {
+            for partition in topic.partitions {
+                ends.push((topic.name.to_string(), partition.partition_index, partition.error_code, partition.offset));
+            }
+        }
+        Ok(ends)
     }
 
     /// Asks for records, without waiting for them.

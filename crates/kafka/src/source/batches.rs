@@ -7,6 +7,7 @@ use millstream_core::clock::monotonic;
 use millstream_core::{Error, ErrorKind, Result};
 use millstream_streaming::Rate;
 
+use super::ends::Ends;
 use super::{Direct, Given, Ids, OnLoss, Start, Topics};
 use crate::cluster::{Cluster, Place};
 use crate::limits::{Limits, most_of_each, until};
@@ -20,6 +21,7 @@ pub(super) struct Run {
     /// The partitions, in the order in which they become partitions of Rdds, and the next offset of each.
     pub(super) next: BTreeMap<TopicPartition, i64>,
     pub(super) ids: Ids,
+    pub(super) ends: Ends,
     /// When partitions were last looked for, and since when no broker answers.
     pub(super) looked: Duration,
     pub(super) away: Option<Duration>,
@@ -185,6 +187,21 @@ impl Direct {
         Ok(())
     }
 
+    /// Returns where partitions end.
+    fn ends(&self, run: &mut Run, of: &[TopicPartition]) -> Result<Vec<i64>> {
+        if self.read_by == ReadBy::Fastest && needs_client(&self.brokers).is_none() {
+            match run.ends.ask(&self.brokers, of, self.isolation) {
+                Ok(ends) => return Ok(ends),
+                // Another leads, or a connection has ended: the client finds out who, and the next batch begins anew.
+                Err(error) => {
+                    tracing::debug!(%error, "ends are asked for by the client");
+                    run.ends = Ends::default();
+                }
+            }
+        }
+        run.cluster.offsets(of, Place::End)
+    }
+
     pub(super) fn give(&self, run: &mut Run, limit: Option<Rate>) -> Result<Given> {
         let mut lost = Vec::new();
         let now = monotonic();
@@ -192,9 +209,9 @@ impl Direct {
             self.look(run, &mut lost)?;
             run.looked = now;
         }
-        let ask = |run: &Run| {
+        let ask = |run: &mut Run| {
             let partitions: Vec<_> = run.next.keys().cloned().collect();
-            run.cluster.offsets(&partitions, Place::End).map(|ends| (partitions, ends))
+            self.ends(run, &partitions).map(|ends| (partitions, ends))
         };
         let (partitions, ends) = match ask(run) {
             // A topic is gone that was there a moment ago.

@@ -8,6 +8,7 @@ use millstream_core::{Context, Error, ErrorKind, Rdd, Result, Time};
 use millstream_streaming::{InputContext, InputInfo, InputSource, Rate};
 
 use super::batches::Run;
+use super::ends::Ends;
 use super::{Direct, Given, Topics};
 use crate::cluster::{Cluster, Place};
 use crate::mistakes::{Mistake, passed, planted};
@@ -112,6 +113,7 @@ impl InputSource for Direct {
             cluster,
             next,
             ids,
+            ends: Ends::default(),
             // The first batch looks whether what was known is still there.
             looked: monotonic().saturating_sub(self.look_every),
             away: None,

@@ -1,6 +1,7 @@
 //! The direct source: a batch is a range of offsets of each partition, decided on the driver and read by the tasks.
 
 mod batches;
+mod ends;
 mod given;
 mod input;
 

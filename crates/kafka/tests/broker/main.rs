@@ -8,5 +8,6 @@ mod common;
 mod direct;
 mod proxy;
 mod reading;
+mod receiver;
 mod sink;
 mod world;

@@ -1,0 +1,232 @@
+//! The older way: a member of a group receives, and acknowledges what is kept.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_core::clock::monotonic;
+use millstream_core::{Error, ErrorKind, Result, millis};
+use millstream_streaming::{Receiver, Store};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::{Headers, Message};
+use rdkafka::{Offset, Timestamp, TopicPartitionList};
+
+use crate::record::{BlockWriter, Record};
+use crate::settings::{Brokers, Heard, Told};
+use crate::source::Isolation;
+
+/// A block has no more records, no more bytes, and is no older.
+const RECORDS: usize = 5000;
+const BYTES: usize = 1 << 20;
+const AGE: Duration = millis(100);
+
+/// Makes a receiver of topics: give it to [`receiver_stream`](millstream_streaming::StreamingContext::receiver_stream).
+///
+/// It is a member of a group, which shares out the partitions; several receivers of one group share them among each
+/// other. Offsets are committed to the group when the block with their records is kept: in a durable program, when it
+/// is in the log. So nothing is lost. What was kept and not yet committed when the process ended, or when the group
+/// shared out its partitions anew, comes again: a record is given at least once. [`direct`](crate::direct) gives it
+/// exactly once, needs no log, and is faster.
+///
+/// # Example
+///
+/// ```no_run
+/// use millstream_core::{Result, secs};
+/// use millstream_kafka as kafka;
+/// use millstream_streaming::StreamingContext;
+///
+/// # fn main() -> Result<()> {
+/// let ssc = StreamingContext::new("local[2]", "clicks", secs(2))?;
+/// ssc.receiver_stream(kafka::receiver("broker:9092", "click-count", ["clicks"])).count().print();
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Spark
+///
+/// `KafkaUtils.createStream` of Kafka 0.8, X-2, with its log: offsets were in ZooKeeper.
+pub fn receiver<S: Into<String>>(
+    brokers: impl Into<Brokers>,
+    group: impl Into<String>,
+    topics: impl IntoIterator<Item = S>,
+) -> GroupReceiver {
+    GroupReceiver {
+        brokers: brokers.into(),
+        group: group.into(),
+        topics: topics.into_iter().map(Into::into).collect(),
+        from_begin: false,
+        isolation: Isolation::ReadCommitted,
+    }
+}
+
+/// A receiver of topics, from [`receiver`].
+#[derive(Clone)]
+pub struct GroupReceiver {
+    brokers: Brokers,
+    group: String,
+    topics: Vec<String>,
+    from_begin: bool,
+    isolation: Isolation,
+}
+
+impl GroupReceiver {
+    /// Begins with the first record that is there, where the group has committed nothing; else behind the last.
+    #[must_use]
+    pub fn from_begin(self) -> GroupReceiver {
+        GroupReceiver { from_begin: true, ..self }
+    }
+
+    /// Chooses what is read of transactions. The default is [`Isolation::ReadCommitted`].
+    #[must_use]
+    pub fn isolation(self, isolation: Isolation) -> GroupReceiver {
+        GroupReceiver { isolation, ..self }
+    }
+
+    fn failed(&self, doing: &str, error: &KafkaError, heard: &Heard) -> Error {
+        self.brokers.failed(format_args!("{doing} {} as group {}", self.topics.join(", "), self.group), error, heard)
+    }
+}
+
+/// Records of one partition that are not a block yet.
+struct Growing {
+    topic: Arc<str>,
+    partition: i32,
+    writer: BlockWriter,
+    /// The offset behind the last one.
+    next: i64,
+}
+
+/// Records that are to become a block.
+#[derive(Default)]
+struct Gathered {
+    parts: Vec<Growing>,
+    began: Option<Duration>,
+}
+
+impl Gathered {
+    fn push(&mut self, message: &rdkafka::message::BorrowedMessage<'_>) {
+        let (topic, partition) = (message.topic(), message.partition());
+        let found = self.parts.iter().position(|part| part.partition == partition && &*part.topic == topic);
+        let at = found.unwrap_or_else(|| {
+            let topic = Arc::from(topic);
+            self.parts.push(Growing { topic, partition, writer: BlockWriter::default(), next: 0 });
+            self.parts.len() - 1
+        });
+        let timestamp = match message.timestamp() {
+            Timestamp::CreateTime(time) | Timestamp::LogAppendTime(time) => time,
+            Timestamp::NotAvailable => -1,
+        };
+        let part = &mut self.parts[at];
+        part.next = message.offset() + 1;
+        part.writer.push(message.offset(), timestamp, message.key(), message.payload(), |put| {
+            for header in message.headers().into_iter().flat_map(|headers| headers.iter()) {
+                put(header.key, header.value);
+            }
+        });
+        self.began.get_or_insert_with(monotonic);
+    }
+
+    fn is_full(&self) -> bool {
+        let sum = |of: fn(&BlockWriter) -> usize| self.parts.iter().map(|part| of(&part.writer)).sum::<usize>();
+        sum(BlockWriter::len) >= RECORDS || sum(BlockWriter::bytes) >= BYTES
+    }
+
+    fn is_old(&self) -> bool {
+        self.began.is_some_and(|began| monotonic() - began >= AGE)
+    }
+
+    /// Takes the records, and the offsets that are to be committed when they are kept.
+    fn take(&mut self) -> (Vec<Record>, Vec<(Arc<str>, i32, i64)>) {
+        let (mut records, mut offsets) = (Vec::new(), Vec::new());
+        for mut part in self.parts.drain(..) {
+            part.writer.finish(&part.topic, part.partition, &mut records);
+            offsets.push((part.topic, part.partition, part.next));
+        }
+        self.began = None;
+        (records, offsets)
+    }
+}
+
+fn listed(offsets: &[(Arc<str>, i32, i64)]) -> rdkafka::error::KafkaResult<TopicPartitionList> {
+    let mut list = TopicPartitionList::new();
+    for (topic, partition, next) in offsets {
+        list.add_partition_offset(topic, *partition, Offset::Offset(*next))?;
+    }
+    Ok(list)
+}
+
+impl Receiver for GroupReceiver {
+    type Item = Record;
+
+    fn receive(&mut self, store: &mut dyn Store<Record>) -> Result<()> {
+        if self.topics.is_empty() {
+            return Err(Error::new(ErrorKind::Config, "a receiver of Kafka was given no topic"));
+        }
+        let (consumer, heard) = self.brokers.client::<BaseConsumer<Told>>(&[
+            ("group.id", &self.group),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("auto.offset.reset", if self.from_begin { "earliest" } else { "latest" }),
+            ("isolation.level", self.isolation.name()),
+            ("queued.max.messages.kbytes", "16384"),
+            ("fetch.queue.backoff.ms", "5"),
+            ("reconnect.backoff.max.ms", "1000"),
+            ("topic.metadata.refresh.interval.ms", "10000"),
+        ])?;
+        let consumer = Arc::new(consumer);
+        let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
+        consumer.subscribe(&topics).map_err(|error| self.failed("subscribing to", &error, &heard))?;
+        let mut gathered = Gathered::default();
+        while !store.is_stopped() {
+            match consumer.poll(AGE / 2) {
+                None => {}
+                Some(Ok(message)) => gathered.push(&message),
+                Some(Err(error)) => match error.rdkafka_error_code() {
+                    // The client goes on by itself; listeners are told.
+                    Some(
+                        Code::BrokerTransportFailure
+                        | Code::AllBrokersDown
+                        | Code::Resolve
+                        | Code::OperationTimedOut
+                        | Code::NotLeaderForPartition
+                        | Code::LeaderNotAvailable,
+                    ) => {
+                        heard.note(&error);
+                        store.report_error(self.failed("receiving from", &error, &heard));
+                    }
+                    _ => return Err(self.failed("receiving from", &error, &heard)),
+                },
+            }
+            if !(gathered.is_full() || gathered.is_old()) {
+                continue;
+            }
+            let (records, offsets) = gathered.take();
+            let acknowledges = Arc::clone(&consumer);
+            store.store_block(
+                records,
+                Box::new(move || {
+                    let committed = listed(&offsets).and_then(|list| acknowledges.commit(&list, CommitMode::Async));
+                    if let Err(error) = committed {
+                        tracing::warn!(%error, "what is kept was not acknowledged to the group, and comes again");
+                    }
+                }),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn is_reliable(&self) -> bool {
+        true
+    }
+
+    fn name(&self) -> String {
+        format!("Kafka {}", self.topics.join(", "))
+    }
+}
+
+impl fmt::Debug for GroupReceiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GroupReceiver({:?}, {}, {})", self.brokers, self.group, self.topics.join(", "))
+    }
+}
