@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex};
 use millstream_core::clock::{Clock, ManualClock};
 use millstream_core::disk::Disk;
 use millstream_core::threads::lock;
-use millstream_core::{Context, Error, ErrorKind, Result, Text, Time, secs};
+use millstream_core::{Context, Error, ErrorKind, Rdd, Result, Text, Time, secs};
 use millstream_streaming::{
-    Conf, DStream, MissedBatches, OnFailure, State, StateSpec, Stop, StreamingContext, StreamingContextBuilder,
-    UpdateSpec,
+    Conf, DStream, InputSource, MissedBatches, OnFailure, Rate, State, StateSpec, Stop, StreamingContext,
+    StreamingContextBuilder, UpdateSpec,
 };
 use millstream_testkit::{Batches, Fault, SimDisk, batches, input};
 
@@ -446,6 +446,51 @@ fn with_stop_a_failed_batch_is_the_first_to_run_after_a_start() {
     broken.store(false, Ordering::SeqCst);
     world.live(3, 5, &setup).unwrap();
     assert_eq!(world.take(), rows(&SUMS[2..5]));
+}
+
+/// Gives each batch the next number, unless it is broken.
+struct Numbers {
+    last: i32,
+    is_broken: Arc<AtomicBool>,
+}
+
+impl InputSource for Numbers {
+    type Item = (Text, i32);
+    type Allocation = i32;
+
+    fn allocate(&mut self, _: Time, _: Option<Rate>) -> Result<i32> {
+        if self.is_broken.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Unavailable, "the broker is away"));
+        }
+        self.last += 1;
+        Ok(self.last)
+    }
+
+    fn rdd(&self, n: &i32, context: &Context) -> Result<Option<Rdd<(Text, i32)>>> {
+        Ok(Some(context.parallelize(vec![("n".into(), *n)], 1)))
+    }
+
+    fn restore(&mut self, given: &[(Time, i32)]) -> Result<()> {
+        self.last = given.last().map_or(0, |(_, n)| *n);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_source_that_gave_nothing_to_the_last_batch_goes_on_behind_what_it_gave_before() {
+    let world = World::new();
+    let is_broken = Arc::new(AtomicBool::new(false));
+    let setup = |ssc: &StreamingContext, world: &World| {
+        world.gather(&ssc.input(Numbers { last: 0, is_broken: Arc::clone(&is_broken) }));
+    };
+    world.live(0, 2, &setup).unwrap();
+    is_broken.store(true, Ordering::SeqCst);
+    world.live(2, 3, &setup).unwrap_err();
+    is_broken.store(false, Ordering::SeqCst);
+    // Batch 3 runs again, and was given nothing; the end writes a checkpoint file.
+    world.live(2, 3, &setup).unwrap();
+    world.live(3, 5, &setup).unwrap();
+    assert_eq!(world.take(), rows(&[(1, "n1"), (2, "n2"), (3, ""), (4, "n3"), (5, "n4")]));
 }
 
 // ------------------------------------------------------------------------------------------------- another program

@@ -4,6 +4,7 @@
 //! The log holds the records; a checkpoint file is the ledger itself, as it was behind some record. Both ways give the same.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::time::Duration;
 
 use millstream_core::{Digest, Result, Saved, Time, millis};
@@ -302,6 +303,19 @@ impl Ledger {
         Ok(())
     }
 
+    /// Returns up to when batches may be let go of so that each input still goes on where it was: what an input gave last stays, also
+    /// if it gave nothing to later batches, as when it failed.
+    pub(crate) fn spared(&self, horizon: Time) -> Time {
+        let gives_later = |batch: &Time, keeper: &u32| {
+            let mut later = self.batches.range((Bound::Excluded(*batch), Bound::Unbounded));
+            later.any(|(_, facts)| facts.inputs.contains_key(keeper))
+        };
+        let is_last =
+            |(batch, facts): &(&Time, &BatchFacts)| !facts.inputs.keys().all(|keeper| gives_later(batch, keeper));
+        let mut last = self.batches.range(..=horizon).filter(is_last);
+        last.next().map_or(horizon, |(batch, _)| *batch - millis(1))
+    }
+
     /// Lets go of what no batch from now on needs: batches up to `horizon` that have ended, and, of each keeper, states before
     /// the one that is named. Returns the folders that nothing is read from any more.
     pub(crate) fn forget(&mut self, horizon: Time, states: &BTreeMap<u32, Time>) -> Vec<String> {
@@ -435,6 +449,26 @@ mod tests {
             assert_eq!(ledger.is_news(keeper, t(s), under_way.iter()), want, "state {keeper}, batch {s}");
         }
         assert!(ledger.is_news(1, t(3), [].iter()) && ledger.is_news(2, t(1), [].iter()));
+    }
+
+    #[test]
+    fn what_an_input_gave_last_stays_though_it_gave_nothing_to_later_batches() {
+        let given = |s: i64, to: &[u32]| {
+            Record::Allocated(Allocated { batch: t(s), inputs: to.iter().map(|keeper| (*keeper, vec![1])).collect() })
+        };
+        let began = began(1, &["a", "b"], &[None, None]);
+        let first = |batches: &[Record], horizon: i64| {
+            let ledger = ledger(std::iter::once(began.clone()).chain(batches.iter().cloned()));
+            ledger.spared(t(horizon)).as_millis()
+        };
+        let both = [given(1, &[0, 1]), given(2, &[0, 1]), given(3, &[0, 1])];
+        assert_eq!((first(&both, 0), first(&both, 2)), (0, 2000));
+        assert_eq!(first(&both, 3), 2999, "the last of all stays");
+        let failed = [given(1, &[0, 1]), given(2, &[0]), given(3, &[0]), given(4, &[0])];
+        assert_eq!(first(&failed, 3), 999, "b gave last to batch 1");
+        let again = [given(1, &[0, 1]), given(2, &[0]), given(3, &[0, 1])];
+        assert_eq!(first(&again, 2), 2000);
+        assert_eq!(first(&[given(1, &[]), given(2, &[])], 1), 1000, "inputs that keep nothing hold nothing up");
     }
 
     #[test]

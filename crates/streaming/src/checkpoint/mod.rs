@@ -435,6 +435,7 @@ impl Durable {
         // The last batch at least: what was given to it says where a source goes on.
         let memory = keep.memory.max(millis(1));
         let horizon = first.min(self.known.ledger.latest.unwrap_or(self.known.ledger.zero) - memory);
+        let horizon = self.known.ledger.spared(horizon);
         let state = |(stream, need): (usize, &Option<Need>)| Some((self.known.keeper(stream)?, need.as_ref()?.save?));
         let states = needs.iter().enumerate().filter_map(state).collect();
         let gone = self.known.ledger.forget(horizon, &states);
