@@ -36,6 +36,10 @@ pub enum WhenFull {
     /// The store waits until a batch that holds what waited begins to run; and with it, over a socket, the sender.
     Block,
     /// They are dropped, and counted. What a block is stored with is not called then: a sender who waits for a word gets none.
+    ///
+    /// What a position covers waits instead, as with `Block`: a block that is stored with one
+    /// ([`store_block_at`](crate::Store::store_block_at)), and whatever a receiver stores behind such a block. The next position would
+    /// tell its source that all of it is here.
     Shed,
     /// They are kept on disk, whatever the receiver's storage level is.
     Spill,

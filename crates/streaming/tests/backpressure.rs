@@ -15,7 +15,7 @@ use millstream_core::disk::Disk;
 use millstream_core::threads::lock;
 use millstream_core::{Context, Rdd, Result, Time, secs};
 use millstream_streaming::{
-    BatchInfo, Conf, InputInfo, InputSource, Pressure, Rate, ReceiverInfo, StreamingConf, StreamingContext,
+    BatchInfo, Conf, InputInfo, InputSource, Pressure, Rate, ReceiverInfo, Store, StreamingConf, StreamingContext,
     StreamingListener, WhenFull,
 };
 use millstream_testkit::{Check, SimDisk, StreamTest};
@@ -371,6 +371,44 @@ fn where_there_is_no_room_items_are_shed_with_a_count() {
     let shed = |shed| Pressure { shed, ..Pressure::default() };
     assert_eq!(ended.batches(test.ssc()), [(5, shed(3)), (5, shed(9)), (0, shed(0))]);
     assert_eq!(ended.1.all(), vec![("told-0".to_owned(), WhenFull::Shed); 2], "once a batch");
+    teller.hang_up();
+}
+
+#[test]
+fn what_a_position_covers_is_never_shed_but_waits() {
+    let test = five(WhenFull::Shed);
+    let ended = Ended::of(test.ssc());
+    let (receiver, mut teller) = told();
+    let items = gather(&test.ssc().receiver_stream(receiver));
+    test.ssc().start().unwrap();
+    let acknowledged: Notes<u64> = Notes::default();
+    let at = |from: u32| {
+        let noted = acknowledged.clone();
+        move |store: &mut dyn Store<u32>| {
+            let end = u64::from(from) + 4;
+            store.store_block_at((from..from + 4).collect(), end.into(), Box::new(move || noted.add(end)))
+        }
+    };
+    teller.tell(at(0));
+    for (from, times) in [(4, 1), (8, 2)] {
+        teller.begin(at(from));
+        ended.wait_until_full(&test, times);
+        assert_eq!(acknowledged.all().last(), Some(&u64::from(from)), "not yet");
+        pump(&test, "room for the block", || acknowledged.len() == times + 1);
+        teller.finish();
+    }
+    // What comes one by one is covered by the next position, once there are positions.
+    teller.begin(|store| store.store_many(vec![12, 13]));
+    ended.wait_until_full(&test, 3);
+    pump(&test, "all items", || items.len() == 14);
+    teller.finish();
+    assert_eq!(items.all(), (0..14).collect::<Vec<_>>());
+    let all = ended
+        .batches(test.ssc())
+        .iter()
+        .fold((0, 0), |(blocked, shed), (_, pressure)| (blocked + pressure.blocked, shed + pressure.shed));
+    assert_eq!(all, (9, 0), "all that waited is counted");
+    assert_eq!(ended.1.all(), vec![("told-0".to_owned(), WhenFull::Block); 3], "listeners hear what became of it");
     teller.hang_up();
 }
 

@@ -58,8 +58,8 @@ impl Room {
     }
 
     /// Says where `n` items go; `block` is their size if they are to stay together. What is too large for the room comes in when it is
-    /// empty.
-    pub(crate) fn place(&self, n: usize, block: Option<u64>) -> Place {
+    /// empty. What a position covers, now or with the next block, is not dropped but waits: nobody would send it again.
+    pub(crate) fn place(&self, n: usize, block: Option<u64>, is_covered: bool) -> Place {
         if self.when_full == WhenFull::Spill {
             return Place::Here(n);
         }
@@ -74,7 +74,7 @@ impl Room {
         match (here, self.when_full) {
             (1.., _) => Place::Here(here),
             (0, _) if n == 0 => Place::Here(0),
-            (_, WhenFull::Shed) => Place::Nowhere,
+            (_, WhenFull::Shed) if !is_covered => Place::Nowhere,
             _ => Place::Outside,
         }
     }
@@ -184,33 +184,33 @@ mod tests {
     #[test]
     fn items_come_in_until_the_room_is_full_and_when_their_batch_runs_there_is_room_again() {
         let mut room = Room::new(10, 1000, WhenFull::Block, 8);
-        assert_eq!(room.place(25, None), Place::Here(10), "as many as fit");
+        assert_eq!(room.place(25, None, false), Place::Here(10), "as many as fit");
         room.buffer(7);
-        assert_eq!((room.place(25, None), room.place(3, Some(24))), (Place::Here(3), Place::Here(3)));
-        assert_eq!(room.place(4, Some(32)), Place::Outside, "a block stays together");
+        assert_eq!((room.place(25, None, false), room.place(3, Some(24), false)), (Place::Here(3), Place::Here(3)));
+        assert_eq!(room.place(4, Some(32), false), Place::Outside, "a block stays together");
         room.keep(0, 7, 56, true, Kept::Here);
         room.keep(1, 3, 24, false, Kept::Here);
-        assert_eq!(room.place(1, None), Place::Outside);
+        assert_eq!(room.place(1, None, false), Place::Outside);
         assert!(room.leave(0) && !room.leave(0) && !room.leave(77));
-        assert_eq!(room.place(25, None), Place::Here(7));
+        assert_eq!(room.place(25, None, false), Place::Here(7));
         room.buffer(7);
         room.keep(2, 7, 0, true, Kept::Lost);
-        assert_eq!(room.place(25, None), Place::Here(7), "what is lost takes no room");
+        assert_eq!(room.place(25, None, false), Place::Here(7), "what is lost takes no room");
     }
 
     #[test]
     fn bytes_count_as_they_are_measured_and_what_is_too_large_comes_alone() {
         let mut room = Room::new(1000, 1000, WhenFull::Block, 8);
-        assert_eq!(room.place(500, None), Place::Here(125));
+        assert_eq!(room.place(500, None, false), Place::Here(125));
         room.measure(10, 3000);
-        assert_eq!(room.place(500, None), Place::Here(3));
+        assert_eq!(room.place(500, None, false), Place::Here(3));
         room.measure(1, 5000);
-        assert_eq!(room.place(500, None), Place::Here(1), "one at a time");
-        assert_eq!(room.place(5000, Some(5_000_000)), Place::Here(5000), "nothing could come in else");
+        assert_eq!(room.place(500, None, false), Place::Here(1), "one at a time");
+        assert_eq!(room.place(5000, Some(5_000_000), false), Place::Here(5000), "nothing could come in else");
         room.keep(0, 1, 900, false, Kept::Here);
-        assert_eq!((room.place(500, None), room.place(1, Some(101))), (Place::Outside, Place::Outside));
-        assert_eq!(room.place(1, Some(100)), Place::Here(1));
-        assert_eq!(room.place(0, None), Place::Here(0), "nothing needs no room");
+        assert_eq!((room.place(500, None, false), room.place(1, Some(101), false)), (Place::Outside, Place::Outside));
+        assert_eq!(room.place(1, Some(100), false), Place::Here(1));
+        assert_eq!(room.place(0, None, false), Place::Here(0), "nothing needs no room");
     }
 
     #[test]
@@ -219,7 +219,9 @@ mod tests {
             [(WhenFull::Block, Place::Outside), (WhenFull::Shed, Place::Nowhere), (WhenFull::Spill, Place::Here(5))]
         {
             let room = full(when_full);
-            assert_eq!((room.place(5, None), room.place(5, Some(40))), (want, want), "{when_full:?}");
+            assert_eq!((room.place(5, None, false), room.place(5, Some(40), false)), (want, want), "{when_full:?}");
+            let covered = if when_full == WhenFull::Shed { Place::Outside } else { want };
+            assert_eq!((room.place(5, None, true), room.place(5, Some(40), true)), (covered, covered), "{when_full:?}");
             assert_eq!(room.spills(5, 40), when_full == WhenFull::Spill);
             assert!(!room.spills(4, 40), "the buffer does not count: it is what becomes a block");
         }

@@ -15,6 +15,7 @@ use super::log::{Found, Logged, ReceiverLog};
 use super::rate::Limit;
 use super::room::{Kept, Place, Room};
 use super::{Position, Receiver, Store};
+use crate::conf::WhenFull;
 use crate::input::{InputContext, InputSource, Rate};
 use crate::listener::{InputInfo, Pressure, ReceiverInfo, StreamingEvent};
 use crate::wal::RecordHandle;
@@ -393,7 +394,7 @@ impl<T: ExchangeData> Desk<T> {
             (spills, spills && state.room.is_news())
         };
         if is_news {
-            self.tell_full();
+            self.tell_full(WhenFull::Spill);
         }
         let kept =
             self.write(sequence, items, position.as_ref(), if spills { StorageLevel::DISK_ONLY } else { self.level });
@@ -440,9 +441,9 @@ impl<T: ExchangeData> Desk<T> {
         Ok(handle)
     }
 
-    /// Tells that as many items wait as may.
-    fn tell_full(&self) {
-        let (info, when_full) = (self.info(true), self.input.conf().when_full);
+    /// Tells that as many items wait as may, and what becomes of more.
+    fn tell_full(&self, when_full: WhenFull) {
+        let info = self.info(true);
         tracing::warn!(receiver = %self.name, ?when_full, "batches are too slow: as many items wait as may");
         self.input.bus.post(|| StreamingEvent::ReceiverFull(info, when_full));
     }
@@ -538,15 +539,25 @@ fn time_to_go() -> Error {
 impl<T: ExchangeData> DeskStore<T> {
     /// Waits for room, and for the rate: that by real time, as what is limited comes from outside. Returns how many of `n` items may be
     /// stored now, and `None` if they are dropped. Items of one call are counted as waiting once. A `block` of so many bytes is stored whole.
-    fn admit(&self, n: usize, block: Option<u64>, has_waited: &mut bool) -> Result<Option<usize>> {
+    ///
+    /// Nothing is dropped that a position covers: what comes with one, and all of a receiver that has stored with one before. The next
+    /// position would say that it is here.
+    fn admit(
+        &self,
+        n: usize,
+        block: Option<u64>,
+        position: Option<&Position>,
+        has_waited: &mut bool,
+    ) -> Result<Option<usize>> {
         let desk = &self.desk;
         let is_free = block.is_some() && desk.input.conf().spark_compatible;
         let mut state = lock(&desk.state);
         while !state.stopping {
-            let place = state.room.place(n, block);
+            let is_covered = position.is_some() || state.tracker.position().is_some();
+            let place = state.room.place(n, block, is_covered);
             if !matches!(place, Place::Here(_)) && state.room.is_news() {
                 drop(state);
-                desk.tell_full();
+                desk.tell_full(if place == Place::Nowhere { WhenFull::Shed } else { WhenFull::Block });
                 state = lock(&desk.state);
                 continue;
             }
@@ -602,7 +613,7 @@ impl<T: ExchangeData> DeskStore<T> {
     }
 
     fn block(&self, items: Vec<T>, position: Option<Position>, stored: Box<dyn FnOnce() + Send>) -> Result<()> {
-        if self.admit(items.len(), Some(size_of_items(&items)), &mut false)?.is_none() {
+        if self.admit(items.len(), Some(size_of_items(&items)), position.as_ref(), &mut false)?.is_none() {
             return Ok(());
         }
         if position.is_some() {
@@ -627,7 +638,7 @@ impl<T: ExchangeData> DeskStore<T> {
 
 impl<T: ExchangeData> Store<T> for DeskStore<T> {
     fn store(&mut self, item: T) -> Result<()> {
-        match self.admit(1, None, &mut false)? {
+        match self.admit(1, None, None, &mut false)? {
             Some(_) => self.add(std::iter::once(item)),
             None => Ok(()),
         }
@@ -636,7 +647,7 @@ impl<T: ExchangeData> Store<T> for DeskStore<T> {
     fn store_many(&mut self, items: Vec<T>) -> Result<()> {
         let (mut items, mut has_waited) = (items.into_iter(), false);
         while items.len() > 0 {
-            let Some(piece) = self.admit(items.len(), None, &mut has_waited)? else { break };
+            let Some(piece) = self.admit(items.len(), None, None, &mut has_waited)? else { break };
             self.add(items.by_ref().take(piece))?;
         }
         Ok(())
