@@ -88,11 +88,35 @@ pub fn run_through_crashes<T: ExchangeData, U: ExchangeData>(
     program: &dyn Fn(DStream<T>) -> DStream<U>,
     least: usize,
 ) -> Result<Survived> {
+    run_at(&|lives| lives, how, disk, batches, program, least)
+}
+
+/// As [`run_through_crashes`], one batch at a time: with one thread, the disk is asked for the same again.
+pub(crate) fn run_one_by_one<T: ExchangeData, U: ExchangeData>(
+    how: Check,
+    disk: &SimDisk,
+    batches: &Batches<T>,
+    program: &dyn Fn(DStream<T>) -> DStream<U>,
+) -> Result<Survived> {
+    run_at(&|lives| lives.one_by_one(), how, disk, batches, program, 0)
+}
+
+/// Says how a program lives.
+type Pace = dyn for<'a> Fn(Lives<'a>) -> Lives<'a>;
+
+fn run_at<T: ExchangeData, U: ExchangeData>(
+    pace: &Pace,
+    how: Check,
+    disk: &SimDisk,
+    batches: &Batches<T>,
+    program: &dyn Fn(DStream<T>) -> DStream<U>,
+    least: usize,
+) -> Result<Survived> {
     let count = batches.rows.len().max(least);
     let build =
         |ssc: &StreamingContext| Ok(program(ssc.input(Rows::new(batches.rows.clone(), how.partitions(), secs(1)))));
     let (conf, before): (&dyn Fn(&mut Conf), &dyn Fn(usize)) = (&|_| {}, &|_| {});
-    survive(disk, &Durable { how, conf, build: &build, before, batches: count, crashes: &batches.crashes })
+    survive_at(pace, disk, &Durable { how, conf, build: &build, before, batches: count, crashes: &batches.crashes })
 }
 
 /// As [`run_through_crashes`], of a program that has outputs of its own: `attach` gives them to the stream of the batches, at
@@ -121,6 +145,10 @@ pub fn run_outputs_through_crashes<T: ExchangeData>(
 ///
 /// The program cannot go on; or a batch that ran again gave something else than before. With what the disk was asked for.
 pub fn survive<U: ExchangeData>(disk: &SimDisk, program: &Durable<'_, U>) -> Result<Survived> {
+    survive_at(&|lives| lives, disk, program)
+}
+
+fn survive_at<U: ExchangeData>(pace: &Pace, disk: &SimDisk, program: &Durable<'_, U>) -> Result<Survived> {
     let sink = Sink::default();
     let setup = |ssc: &StreamingContext| {
         let sink = sink.clone();
@@ -130,7 +158,7 @@ pub fn survive<U: ExchangeData>(disk: &SimDisk, program: &Durable<'_, U>) -> Res
         });
         Ok(())
     };
-    let lives = Lives::new(program.how, disk, program.batches).killed_behind(program.crashes);
+    let lives = pace(Lives::new(program.how, disk, program.batches).killed_behind(program.crashes));
     let told = |error: Error| Error::new(error.kind(), format!("{error}\n{}", disk.trace()));
     let starts = lives.with_conf(program.conf).before_each(program.before).run(&setup).map_err(told)?;
     if let Some(difference) = lock(&sink.differences).first() {
@@ -162,8 +190,25 @@ pub fn durable_steps<T: ExchangeData, U: ExchangeData>(
     }
 }
 
+/// As [`durable_steps`], of a program that runs one batch at a time.
+#[track_caller]
+pub(crate) fn steps_one_by_one<T: ExchangeData, U: ExchangeData>(
+    how: Check,
+    batches: &Batches<T>,
+    program: &dyn Fn(DStream<T>) -> DStream<U>,
+) -> (Table, u64) {
+    let disk = SimDisk::new(0);
+    match run_one_by_one(how, &disk, batches, program) {
+        Ok(survived) => (survived.table, survived.disk.operations().len() as u64),
+        Err(error) => panic!("without any fault: {error}"),
+    }
+}
+
 /// Runs a program once for each operation that its checkpoint asks of the disk and each kind of fault there, and compares what
 /// its batches give with what they give when nothing goes wrong.
+///
+/// The program runs one batch at a time, and saves states before their batch ends. With one thread a step is the same operation in every
+/// run, so a fault that is found is found again; with more, and for states that are saved in the background, [`Lives`] has the runs.
 ///
 /// Returns how many faults really happened.
 ///
@@ -189,13 +234,13 @@ pub fn check_faults<T: ExchangeData, U: ExchangeData>(
     batches: &Batches<T>,
     program: impl Fn(DStream<T>) -> DStream<U>,
 ) -> usize {
-    let (want, steps) = durable_steps(how, batches, &program);
+    let (want, steps) = steps_one_by_one(how, batches, &program);
     let mut fired = 0;
     for step in 1..=steps {
         for fault in faults {
             let disk = SimDisk::new(step);
             disk.fail_at(step, *fault);
-            match run_through_crashes(how, &disk, batches, &program, 0) {
+            match run_one_by_one(how, &disk, batches, &program) {
                 Ok(survived) => {
                     let got = survived.table;
                     assert!(got == want, "{fault:?} at {step}: expected\n{want}\n\nbut got\n{got}\n{}", disk.trace());

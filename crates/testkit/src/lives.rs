@@ -80,14 +80,15 @@ impl<'a> Lives<'a> {
         Lives { killed: batches.to_vec(), ..self }
     }
 
-    /// Has no two batches under way at once, also behind a start: then, with one thread, the same seed asks the disk for the
-    /// same operations.
+    /// Has no two batches under way at once, also behind a start, and states saved before their batch ends: then, with one thread, the
+    /// same seed asks the disk for the same operations. At any other pace it need not.
     #[must_use]
     pub fn one_by_one(self) -> Lives<'a> {
         Lives { pace: Pace::OneByOne, ..self }
     }
 
-    /// Lets so many batches be due at once.
+    /// Lets so many batches be due at once. They overlap, and states are saved in the background: the same seed may ask the disk for
+    /// other operations the next time.
     #[must_use]
     pub fn hurried(self, batches: usize) -> Lives<'a> {
         Lives { pace: Pace::Hurried(batches.max(1)), ..self }

@@ -19,9 +19,20 @@ use crate::wal::WriteAheadLog;
 pub(crate) type Then = Box<dyn FnOnce(Result<()>) + Send>;
 
 enum Task {
-    Append { number: u64, record: Vec<u8>, then: Then },
-    Snapshot { next: u64, ledger: Box<Ledger> },
-    Remove { folders: Vec<String> },
+    /// Whether somebody waits for it, and goes on when it is durable.
+    Append {
+        number: u64,
+        record: Vec<u8>,
+        then: Then,
+        is_awaited: bool,
+    },
+    Snapshot {
+        next: u64,
+        ledger: Box<Ledger>,
+    },
+    Remove {
+        folders: Vec<String>,
+    },
 }
 
 /// The way to the thread.
@@ -66,19 +77,16 @@ impl Writer {
 
     /// Has a record written; `then` is called when it is durable.
     pub(crate) fn append(&self, number: u64, record: Vec<u8>, then: Then) {
-        self.hand_over(Task::Append { number, record, then });
+        self.hand_over(Task::Append { number, record, then, is_awaited: false });
     }
 
     /// Writes a record; it is durable on return.
     pub(crate) fn append_and_wait(&self, number: u64, record: Vec<u8>) -> Result<()> {
         let (told, tell): (Sender<Result<()>>, _) = channel();
-        self.append(
-            number,
-            record,
-            Box::new(move |result| {
-                let _ = told.send(result);
-            }),
-        );
+        let then = Box::new(move |result| {
+            let _ = told.send(result);
+        });
+        self.hand_over(Task::Append { number, record, then, is_awaited: true });
         tell.recv().unwrap_or_else(|_| Err(Error::new(ErrorKind::Stopped, "the log has been closed")))
     }
 
@@ -125,13 +133,19 @@ impl Desk {
     fn work(&self, mut targets: Targets) {
         // Behind a record that is not there nothing that was made of it may be.
         let mut has_failed = false;
+        // What the log may forget by now is left for later where somebody goes on meanwhile: the batch then has the disk for itself.
+        let mut forgets_later = false;
         while let Some(tasks) = self.take() {
+            if std::mem::take(&mut forgets_later) {
+                targets.forget();
+            }
             let (mut records, mut thens) = (Vec::new(), Vec::new());
             for task in tasks {
                 match task {
-                    Task::Append { number, record, then } => {
+                    Task::Append { number, record, then, is_awaited } => {
                         records.push((record, number));
                         thens.push(then);
+                        forgets_later |= is_awaited;
                     }
                     Task::Snapshot { .. } | Task::Remove { .. } if has_failed => {}
                     Task::Snapshot { next, ledger } => told(targets.snapshot(next, &ledger)),
@@ -146,10 +160,13 @@ impl Desk {
             let is_durable = result.is_ok();
             has_failed |= !is_durable;
             thens.into_iter().for_each(|then| then(result.clone()));
-            if is_durable {
-                // A log may forget a little at a time.
-                told(targets.log.forget_before(as_time(targets.first)));
+            forgets_later &= is_durable;
+            if is_durable && !forgets_later {
+                targets.forget();
             }
+        }
+        if forgets_later {
+            targets.forget();
         }
         told(targets.log.close());
     }
@@ -167,6 +184,11 @@ impl Targets {
         }
         self.first = self.snapshots.write(next, ledger)?;
         self.log.forget_before(as_time(self.first))
+    }
+
+    /// Has the log forget what is in checkpoint files. It may do so a little at a time.
+    fn forget(&mut self) {
+        told(self.log.forget_before(as_time(self.first)));
     }
 
     fn remove(&self, folders: &[String]) -> Result<()> {
