@@ -31,11 +31,19 @@ pub enum Mutant {
     AllocatesAnew,
     /// A batch whose end is durable runs again.
     EndedRunsAgain,
+    /// The sender of a block is told that it is kept before it is.
+    AcknowledgesBeforeKept,
+    /// A transactional sink commits before the end of the batch is durable.
+    SinkCommitsBeforeEnd,
+    /// A start takes the number of the one before, and with it its fencing token.
+    TakesOldNumber,
+    /// Of each state only the newest save is kept, though a window needs an older one.
+    OnlyNewestState,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 12] = [
+    pub const ALL: [Mutant; 16] = [
         Mutant::RunsBeforeAllocated,
         Mutant::CommitsBeforeEnd,
         Mutant::ForgetsBeforeEnd,
@@ -48,6 +56,10 @@ impl Mutant {
         Mutant::LogCutFirst,
         Mutant::AllocatesAnew,
         Mutant::EndedRunsAgain,
+        Mutant::AcknowledgesBeforeKept,
+        Mutant::SinkCommitsBeforeEnd,
+        Mutant::TakesOldNumber,
+        Mutant::OnlyNewestState,
     ];
 }
 

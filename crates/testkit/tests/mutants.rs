@@ -12,7 +12,10 @@ mod model {
 #[path = "simulation"]
 mod simulation {
     pub(crate) mod feed;
+    pub(crate) mod ordered;
     pub(crate) mod run;
+    pub(crate) mod sender;
+    pub(crate) mod sink;
 }
 
 use millstream_core::mutants::{Mutant, plant};

@@ -122,7 +122,8 @@ fn began(ledger: &Ledger, program: Program<'_>, lines: &[Line]) -> (Began, BTree
         }
     }
     let began = Began {
-        epoch: ledger.epoch + 1,
+        // The first start has a number whatever is planted.
+        epoch: if planted(Mutant::TakesOldNumber) { ledger.epoch.max(1) } else { ledger.epoch + 1 },
         app_id: if was_new { program.app_id.to_owned() } else { ledger.app_id.clone() },
         zero: if was_new { program.zero } else { ledger.zero },
         interval: program.interval,
@@ -437,7 +438,10 @@ impl Durable {
         let horizon = first.min(self.known.ledger.latest.unwrap_or(self.known.ledger.zero) - memory);
         let horizon = self.known.ledger.spared(horizon);
         let state = |(stream, need): (usize, &Option<Need>)| Some((self.known.keeper(stream)?, need.as_ref()?.save?));
-        let states = needs.iter().enumerate().filter_map(state).collect();
+        let states = match planted(Mutant::OnlyNewestState) {
+            true => self.newest_saves(),
+            false => needs.iter().enumerate().filter_map(state).collect(),
+        };
         let gone = self.known.ledger.forget(horizon, &states);
         self.writer.remove(gone);
         if self.since_snapshot.0 >= self.checkpoint_after || self.since_snapshot.1 >= SNAPSHOT_BYTES {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex};
 
+use millstream_core::mutants::{Mutant, planted};
 use millstream_core::threads::lock;
 use millstream_core::{CallSite, Data, ErrorKind, Rdd, Result, Time, codec};
 use serde::Serialize;
@@ -235,7 +236,12 @@ impl<T: Data> DStream<T> {
                     CallSite::scope(Some(site), || {
                         let handle = sink.sink.prepare(&rdd, &of)?;
                         match prepared {
-                            Some((prepared, output)) => prepared.put(of.time(), output, codec::encode(&handle)?),
+                            Some((prepared, output)) => {
+                                prepared.put(of.time(), output, codec::encode(&handle)?);
+                                if planted(Mutant::SinkCommitsBeforeEnd) {
+                                    sink.sink.commit(&handle, &of)?;
+                                }
+                            }
                             None => sink.sink.commit(&handle, &of)?,
                         }
                         Ok(())

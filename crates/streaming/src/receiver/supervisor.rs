@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use millstream_core::clock::{Clock, Wake, monotonic};
+use millstream_core::mutants::{Mutant, planted};
 use millstream_core::storage::{Block, BlockId, size_of_items};
 use millstream_core::threads::{self, OwnedThread, lock};
 use millstream_core::{Context, Error, ErrorKind, ExchangeData, Rdd, Result, StorageLevel, Time, panicked, secs};
@@ -629,8 +630,13 @@ impl<T: ExchangeData> DeskStore<T> {
             }
             state.tracker.number()
         };
-        self.desk.keep(ticket, items, position, false)?;
-        stored();
+        if planted(Mutant::AcknowledgesBeforeKept) {
+            stored();
+            self.desk.keep(ticket, items, position, false)?;
+        } else {
+            self.desk.keep(ticket, items, position, false)?;
+            stored();
+        }
         self.desk.tidy_up();
         Ok(())
     }

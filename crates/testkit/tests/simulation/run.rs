@@ -9,13 +9,17 @@ use millstream_core::threads::lock;
 use millstream_streaming::{Conf, StreamingContext};
 use millstream_testkit::model::Model;
 use millstream_testkit::{Check, Fault, Lives, SimDisk};
-use proptest::collection::vec;
+use proptest::collection::{btree_map, vec};
+use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::feed::{Feed, Numbered};
+use super::ordered::{self, Ordered};
+use super::sender::{self, Sender};
+use super::sink::Sink;
 use crate::model::meaning::{Pair, on_the_engine, on_the_model};
 use crate::model::op::{Kind, Op, op};
 
@@ -27,7 +31,7 @@ pub(crate) struct Plan {
     pub(crate) faults: usize,
     /// How many operations of the disk there are at most between two of them.
     pub(crate) apart: u64,
-    /// Whether no two batches are ever under way at once.
+    /// Whether no two batches are ever under way at once: the same seed does the same again, then.
     pub(crate) calm: bool,
     pub(crate) batches: usize,
 }
@@ -48,6 +52,10 @@ pub(crate) struct Ran {
     pub(crate) fired: Vec<Fault>,
     pub(crate) trace: String,
     pub(crate) kinds: Vec<Kind>,
+    /// Whether the program had a receiver, and a transactional sink.
+    pub(crate) sent: bool,
+    pub(crate) sink: bool,
+    pub(crate) ordered: Option<Ordered>,
 }
 
 /// What is drawn by a seed.
@@ -60,6 +68,13 @@ struct Drawn {
     coming: Vec<usize>,
     programs: Vec<Vec<Op>>,
     faults: Vec<(u64, Fault)>,
+    /// What a sender has, and how many it sends together.
+    sent: Option<(Vec<(bool, Pair)>, usize)>,
+    /// How many it sends in each batch, in turn.
+    sending: Vec<usize>,
+    /// At which calls of a sink the machine stops, and whether they have had their effect by then.
+    stops: Option<BTreeMap<usize, bool>>,
+    ordered: Option<Ordered>,
 }
 
 /// A batch with more elements than this is not worth its time.
@@ -94,6 +109,12 @@ fn draw(plan: Plan) -> Drawn {
     let states = select(vec![Kind::UpdateStateByKey, Kind::UpdateStateByKeyInitial]);
     let window_of_state = (states, windows).prop_flat_map(move |(state, window)| ops(vec![state, window]));
     let program = prop_oneof![3 => any_program, 1 => window_of_state];
+    let beside = (
+        option::of((vec((any::<bool>(), (0u8..8, -9i64..10)), 5..20), 1usize..4)),
+        vec(0usize..5, 5),
+        option::of(btree_map(1usize..60, any::<bool>(), 0..5)),
+        option::of(select(Ordered::ALL)),
+    );
     let drawn = (
         1usize..3,
         1usize..4,
@@ -102,15 +123,17 @@ fn draw(plan: Plan) -> Drawn {
         vec(0usize..6, 7),
         vec(program, 1..3),
         vec((1..=plan.apart, select(&Fault::ALL[..])), plan.faults),
+        beside,
     );
-    let drawn = drawn.prop_map(|(partitions, step, checkpoint_after, records, coming, programs, apart)| {
+    let drawn = drawn.prop_map(|(partitions, step, checkpoint_after, records, coming, programs, apart, beside)| {
+        let (sent, sending, stops, ordered) = beside;
         let mut at = 0;
         let mut later = |(gap, fault)| {
             at += gap;
             (at, fault)
         };
         let faults = apart.into_iter().map(&mut later).collect();
-        Drawn { partitions, step, checkpoint_after, records, coming, programs, faults }
+        Drawn { partitions, step, checkpoint_after, records, coming, programs, faults, sent, sending, stops, ordered }
     });
     drawn.new_tree(&mut runner).expect("a strategy that refuses nothing").current()
 }
@@ -139,7 +162,9 @@ impl<T: PartialEq + std::fmt::Debug> Seen<T> {
 /// Runs what the plan says. The error says what is wrong, and how to see it again.
 pub(crate) fn simulate(plan: Plan) -> Result<Ran, String> {
     let drawn = draw(plan);
-    let told = |why: &str, disk: &SimDisk| format!("{plan:?}: {why}\n{drawn:#?}\n{}", disk.trace());
+    let again =
+        if plan.calm { "the same seed does the same" } else { "batches overlap: the same seed may do otherwise" };
+    let told = |why: &str, disk: &SimDisk| format!("{plan:?} ({again}): {why}\n{drawn:#?}\n{}", disk.trace());
     let disk = SimDisk::new(plan.seed);
     for (at, fault) in &drawn.faults {
         disk.fail_at(*at, *fault);
@@ -152,21 +177,41 @@ pub(crate) fn simulate(plan: Plan) -> Result<Ran, String> {
     }
 }
 
-fn numbered(drawn: &Drawn) -> Vec<Numbered> {
-    (0u32..).zip(&drawn.records).map(|(n, (beside, pair))| (n, *beside, *pair)).collect()
+fn numbered(from: u32, records: &[(bool, Pair)]) -> Vec<Numbered> {
+    (from..).zip(records).map(|(n, (beside, pair))| (n, *beside, *pair)).collect()
 }
 
 fn through(plan: Plan, drawn: &Drawn, disk: &SimDisk) -> Result<Ran, String> {
-    let feed = Feed::new(numbered(drawn), drawn.coming.clone());
+    let feed = Feed::new(numbered(0, &drawn.records), drawn.coming.clone());
+    let sender = drawn.sent.as_ref().map(|(records, block)| Sender::new(numbered(sender::FIRST, records), *block));
+    let sink = drawn.stops.as_ref().map(|stops| Sink::new(stops.clone(), &feed, disk));
     let programs = worth_their_time(drawn, plan.batches);
     let (given, gives): (Seen<Numbered>, Seen<Pair>) = (Seen::new(), Seen::new());
+    let in_order: Seen<ordered::Row> = Seen::new();
     let setup = |ssc: &StreamingContext| {
-        let all = ssc.input(feed.source(drawn.partitions)).uid("feed");
-        let (given, seen_by) = (given.clone(), feed.clone());
+        let mut all = ssc.input(feed.source(drawn.partitions)).uid("feed");
+        if let Some(sender) = &sender {
+            all = all.union(&ssc.receiver_stream(sender.receiver()).uid("sender"));
+        }
+        let (given, seen_by, sender, sending) = (given.clone(), feed.clone(), sender.clone(), drawn.sending.clone());
         all.foreach_rdd(move |rdd, at| {
             given.take(0, at, rdd.collect()?, &seen_by);
+            // While nobody else asks the disk: what is sent now is for the next batch.
+            if let Some(sender) = &sender {
+                sender.send(sending[at.as_millis() as usize / 1000 % sending.len()]);
+            }
             Ok(())
         });
+        if let Some(sink) = &sink {
+            all.save_to(sink.clone()).uid("sink");
+        }
+        if let Some(ordered) = drawn.ordered {
+            let (in_order, seen_by) = (in_order.clone(), feed.clone());
+            ordered.on_the_engine(&all.map(|record| (record.2.0, record.0))).foreach_rdd(move |rdd, at| {
+                in_order.take(0, at, ordered::by_key(rdd.collect()?), &seen_by);
+                Ok(())
+            });
+        }
         let main = all.filter(|record| !record.1).map(|record| record.2);
         let beside = all.filter(|record| record.1).map(|record| record.2);
         for (output, program) in programs.iter().enumerate() {
@@ -182,7 +227,8 @@ fn through(plan: Plan, drawn: &Drawn, disk: &SimDisk) -> Result<Ran, String> {
         }
         Ok(())
     };
-    let lives = Lives::new(Check::new(drawn.partitions, 1), disk, plan.batches).at_most(plan.faults + 10);
+    let starts = plan.faults + drawn.stops.as_ref().map_or(0, BTreeMap::len) + 10;
+    let lives = Lives::new(Check::new(drawn.partitions, 1), disk, plan.batches).at_most(starts);
     let conf = |conf: &mut Conf| conf.streaming.checkpoint_after = drawn.checkpoint_after;
     let lives = lives.with_conf(&conf);
     let lives = if plan.calm { lives.one_by_one() } else { lives.hurried(drawn.step) };
@@ -190,28 +236,57 @@ fn through(plan: Plan, drawn: &Drawn, disk: &SimDisk) -> Result<Ran, String> {
     if let Some(mistake) = feed.mistakes().first() {
         return Err(mistake.clone());
     }
-    nothing_lost_nothing_twice(&given, &feed, plan.batches)?;
-    as_the_model(&given, &gives, &programs)?;
+    let rows = nothing_lost_nothing_twice(&given, &feed, sender.as_ref(), plan.batches)?;
+    as_the_model(&rows, &gives, &programs)?;
+    if let Some(ordered) = drawn.ordered {
+        for (batch, want) in (1..).zip(ordered.on_the_model(&rows)) {
+            let got = lock(&in_order.0).get(&(0, at(batch))).cloned();
+            if got.as_ref() != Some(&want) {
+                return Err(format!("{ordered:?}, batch {batch}, in order\n  model  {want:?}\n  engine {got:?}"));
+            }
+        }
+    }
+    if let Some(sink) = &sink {
+        let want: BTreeMap<Time, Vec<Numbered>> = (1..).map(at).zip(rows).collect();
+        let got = sink.committed();
+        if got != want {
+            return Err(format!("the sink has {got:?}\n  and batches were given {want:?}"));
+        }
+    }
     let kinds = programs.iter().flatten().map(|op| op.kind).collect();
-    Ok(Ran { starts, fired: disk.fired(), trace: disk.trace(), kinds })
+    let sent = sender.is_some();
+    Ok(Ran {
+        starts,
+        fired: disk.fired(),
+        trace: disk.trace(),
+        kinds,
+        sent,
+        sink: sink.is_some(),
+        ordered: drawn.ordered,
+    })
 }
 
 fn at(batch: usize) -> Time {
     Time::from_millis(batch as i64 * 1000)
 }
 
-/// The batches were given the feed from its begin, in order.
-fn nothing_lost_nothing_twice(given: &Seen<Numbered>, feed: &Feed, batches: usize) -> Result<(), String> {
+/// The batches were given the feed, and what was sent, from their begin, in order. Returns what each was given.
+fn nothing_lost_nothing_twice(
+    given: &Seen<Numbered>,
+    feed: &Feed,
+    sender: Option<&Sender>,
+    batches: usize,
+) -> Result<Vec<Vec<Numbered>>, String> {
     let given = lock(&given.0);
-    let mut all: Vec<Numbered> = Vec::new();
-    for batch in 1..=batches {
-        let row = given.get(&(0, at(batch))).ok_or_else(|| format!("batch {batch} was never run"))?;
-        all.extend(row);
+    let row = |batch| given.get(&(0, at(batch))).cloned().ok_or_else(|| format!("batch {batch} was never run"));
+    let rows = (1..=batches).map(row).collect::<Result<Vec<_>, _>>()?;
+    let (sent, fed): (Vec<Numbered>, _) = rows.iter().flatten().partition(|record| record.0 >= sender::FIRST);
+    for (all, of) in [(feed.records(), fed), (sender.map(Sender::records).unwrap_or_default(), sent)] {
+        if !all.starts_with(&of) {
+            return Err(format!("batches were given {:?}", of.iter().map(|record| record.0).collect::<Vec<_>>()));
+        }
     }
-    if !feed.records().starts_with(&all) {
-        return Err(format!("batches were given {:?}", all.iter().map(|record| record.0).collect::<Vec<_>>()));
-    }
-    Ok(())
+    Ok(rows)
 }
 
 fn models(rows: &[Vec<Numbered>]) -> (Model<Pair>, Model<Pair>) {
@@ -229,9 +304,8 @@ fn context() -> millstream_core::Context {
 }
 
 /// Each output gave what the model gives for what the batches were given.
-fn as_the_model(given: &Seen<Numbered>, gives: &Seen<Pair>, programs: &[Vec<Op>]) -> Result<(), String> {
-    let rows: Vec<Vec<Numbered>> = lock(&given.0).values().cloned().collect();
-    let (main, beside) = models(&rows);
+fn as_the_model(rows: &[Vec<Numbered>], gives: &Seen<Pair>, programs: &[Vec<Op>]) -> Result<(), String> {
+    let (main, beside) = models(rows);
     let gives = lock(&gives.0);
     for (output, program) in programs.iter().enumerate() {
         let model = program.iter().fold(main.clone(), |model, op| on_the_model(op, &model, &beside, &context()));
@@ -249,7 +323,9 @@ fn as_the_model(given: &Seen<Numbered>, gives: &Seen<Pair>, programs: &[Vec<Op>]
 
 /// The programs, cut where they give too much: joins and windows multiply.
 fn worth_their_time(drawn: &Drawn, batches: usize) -> Vec<Vec<Op>> {
-    let mut rows: Vec<Vec<Numbered>> = numbered(drawn).chunks(4).map(<[_]>::to_vec).collect();
+    let sent = drawn.sent.iter().flat_map(|(records, _)| numbered(sender::FIRST, records));
+    let all: Vec<Numbered> = numbered(0, &drawn.records).into_iter().chain(sent).collect();
+    let mut rows: Vec<Vec<Numbered>> = all.chunks(all.len() / 10 + 1).map(<[_]>::to_vec).collect();
     rows.resize(batches, Vec::new());
     let (main, beside) = models(&rows);
     let cut = |program: &Vec<Op>| {
