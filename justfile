@@ -63,7 +63,7 @@ doc:
 bench WORKLOAD FILE *ARGS:
     cargo run --release -p millstream-bench -- {{WORKLOAD}} {{FILE}} --threads 2 --batches 8 {{ARGS}}
 
-# The same beside Spark 4.1, in one table (docs/benchmarks.md says how to get Spark).
+# The same beside Spark 4.1, in one table (docs/benchmarks.md says how to get Spark); `kafka` is one, too.
 vs-spark WORKLOAD *ARGS:
     cargo xtask vs-spark {{WORKLOAD}} {{ARGS}}
 

@@ -10,6 +10,7 @@ mod source;
 mod spark;
 mod tidy;
 mod vs_spark;
+mod vs_spark_kafka;
 
 use std::process::ExitCode;
 

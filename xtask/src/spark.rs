@@ -19,6 +19,8 @@ const SETTINGS: &str = "crates/bench/spark";
 /// Where Spark's jars and the Java tools are.
 pub(crate) struct Spark {
     jars: PathBuf,
+    /// A folder of more jars.
+    more: Option<PathBuf>,
     pub(crate) version: String,
 }
 
@@ -32,10 +34,20 @@ impl Spark {
         let names = fs::read_dir(&jars).map_err(|e| format!("{}: {e}. {HELP}", jars.display()))?;
         let version = names.flatten().find_map(|name| version_in(&name.file_name().to_string_lossy()));
         match version {
-            Some(version) if version.starts_with(VERSION) => Ok(Spark { jars, version }),
+            Some(version) if version.starts_with(VERSION) => Ok(Spark { jars, more: None, version }),
             Some(other) => Err(format!("{} is Spark {other}, not {VERSION}*. {HELP}", jars.display())),
             None => Err(format!("{} holds no Spark Streaming. {HELP}", jars.display())),
         }
+    }
+
+    /// Adds a folder of jars.
+    pub(crate) fn with(self, more: &Path) -> Spark {
+        Spark { more: Some(more.to_owned()), ..self }
+    }
+
+    /// Where all classes are that do not belong to a program.
+    fn path(&self) -> Vec<PathBuf> {
+        std::iter::once(&self.jars).chain(&self.more).map(|jars| jars.join("*")).collect()
     }
 
     /// Where the classes of a program are put.
@@ -48,7 +60,8 @@ impl Spark {
         eprintln!("compiling {program} for Spark {}", self.version);
         let mut javac = Command::new(java_tool("javac"));
         javac.args(["-nowarn", "-Xlint:none", "-d"]).arg(self.classes(root, program));
-        run_to_end(javac.arg("-cp").arg(self.jars.join("*")).args(sources))
+        let path = env::join_paths(self.path()).map_err(|e| e.to_string())?;
+        run_to_end(javac.arg("-cp").arg(path).args(sources))
     }
 
     /// Returns the command that runs a program's classes; its main class and its arguments are still to be added.
@@ -58,7 +71,7 @@ impl Spark {
             word.push(root.join(SETTINGS).join(file));
             word
         };
-        let classes = [self.classes(root, program), self.jars.join("*")];
+        let classes: Vec<_> = std::iter::once(self.classes(root, program)).chain(self.path()).collect();
         let mut java = Command::new(java_tool("java"));
         java.arg(with("@", "jvm-opens.txt")).arg(format!("-Xmx{memory}"));
         java.arg(with("-Dlog4j2.configurationFile=", "log4j2.properties"));

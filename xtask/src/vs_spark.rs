@@ -15,6 +15,10 @@ use crate::spark::{DATA, HELP, Spark, pythons, run_to_end, says};
 
 /// Compares the engines and prints the table.
 pub(crate) fn run(arguments: &[String]) -> Outcome {
+    if let Some((kafka, rest)) = arguments.split_first().filter(|(name, _)| *name == "kafka") {
+        eprintln!("running {kafka} on millstream and on Spark");
+        return crate::vs_spark_kafka::run(rest);
+    }
     let asked = Asked::parse(arguments)?;
     let root = root();
     let spark = Spark::find(&root)?;
@@ -31,7 +35,7 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
 // ---- what is asked for ----
 
 const WORKLOADS: [&str; 8] = ["grep", "wordcount", "topk", "group", "window", "state", "join", "empty"];
-const USAGE: &str = "usage: cargo xtask vs-spark grep|wordcount|topk|group|window|state|join|empty [FILE] [--threads 2] [--batches 8] \
+const USAGE: &str = "usage: cargo xtask vs-spark kafka [RECORDS], or grep|wordcount|topk|group|window|state|join|empty [FILE] [--threads 2] [--batches 8] \
                      [--interval MS]";
 
 /// What a person asked for.

@@ -24,6 +24,9 @@ const MEASURES: [(&str, fn(&[String]) -> Result<()>); 7] = [
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let (name, rest) = words.split_first().map_or(("all", &[][..]), |(name, rest)| (name.as_str(), rest));
+    if name == "beside" {
+        return reading::beside(rest);
+    }
     if name == "all" {
         return MEASURES.iter().try_for_each(|(_, measure)| measure(&[]));
     }

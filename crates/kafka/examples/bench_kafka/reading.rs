@@ -1,11 +1,12 @@
 //! How fast records are read, and what many partitions cost.
 
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use millstream_core::clock::monotonic;
-use millstream_core::{Error, Result, millis, secs};
+use millstream_core::{Error, ErrorKind, Result, millis, secs};
 use millstream_kafka::{Direct, OffsetRange, ReadBy, Record, Start, direct, offset_ranges};
 use millstream_streaming::{Conf, DStream, StreamingContext};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -96,18 +97,49 @@ pub(crate) fn words(words: &[String]) -> Result<()> {
     println!("words: counts of words, {PARTITIONS} partitions");
     fill(&topic, PARTITIONS, records)?;
     for _ in 0..2 {
-        let rate = stream(direct(brokers()).subscribe([&topic]), records, |stream, seen| {
-            let lines = stream.flat_map(|record| record.to_text());
-            let counts = lines.flat_map(|line| line.split(' ')).map(|word| (word, 1u64)).reduce_by_key(|a, b| a + b);
-            counts.foreach_rdd(|rdd, _| rdd.count().map(drop));
-            // Behind the words, by offsets alone: no record has none here.
-            stream.foreach_rdd(move |rdd, _| {
-                let ranges = offset_ranges(&rdd).unwrap_or_default();
-                seen.fetch_add(ranges.iter().map(OffsetRange::count).sum(), Ordering::SeqCst);
-            });
-        })?;
-        println!("  {rate:.2} M records/s");
+        println!("  {:.2} M records/s", count_words(&topic, records)?);
     }
+    Ok(())
+}
+
+/// Counts the words of a topic. Returns how many millions of records a second.
+fn count_words(topic: &str, records: u64) -> Result<f64> {
+    stream(direct(brokers()).subscribe([topic]), records, |stream, seen| {
+        let lines = stream.flat_map(|record| record.to_text());
+        let counts = lines.flat_map(|line| line.split(' ')).map(|word| (word, 1u64)).reduce_by_key(|a, b| a + b);
+        counts.foreach_rdd(|rdd, _| rdd.count().map(drop));
+        // Behind the words, by offsets alone: no record has none here.
+        stream.foreach_rdd(move |rdd, _| {
+            let ranges = offset_ranges(&rdd).unwrap_or_default();
+            seen.fetch_add(ranges.iter().map(OffsetRange::count).sum(), Ordering::SeqCst);
+        });
+    })
+}
+
+/// The word count beside another program's, which is given the brokers and the topic, and says `NAME RECORDS_A_SECOND`.
+pub(crate) fn beside(words: &[String]) -> Result<()> {
+    let usage = || Error::new(ErrorKind::Config, "beside RECORDS PROGRAM WORDS…");
+    let (records, rest) = words.split_first().ok_or_else(usage)?;
+    let (program, rest) = rest.split_first().ok_or_else(usage)?;
+    let records: u64 = records.parse().map_err(|_| usage())?;
+    let topic = topic("beside", PARTITIONS)?;
+    fill(&topic, PARTITIONS, records)?;
+    let before = count_words(&topic, records)?;
+    println!("  millstream: {before:.2} M records/s");
+    let output = Command::new(program).args(rest).args([brokers(), topic.clone()]).stderr(Stdio::inherit()).output()?;
+    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let line = said.lines().last().unwrap_or_default();
+    let other = line.split_whitespace().last().and_then(|rate| rate.parse::<f64>().ok()).filter(|rate| *rate > 0.0);
+    let other =
+        other.ok_or_else(|| Error::new(ErrorKind::Data, format!("{program} says nothing of a rate: {said}")))?;
+    println!("  {line}: {:.2} M records/s", other / 1e6);
+    let after = count_words(&topic, records)?;
+    println!("  millstream again: {after:.2} M records/s");
+    println!(
+        "  millstream is {:.1} to {:.1} times as fast",
+        before.min(after) * 1e6 / other,
+        before.max(after) * 1e6 / other
+    );
     Ok(())
 }
 

@@ -351,6 +351,10 @@ impl<T: Data + ToRecord> Transactional<T> for ExactlyOnce {
         *lock(&self.state) = Some(open);
         Ok(())
     }
+
+    fn how(&self) -> &'static str {
+        "it is one transaction with a mark of its time, and a batch that the mark covers is left out"
+    }
 }
 
 impl fmt::Debug for ExactlyOnce {

@@ -53,9 +53,10 @@ fn a_wrong_password_is_told_and_no_secret_is() {
     let shown = format!("{source:?}");
     let stream = test.ssc().input(source);
     let counts = test.collect(&stream.count());
+    let explained = test.ssc().explain();
     test.run(1).unwrap();
     assert_eq!(counts.table().to_string().trim(), "1s 1", "the right one is let in");
-    let explained = test.ssc().explain();
+    assert!(explained.contains(&a) && explained.contains("read_committed"), "{explained}");
     assert!(!format!("{shown}{explained}").contains("sesame"));
 
     // A setting whose value is wrong and secret.

@@ -121,3 +121,20 @@ fn a_topic_that_is_not_there_and_a_record_that_is_too_long_are_named_and_leave_n
         assert_eq!(texts(&a), [""; 0]);
     }
 }
+
+#[test]
+fn explain_says_how_often_each_output_writes_a_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let test = StreamTest::new();
+    test.ssc().checkpoint(folder.path()).unwrap();
+    let values = test.input(batches![[1i32]]).map(|n| n.to_string());
+    values.save_to_kafka(KafkaSink::to(brokers(), "once"));
+    values.save_to_kafka(KafkaSink::to(brokers(), "often").at_least_once());
+    let explained = test.ssc().explain();
+    let lines: Vec<_> = explained.lines().filter(|line| line.contains("save_to_kafka")).collect();
+    assert!(
+        lines.iter().any(|line| line.contains("exactly once") && line.contains("a mark of its time")),
+        "{explained}"
+    );
+    assert!(lines.iter().any(|line| line.contains("at least once")), "{explained}");
+}

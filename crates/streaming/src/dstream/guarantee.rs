@@ -51,9 +51,7 @@ pub(crate) fn guarantee(kind: &OutputKind, asked: Option<Guarantee>, durable: bo
         (OutputKind::Files, _) => {
             (Guarantee::ExactlyOnce, "a batch's folder appears in one step, and is left if the batch runs again")
         }
-        (OutputKind::Transaction(_), _) => {
-            (Guarantee::ExactlyOnce, "it is prepared in the batch, and committed when the batch's end is durable")
-        }
+        (OutputKind::Transaction(sink), _) => (Guarantee::ExactlyOnce, sink.how()),
         (OutputKind::Plain { .. }, Some(Guarantee::AtMostOnce)) => {
             (Guarantee::AtMostOnce, "the program asks for it: a batch that an earlier run had begun is left out")
         }

@@ -122,6 +122,11 @@ pub trait Transactional<T: Data>: Send + Sync + 'static {
     ///
     /// What it returns is what `start()` returns.
     fn recover(&self, known: &[(OutputBatch, Self::Prepared)], run: &OutputRun) -> Result<()>;
+
+    /// Says, for people, why a batch is there once: a part of a line of `explain`.
+    fn how(&self) -> &'static str {
+        "it is prepared in the batch, and committed when the batch's end is durable"
+    }
 }
 
 /// An output of a program that starts.
@@ -151,6 +156,7 @@ impl OutputRun {
 
 /// A sink, whatever it takes and keeps.
 pub(crate) trait AnySink: Send + Sync {
+    fn how(&self) -> &'static str;
     fn commit(&self, prepared: &[u8], batch: &OutputBatch) -> Result<()>;
     fn abort(&self, prepared: &[u8], batch: &OutputBatch) -> Result<()>;
     fn recover(&self, known: &[(OutputBatch, &[u8])], run: &OutputRun) -> Result<()>;
@@ -162,6 +168,10 @@ struct Sink<T, S> {
 }
 
 impl<T: Data, S: Transactional<T>> AnySink for Sink<T, S> {
+    fn how(&self) -> &'static str {
+        self.sink.how()
+    }
+
     fn commit(&self, prepared: &[u8], batch: &OutputBatch) -> Result<()> {
         let prepared = codec::decode(prepared)?;
         guarded(|| self.sink.commit(&prepared, batch))
