@@ -25,7 +25,8 @@ pub enum MissedBatches {
     Replay,
     /// One batch, at the last time that was missed, takes the place of all.
     Merge,
-    /// None runs: what came is given to the next batch that is due. Listeners are told how many were left out.
+    /// None runs: what came is given to the next batch that is due. Listeners are told how many were left out, and the checkpoint has
+    /// it noted, for `checkpoint inspect`.
     Skip,
 }
 

@@ -12,6 +12,7 @@ use millstream_core::clock::{Clock, ManualClock};
 use millstream_core::disk::Disk;
 use millstream_core::threads::lock;
 use millstream_core::{Context, Error, ErrorKind, Rdd, Result, Text, Time, secs};
+use millstream_streaming::commands::answer;
 use millstream_streaming::{
     Conf, DStream, InputSource, MissedBatches, OnFailure, Rate, State, StateSpec, Stop, StreamingContext,
     StreamingContextBuilder, UpdateSpec,
@@ -404,6 +405,37 @@ fn r19_missed_batches_run_each_or_as_one_or_not_at_all() {
         world.live(6, 7, &program).unwrap();
         let ran: Vec<i64> = world.take().iter().map(|(s, _)| *s).collect();
         assert_eq!(ran, *want, "{missed:?}");
+    }
+}
+
+#[test]
+fn times_that_were_missed_and_left_out_are_noted_durably_and_inspect_shows_them() {
+    let gaps: &[(MissedBatches, &str)] = &[
+        (MissedBatches::Replay, ""),
+        (MissedBatches::Merge, "missed, left out 3 from 3000 to 5000"),
+        (MissedBatches::Skip, "missed, left out 4 from 3000 to 6000"),
+    ];
+    for (missed, gap) in gaps {
+        let world = World { missed: *missed, ..World::new() };
+        world.live(0, 2, &program).unwrap();
+        world.live(6, 9, &program).unwrap();
+        let told = |world: &World| {
+            let words = ["checkpoint", "inspect", FOLDER].map(str::to_owned);
+            let mut out = Vec::new();
+            let setup = |ssc: &StreamingContext| {
+                program(ssc, world);
+                Ok(())
+            };
+            answer(&words, Some((world.builder(0).unwrap().0, &setup)), &mut out).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            let lines = text.lines().filter(|line| line.contains("left out"));
+            lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+        };
+        let want: Vec<String> = [*gap].into_iter().filter(|gap| !gap.is_empty()).map(str::to_owned).collect();
+        assert_eq!(told(&world), want, "{missed:?}");
+        // Also from a checkpoint file, when the log begins behind it, and behind the next start.
+        world.live(9, 20, &program).unwrap();
+        assert_eq!(told(&world), want, "{missed:?}");
     }
 }
 

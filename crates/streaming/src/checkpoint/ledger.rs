@@ -32,6 +32,8 @@ pub(crate) enum Record {
     Given(Given),
     /// What outputs were given, in short: stands with the end of the batch.
     Results(Results),
+    /// There are no batches of some times, as no process ran then: stands with the start behind them.
+    LeftOut(LeftOut),
 }
 
 /// A start of the program.
@@ -110,6 +112,18 @@ pub(crate) struct Results {
     pub(crate) outputs: Vec<(String, Digest)>,
 }
 
+/// Times that have no batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LeftOut {
+    /// The first of them.
+    pub(crate) from: Time,
+    /// The last.
+    pub(crate) to: Time,
+}
+
+/// A ledger has so many of the newest gaps: what is known of a program must not grow with its age.
+const GAPS: usize = 100;
+
 /// A batch that is remembered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BatchFacts {
@@ -141,6 +155,8 @@ pub(crate) struct Ledger {
     pub(crate) given: BTreeMap<Time, BTreeMap<u32, Digest>>,
     /// What outputs were given in each remembered batch, in short, by the output's name.
     pub(crate) results: BTreeMap<Time, BTreeMap<String, Digest>>,
+    /// The newest times that have no batch, oldest first.
+    pub(crate) left_out: Vec<LeftOut>,
 }
 
 impl Ledger {
@@ -171,6 +187,11 @@ impl Ledger {
             }
             Record::Results(Results { batch, outputs }) => {
                 self.results.insert(batch, outputs.into_iter().collect());
+            }
+            Record::LeftOut(gap) => {
+                self.left_out.push(gap);
+                let old = self.left_out.len().saturating_sub(GAPS);
+                self.left_out.drain(..old);
             }
         }
     }
@@ -469,6 +490,14 @@ mod tests {
         let again = [given(1, &[0, 1]), given(2, &[0]), given(3, &[0, 1])];
         assert_eq!(first(&again, 2), 2000);
         assert_eq!(first(&[given(1, &[]), given(2, &[])], 1), 1000, "inputs that keep nothing hold nothing up");
+    }
+
+    #[test]
+    fn of_times_that_have_no_batch_the_newest_are_known_also_behind_other_starts() {
+        let gap = |s: i64| LeftOut { from: t(10 * s), to: t(10 * s + 4) };
+        let starts = (1..=103).flat_map(|s| [began(s as u64, &[], &[]), Record::LeftOut(gap(s))]);
+        let ledger = ledger(starts.chain([began(104, &[], &[])]));
+        assert_eq!(ledger.left_out, (4..=103).map(gap).collect::<Vec<_>>());
     }
 
     #[test]

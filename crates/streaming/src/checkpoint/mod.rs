@@ -36,6 +36,7 @@ use millstream_core::{Digest, Error, ErrorKind, Result, Saved, Time, codec, mill
 pub(crate) use self::held::{Found, Held};
 use self::identity::{Before, Fate, Keeper, Kept, Line, Now, Wishes, compare, idle_drops, objections};
 pub(crate) use self::known::{GivenBefore, Known, Past};
+pub(crate) use self::ledger::LeftOut;
 use self::ledger::{
     Allocated, Began, Committed, Completed, Given, Ledger, Prepared, Record, Results, Save, SavedState,
 };
@@ -229,12 +230,18 @@ pub(crate) struct Durable {
 }
 
 impl Durable {
-    /// Begins a run: compares what the program keeps with what was kept, and notes the start durably.
+    /// Begins a run: compares what the program keeps with what was kept, and notes the start durably, with the times since the run
+    /// before that have no batch.
     ///
     /// # Errors
     ///
     /// The kind is `Config`: the program is not the one that the checkpoint is of, and something would be lost.
-    pub(crate) fn begin(found: Found, program: Program<'_>, states: Arc<dyn CheckpointStore>) -> Result<Durable> {
+    pub(crate) fn begin(
+        found: Found,
+        program: Program<'_>,
+        left_out: Option<LeftOut>,
+        states: Arc<dyn CheckpointStore>,
+    ) -> Result<Durable> {
         let Found { disk, folder, lock, log, snapshots, mut ledger, mut next, checkpoint_after } = found;
         ledger.let_go_of_missing(|state| disk.exists(&folder.join(state)))?;
         let lines = compared(&ledger, &program, &*disk, &folder)?;
@@ -257,7 +264,7 @@ impl Durable {
         }
         throw_away_received(&disk, &folder, &begins_with_nothing(&lines, &program.keepers.keepers))?;
         let (began, keeper_of) = began(&ledger, program, &lines);
-        let records = [Record::Began(began)];
+        let records: Vec<Record> = [Record::Began(began)].into_iter().chain(left_out.map(Record::LeftOut)).collect();
         let store = Arc::clone(&states);
         let targets = Targets { log: Box::new(log), snapshots, states, first: 0 };
         let writer = Writer::start(targets)?;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::held::{Found, Held};
 use super::identity::{Fate, objections};
 use super::known::Known;
-use super::ledger::Record;
+use super::ledger::{LeftOut, Record};
 use super::looking::Looking;
 use super::{Program, compared};
 use crate::wal::LogConf;
@@ -28,7 +28,17 @@ pub(crate) struct Inspected {
     /// Batches of which it is known what they were given.
     pub(crate) remembered_batches_ms: Vec<i64>,
     pub(crate) uncommitted_batches_ms: Vec<i64>,
+    /// The newest times that have no batch, as they were missed and left out.
+    pub(crate) left_out: Vec<LeftOutLine>,
     pub(crate) kept: Vec<KeptLine>,
+}
+
+/// Times in a row that have no batch.
+#[derive(Debug, Serialize)]
+pub(crate) struct LeftOutLine {
+    pub(crate) first_ms: i64,
+    pub(crate) last_ms: i64,
+    pub(crate) batches: i64,
 }
 
 /// Something that is kept.
@@ -122,8 +132,14 @@ impl Found {
             pending_batches_ms: ledger.pending().map(|at| ms(&at)).collect(),
             remembered_batches_ms: ledger.batches.keys().map(ms).collect(),
             uncommitted_batches_ms: ledger.prepared.keys().map(ms).collect(),
+            left_out: ledger.left_out.iter().map(|gap| self.left_out(gap)).collect(),
             kept,
         })
+    }
+
+    fn left_out(&self, gap: &LeftOut) -> LeftOutLine {
+        let batches = as_millis(gap.to - gap.from) / as_millis(self.ledger.interval).max(1) + 1;
+        LeftOutLine { first_ms: gap.from.as_millis(), last_ms: gap.to.as_millis(), batches }
     }
 
     /// Tells what would become of it all if a program started.

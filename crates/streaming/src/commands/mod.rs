@@ -248,7 +248,7 @@ fn upgrade(
     let mut it = planned(&found, &unstarted, wishes, folder)?;
     if it.goes_on {
         let states = unstarted.context().env().checkpoints()?;
-        Durable::begin(found, unstarted.program(wishes), states)?.snapshot();
+        Durable::begin(found, unstarted.program(wishes), None, states)?.snapshot();
         it.is_done = true;
     }
     Ok(it)

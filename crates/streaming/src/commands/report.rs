@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::checkpoint::told::{Inspected, PlanLine};
+use crate::checkpoint::told::{Inspected, LeftOutLine, PlanLine};
 
 /// What a program makes, or would make, of a checkpoint.
 #[derive(Debug, Serialize)]
@@ -88,6 +88,8 @@ pub(super) fn inspected(it: &Inspected) -> String {
     if !it.uncommitted_batches_ms.is_empty() {
         rows.push(row(["to be committed", &batches(&it.uncommitted_batches_ms)]));
     }
+    let left_out = |gap: &LeftOutLine| format!("{} from {} to {}", gap.batches, gap.first_ms, gap.last_ms);
+    rows.extend(it.left_out.iter().map(|gap| row(["missed, left out", &left_out(gap)])));
     let mut text = table(&rows);
     let mut rows = vec![row(["what", "name", "saved behind", "bytes", "form"])];
     for kept in &it.kept {

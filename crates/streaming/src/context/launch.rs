@@ -16,7 +16,7 @@ use crate::batch::job_set::{JobRunner, JobThreads};
 use crate::batch::lifecycle::{Lifecycle, Rules};
 use crate::batch::submitted::Submitted;
 use crate::batch::ticker::Ticker;
-use crate::checkpoint::{Durable, Found, Known, Past, PastBatch, Program};
+use crate::checkpoint::{Durable, Found, Known, LeftOut, Past, PastBatch, Program};
 use crate::conf::OnFailure;
 use crate::graph::{Digests, Graph, RunId, Running, StreamKind};
 use crate::input::{DurableFolder, InputContext};
@@ -84,7 +84,7 @@ impl StreamingContext {
         }
     }
 
-    /// Returns when batches are due, and how many are left out because they were missed.
+    /// Returns when batches are due, and how many before the first are left out because they were missed.
     fn ticker(&self, found: Option<&Found>) -> (Ticker, u64) {
         let (interval, now) = (self.inner.interval, self.inner.context.clock().now());
         match found.filter(|found| found.is_used()).map(Found::times) {
@@ -97,7 +97,12 @@ impl StreamingContext {
 
     /// Notes the start in the checkpoint, and restores what an earlier run left: to outputs what they prepared, to inputs what
     /// they gave, and what is to be planned again.
-    fn restore(&self, found: Option<Found>, graph: &mut Graph) -> Result<(Option<Durable>, Option<PastBatches>)> {
+    fn restore(
+        &self,
+        found: Option<Found>,
+        left_out: Option<LeftOut>,
+        graph: &mut Graph,
+    ) -> Result<(Option<Durable>, Option<PastBatches>)> {
         let context = &self.inner.context;
         graph.run = RunId { app_id: context.app_id().to_owned(), epoch: 0 };
         let Some(found) = found else {
@@ -114,7 +119,7 @@ impl StreamingContext {
         let (zero, interval) = (graph.zero(), self.inner.interval);
         let wishes = lock(&self.inner.wishes).clone();
         let program = Program { app_id: context.app_id(), zero, interval, keepers: graph.keepers(), wishes };
-        let mut durable = Durable::begin(found, program, context.env().checkpoints()?)?;
+        let mut durable = Durable::begin(found, program, left_out, context.env().checkpoints()?)?;
         let (app_id, epoch) = durable.known().run();
         context.save_under(format!("states-{epoch}"));
         graph.run = RunId { app_id: app_id.to_owned(), epoch };
@@ -154,7 +159,12 @@ impl StreamingContext {
             inner.context.env().checkpoints().map_err(|e| e.at(site))?;
         }
         inner.bus.check()?;
-        let (durable, past) = self.restore(found, &mut graph)?;
+        let to = ticker.next() - inner.interval;
+        let gap = LeftOut {
+            from: ticker.next() - inner.interval.saturating_mul(u32::try_from(left_out).unwrap_or(u32::MAX)),
+            to,
+        };
+        let (durable, past) = self.restore(found, (left_out > 0).then_some(gap), &mut graph)?;
         let rates = RateControllers::new(graph.inputs_that_keep_to_a_limit(), &inner.conf, inner.interval)?;
         let now = clock.now();
         inner.bus.post(|| StreamingEvent::StreamingStarted(now));
