@@ -177,9 +177,13 @@ impl Cluster {
         let doing = "committing offsets to a group";
         let list = listed(offsets.iter().map(|(partition, offset)| (partition, Offset::Offset(*offset))));
         let list = list.map_err(|error| self.failed(doing, &error))?;
-        self.client.commit(&list, CommitMode::Async).map_err(|error| self.failed(doing, &error))?;
+        self.client.commit(&list, CommitMode::Async).map_err(|error| self.failed(doing, &error))
+    }
+
+    /// Says whether a commit that nobody waited for has failed since this was last asked.
+    pub(crate) fn commit_failed(&self) -> bool {
         self.serve();
-        Ok(())
+        self.heard.take_commit_failed()
     }
 
     /// Commits offsets to the group, and waits.

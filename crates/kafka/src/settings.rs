@@ -189,6 +189,10 @@ struct Cause {
     /// That it was refused, and why.
     refused: Option<RDKafkaErrorCode>,
     said: Option<String>,
+    /// Whether a commit that nobody waited for failed.
+    commit_failed: bool,
+    /// Whether that has been told.
+    is_told: bool,
 }
 
 impl Heard {
@@ -201,7 +205,13 @@ impl Heard {
     }
 
     pub(crate) fn forget(&self) {
-        *lock(&self.0) = Cause::default();
+        let mut cause = lock(&self.0);
+        (cause.refused, cause.said) = (None, None);
+    }
+
+    /// Says whether a commit has failed since this was last asked.
+    pub(crate) fn take_commit_failed(&self) -> bool {
+        std::mem::take(&mut lock(&self.0).commit_failed)
     }
 
     /// Takes note of an error that came by itself.
@@ -243,12 +253,16 @@ impl ClientContext for Told {
 
 impl ConsumerContext for Told {
     fn commit_callback(&self, result: rdkafka::error::KafkaResult<()>, offsets: &rdkafka::TopicPartitionList) {
-        if let Err(error) = result {
+        let Err(error) = result else { return };
+        let mut cause = lock(&self.0.0);
+        cause.commit_failed = true;
+        // It is tried again with each batch; once is enough to be told.
+        if !std::mem::replace(&mut cause.is_told, true) {
             tracing::warn!(
                 %error,
                 partitions = offsets.count(),
-                "offsets were not committed to the group: it is used by others too, perhaps. The checkpoint is what \
-                 counts"
+                "offsets were not committed to the group, and are tried again: it is used by others too, perhaps. The \
+                 checkpoint is what counts"
             );
         }
     }

@@ -88,12 +88,15 @@ pub(crate) fn seen(_: &[String]) -> Result<()> {
     println!("seen: 10,000 records a second, batches of 5 ms; from sending to a task that has it, ms");
     loaded(&topic, 10_000, || {
         let (ssc, ages) = ages(direct(brokers()).subscribe([&topic]), 5)?;
+        let told = Told::default();
+        ssc.add_streaming_listener(told.clone());
         ssc.start()?;
         ssc.await_termination_or_timeout(secs(4))?;
         lock(&ages).clear();
         ssc.await_termination_or_timeout(secs(10))?;
         ssc.stop()?;
         println!("  {}", spread(&mut lock(&ages)));
+        told.show("waking to handing over");
         Ok(())
     })
 }

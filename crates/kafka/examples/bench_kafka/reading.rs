@@ -148,7 +148,9 @@ pub(crate) fn partitions(_: &[String]) -> Result<()> {
     let topic = topic("many", MANY)?;
     println!("partitions: {MANY} of them, nothing in them");
     let ssc = StreamingContext::new("local[2]", "many", millis(500))?;
-    ssc.input(direct(brokers()).subscribe([&topic]).start(Start::Earliest)).foreach_rdd(|_, _| Ok(()));
+    // A broker that has just made so many is not ready at once.
+    let patient = millstream_kafka::Brokers::at(brokers()).answer_within(secs(60));
+    ssc.input(direct(patient).subscribe([&topic]).start(Start::Earliest)).foreach_rdd(|_, _| Ok(()));
     let told = crate::latency::Told::default();
     ssc.add_streaming_listener(told.clone());
     ssc.start()?;

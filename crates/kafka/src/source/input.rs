@@ -125,16 +125,15 @@ impl InputSource for Direct {
 
     fn commit(&mut self, given: &Given) -> Result<()> {
         let (Some(run), Some(_)) = (&mut self.run, &self.group) else { return Ok(()) };
-        let mut offsets = Vec::new();
-        for range in given.ranges() {
-            let of = range.topic_partition();
-            if run.committed.get(&of).is_none_or(|before| *before < range.until) {
-                run.committed.insert(of.clone(), range.until);
-                offsets.push((of, range.until));
-            }
+        if run.cluster.commit_failed() {
+            run.committed.clear();
         }
+        let is_new = |(of, until): &(TopicPartition, i64)| run.committed.get(of).is_none_or(|before| before < until);
+        let ranges = given.ranges().into_iter().map(|range| (range.topic_partition(), range.until));
+        let offsets: Vec<_> = ranges.filter(is_new).collect();
         if !offsets.is_empty() {
             run.cluster.commit(&offsets)?;
+            run.committed.extend(offsets);
             passed("group-committed");
         }
         Ok(())
