@@ -9,8 +9,10 @@ use std::sync::mpsc::{Sender, channel};
 
 use common::{Notes, Story, advance, at, ends, within};
 use millstream_core::threads::lock;
-use millstream_core::{EngineListener, JobEnd, JobStart, StageInfo, Time};
-use millstream_streaming::{BatchInfo, StatsReportListener, Stop, StreamingContext, StreamingListener};
+use millstream_core::{Context, EngineListener, JobEnd, JobStart, Rdd, Result, StageInfo, Time};
+use millstream_streaming::{
+    BatchInfo, InputSource, Rate, StatsReportListener, Stop, StreamingContext, StreamingListener,
+};
 use millstream_testkit::{StreamTest, batches};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -136,6 +138,50 @@ impl Subscriber for Log {
     }
     fn enter(&self, _: &Id) {}
     fn exit(&self, _: &Id) {}
+}
+
+/// A source that could give anything when a batch is made again; or one that tells what it gave.
+struct Anything {
+    tells: bool,
+}
+
+impl InputSource for Anything {
+    type Item = i32;
+    type Allocation = ();
+
+    fn allocate(&mut self, _: Time, _: Option<Rate>) -> Result<()> {
+        Ok(())
+    }
+
+    fn rdd(&self, (): &(), context: &Context) -> Result<Option<Rdd<i32>>> {
+        Ok(Some(context.parallelize(vec![1], 1)))
+    }
+
+    fn notices_change(&self) -> bool {
+        self.tells
+    }
+}
+
+#[test]
+fn an_input_of_which_no_change_is_noticed_is_named_at_the_start_of_a_durable_program_and_by_explain() {
+    let warned = |durable: bool, tells: bool| {
+        let test = StreamTest::new();
+        let folder = tempfile::tempdir().unwrap();
+        if durable {
+            test.ssc().checkpoint(folder.path()).unwrap();
+        }
+        test.ssc().input(Anything { tells }).foreach_rdd(|_, _| Ok(()));
+        let explained = test.ssc().explain().contains("it is not noticed if it gives something else");
+        let log = Log::default();
+        tracing::subscriber::with_default(log.clone(), || test.ssc().start()).unwrap();
+        let lines =
+            log.0.all().into_iter().filter(|line| line.starts_with("WARN") && line.contains("InputSource::digest"));
+        test.ssc().stop().unwrap();
+        (lines.count(), explained)
+    };
+    assert_eq!(warned(true, false), (1, true));
+    assert_eq!(warned(true, true), (0, false));
+    assert_eq!(warned(false, false), (0, false), "no batch is made again");
 }
 
 #[test]

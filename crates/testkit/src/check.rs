@@ -218,6 +218,11 @@ impl<T: ExchangeData> InputSource for Rows<T> {
         Ok(u64::try_from(batch.as_millis() / as_millis(self.interval).max(1) - 1).unwrap_or(u64::MAX))
     }
 
+    /// A table is the test's, and stays as it is.
+    fn notices_change(&self) -> bool {
+        true
+    }
+
     fn rdd(&self, row: &u64, context: &Context) -> Result<Option<Rdd<T>>> {
         let elements = match self.rows.get(*row as usize) {
             Some(Row::Missing | Row::Crash) => return Ok(None),

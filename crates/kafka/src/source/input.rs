@@ -68,6 +68,11 @@ impl InputSource for Direct {
         Ok(Some(context.read_splits(given.ranges().into_iter().map(split).collect())))
     }
 
+    /// What stands at an offset of a topic, which is known by its id, does not change, and what is gone fails the batch.
+    fn notices_change(&self) -> bool {
+        true
+    }
+
     fn restore(&mut self, given: &[(Time, Given)]) -> Result<()> {
         let mut next = BTreeMap::new();
         for (_, given) in given {

@@ -70,6 +70,8 @@ pub(crate) trait AnyInput: Send {
     fn written(&self, batch: Time) -> Result<Option<Vec<u8>>>;
     /// Tells in short what a batch was given, if the source knows.
     fn digest(&self, batch: Time) -> Option<Digest>;
+    /// Says whether it is noticed when a batch that is made again is given something else.
+    fn notices_change(&self) -> bool;
     /// Takes over what an earlier run gave to its batches, oldest first, and whether it must be the same when it is read again.
     fn restore(&mut self, given: &[GivenBefore<'_>], check: bool) -> Result<()>;
     /// Returns for how long allocations are remembered for the source's own sake.
@@ -102,6 +104,13 @@ impl<S: InputSource> Input<S> {
 
 impl<S: InputSource> AnyInput for Input<S> {
     fn start(&mut self, input: &InputContext) -> Result<()> {
+        if input.durable().is_some() && !self.notices_change() {
+            tracing::warn!(
+                input = input.number(),
+                "of a batch that is made again after a start it is not noticed whether this input gives the same: implement \
+                 InputSource::digest and notices_change"
+            );
+        }
         guarded(|| self.source.start(input))
     }
 
@@ -113,6 +122,10 @@ impl<S: InputSource> AnyInput for Input<S> {
         // What cannot be told now fails the batch when it is read.
         let allocation = self.allocations.get(&batch)?;
         guarded(|| self.source.digest(allocation)).ok().flatten()
+    }
+
+    fn notices_change(&self) -> bool {
+        guarded(|| Ok(self.source.notices_change())).unwrap_or(false)
     }
 
     fn ask_to_stop(&mut self) {

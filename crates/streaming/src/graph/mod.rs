@@ -444,7 +444,10 @@ impl Graph {
             let uid = slot.spec.uid.as_ref().map(|uid| format!(" uid {uid}")).unwrap_or_default();
             let remark = match &slot.kind {
                 StreamKind::Input { input, .. } => {
-                    input.remark().map(|remark| format!("; {remark}")).unwrap_or_default()
+                    let unnoticed = "it is not noticed if it gives something else to a batch that is made again: \
+                                     implement digest and notices_change";
+                    let unnoticed = (durable && !input.notices_change()).then(|| unnoticed.to_owned());
+                    input.remark().into_iter().chain(unnoticed).map(|remark| format!("; {remark}")).collect()
                 }
                 StreamKind::Derived(_) => String::new(),
             };

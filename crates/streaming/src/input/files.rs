@@ -191,6 +191,10 @@ impl<R: ReadFiles> InputSource for FileSource<R> {
         Ok(Some(self.reader.read(context, &given.files)))
     }
 
+    fn notices_change(&self) -> bool {
+        true
+    }
+
     /// By name, length and time of change: their bytes are not read.
     fn digest(&self, given: &Given) -> Result<Option<Digest>> {
         let mut digest = Digest::default();

@@ -70,13 +70,20 @@ pub trait InputSource: Send + 'static {
     /// Tells, in short, what the allocation is of as it lies outside now: how many things, and by what each is known. Asked once
     /// when a batch is allocated, and when it is to be read again by a later run, which fails if the answer is another. So it must
     /// be cheap, and the same as long as [`rdd`](Self::rdd) gives the same. Nothing by default, and for sources whose bytes are
-    /// checked as they are read.
+    /// checked as they are read. Who tells it says so in [`notices_change`](Self::notices_change).
     ///
     /// # Errors
     ///
     /// What was given is not there any more.
     fn digest(&self, _allocation: &Self::Allocation) -> Result<Option<Digest>> {
         Ok(None)
+    }
+
+    /// Says whether somebody notices when [`rdd`](Self::rdd) gives something else to a batch that is made again: by its
+    /// [`digest`](Self::digest), or as its bytes are checked when they are read. Of an input that says no, which is the default, a durable
+    /// program warns when it starts, and `explain` says so.
+    fn notices_change(&self) -> bool {
+        false
     }
 
     /// Is told what earlier runs of the program gave to the batches that are remembered, oldest first. Called once, before

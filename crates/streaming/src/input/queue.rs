@@ -116,6 +116,11 @@ impl<T: ExchangeData> InputSource for QueueSource<T> {
         Ok(numbers)
     }
 
+    /// No batch is made again.
+    fn notices_change(&self) -> bool {
+        true
+    }
+
     fn restore(&mut self, _: &[(Time, Vec<u64>)]) -> Result<()> {
         Err(Error::new(
             ErrorKind::Config,

@@ -156,6 +156,11 @@ impl<R: Receiver> InputSource for ReceiverSource<R> {
         Duration::from_millis(1)
     }
 
+    /// Blocks have check sums.
+    fn notices_change(&self) -> bool {
+        true
+    }
+
     fn restore(&mut self, given: &[(Time, Given)]) -> Result<()> {
         if let Some((_, last)) = given.last() {
             self.restored = Given { blocks: Vec::new(), ..last.clone() };
