@@ -18,8 +18,12 @@ use std::sync::{Arc, Mutex};
 
 use millstream_core::clock::{Clock, ManualClock};
 use millstream_core::threads::lock;
-use millstream_core::{Result, Time, secs};
-use millstream_streaming::{Conf, Position, Receiver, State, StateSpec, Store, StreamingContext};
+use millstream_core::{Error, ErrorKind, Rdd, Result, Time, secs};
+use millstream_streaming::commands::{Answer, answer};
+use millstream_streaming::{
+    Conf, MissedBatches, OutputBatch, OutputRun, Position, Receiver, State, StateSpec, Store, StreamingContext,
+    StreamingContextBuilder, Transactional,
+};
 
 use self::builds::Ticks;
 
@@ -118,6 +122,12 @@ fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
+/// Returns the fixtures of a program: their names begin with its name.
+fn versions(of: &str) -> Vec<PathBuf> {
+    let all = std::fs::read_dir(fixtures()).expect("fixtures").map(|entry| entry.expect("an entry").path());
+    all.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(of))).collect()
+}
+
 fn copy(files: &BTreeMap<String, Vec<u8>>, to: &Path) {
     for (name, bytes) in files {
         let path = to.join(name);
@@ -131,8 +141,7 @@ const BATCHES: i64 = 7;
 
 #[test]
 fn directories_of_every_version_are_read_and_go_on() {
-    let versions: Vec<PathBuf> =
-        std::fs::read_dir(fixtures()).expect("fixtures").map(|entry| entry.expect("an entry").path()).collect();
+    let versions = versions("checkpoint-");
     assert!(versions.len() >= 2, "{versions:?}");
     let sum = (1..=BATCHES + 1).sum::<i64>();
     let want = BTreeMap::from(
@@ -166,18 +175,138 @@ fn directories_of_every_version_are_read_and_go_on() {
 fn what_this_build_writes_is_the_newest_fixture_byte_for_byte() {
     let folder = tempfile::tempdir().expect("a folder");
     run(folder.path(), 1, BATCHES).expect("a program that runs");
-    let written = files(folder.path());
+    is_the_newest_fixture("checkpoint-", &files(folder.path()));
+}
+
+fn is_the_newest_fixture(of: &str, written: &BTreeMap<String, Vec<u8>>) {
     let (_, file) = written.iter().find(|(name, _)| name.starts_with("checkpoint-")).expect("a checkpoint file");
     let version = u16::from_le_bytes([file[6], file[7]]);
-    let fixture = fixtures().join(format!("checkpoint-{version}"));
+    let fixture = fixtures().join(format!("{of}{version}"));
     if std::env::var_os("WRITE_FIXTURE").is_some() {
         assert!(!fixture.exists(), "{} is there: a version is written once", fixture.display());
-        return copy(&written, &fixture);
+        return copy(written, &fixture);
     }
     let kept = files(&fixture);
     let names = |files: &BTreeMap<String, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
-    assert_eq!(names(&written), names(&kept));
+    assert_eq!(names(written), names(&kept));
     for (name, bytes) in &kept {
         assert_eq!(written[name], *bytes, "{name} has another form than the fixture: see the head of this file");
     }
+}
+
+/// A sink that remembers what was committed, and refuses one batch.
+#[derive(Clone)]
+struct Sums {
+    committed: Arc<Mutex<Vec<(i64, i64)>>>,
+    /// Told of each commit, also one that is refused.
+    asked: Arc<Mutex<Sender<i64>>>,
+    refuses: Option<i64>,
+}
+
+impl Transactional<(String, i64)> for Sums {
+    type Prepared = i64;
+
+    fn prepare(&self, rdd: &Rdd<(String, i64)>, _: &OutputBatch) -> Result<i64> {
+        Ok(rdd.collect()?.into_iter().map(|(_, n)| n).sum())
+    }
+
+    fn commit(&self, sum: &i64, batch: &OutputBatch) -> Result<()> {
+        let at = batch.time().as_millis() / 1000;
+        // Nobody waits for those of a replay.
+        let _ = lock(&self.asked).send(at);
+        if self.refuses == Some(at) {
+            return Err(Error::new(ErrorKind::Unavailable, "the sink is away"));
+        }
+        lock(&self.committed).push((at, *sum));
+        Ok(())
+    }
+
+    fn abort(&self, _: &i64, _: &OutputBatch) -> Result<()> {
+        Ok(())
+    }
+
+    fn recover(&self, _: &[(OutputBatch, i64)], _: &OutputRun) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn outputs(ssc: &StreamingContext, sink: &Sums) {
+    let ticks = ssc.input(Ticks).uid("ticks");
+    ticks.save_to(sink.clone()).uid("sums");
+    ticks.digested().uid("seen");
+}
+
+fn outputs_builder(clock: &ManualClock) -> Result<StreamingContextBuilder> {
+    let mut conf = Conf::new("local[1]", "fixture")?;
+    conf.streaming.exclusive = false;
+    conf.streaming.checkpoint_after = 4;
+    conf.streaming.retain_batches = 2;
+    conf.streaming.missed_batches = MissedBatches::Skip;
+    Ok(StreamingContext::builder(conf, secs(1))
+        .with_clock(Arc::new(clock.clone()) as Arc<dyn Clock>)
+        .with_app_id("fixture"))
+}
+
+/// Runs a program with outputs in two steps and digests; returns what was committed, by batch.
+fn run_outputs(folder: &Path, from: i64, to: i64, refuses: Option<i64>) -> Result<Vec<(i64, i64)>> {
+    let clock = ManualClock::new(Time::from_millis((from - 1) * 1000));
+    let (asked, commits) = channel();
+    let sink = Sums { committed: Arc::default(), asked: Arc::new(Mutex::new(asked)), refuses };
+    let ssc = outputs_builder(&clock)?.get_or_create(folder, |ssc| {
+        outputs(ssc, &sink);
+        Ok(())
+    })?;
+    ssc.start()?;
+    for s in from..=to {
+        clock.advance_to(Time::from_millis(s * 1000));
+        // What was prepared before is committed first.
+        while commits.recv().expect("a commit") != s {}
+    }
+    let ended = ssc.await_termination_or_timeout(std::time::Duration::ZERO);
+    ssc.stop()?;
+    if refuses.is_none() {
+        ended?;
+    }
+    let committed = lock(&sink.committed).clone();
+    Ok(committed)
+}
+
+#[test]
+fn what_outputs_prepared_digests_and_batches_that_were_left_out_are_read_from_every_version() {
+    let versions = versions("outputs-");
+    assert!(!versions.is_empty());
+    for version in versions {
+        let folder = tempfile::tempdir().expect("a folder");
+        copy(&files(&version), folder.path());
+        let text = |command: &str| {
+            let clock = ManualClock::new(Time::ZERO);
+            let sink = Sums { committed: Arc::default(), asked: Arc::new(Mutex::new(channel().0)), refuses: None };
+            let setup = |ssc: &StreamingContext| {
+                outputs(ssc, &sink);
+                Ok(())
+            };
+            let words: Vec<String> =
+                command.split(' ').map(|word| word.replace("DIR", &folder.path().to_string_lossy())).collect();
+            let mut out = Vec::new();
+            let program = outputs_builder(&clock).expect("settings");
+            let answered = answer(&words, Some((program, &setup)), &mut out).expect("an answer");
+            let text = String::from_utf8(out).expect("a text");
+            assert_eq!(answered, Answer::Yes, "{}: {text}", version.display());
+            text
+        };
+        let inspected = text("checkpoint inspect DIR --json");
+        assert!(inspected.contains("\"uncommitted_batches_ms\": [\n    7000\n  ]"), "{inspected}");
+        assert!(text("replay DIR 6000").contains("It is the batch that it was"));
+        let committed = run_outputs(folder.path(), BATCHES + 1, BATCHES + 1, None).expect("it goes on");
+        assert_eq!(committed, [(7, 7), (8, 8)], "{}", version.display());
+    }
+}
+
+#[test]
+fn what_this_build_writes_of_outputs_is_the_newest_fixture_byte_for_byte() {
+    let folder = tempfile::tempdir().expect("a folder");
+    assert_eq!(run_outputs(folder.path(), 1, 3, None).expect("a program that runs"), [(1, 1), (2, 2), (3, 3)]);
+    // Two batches are missed, and left out.
+    assert_eq!(run_outputs(folder.path(), 6, BATCHES, Some(BATCHES)).expect("a program that runs"), [(6, 6)]);
+    is_the_newest_fixture("outputs-", &files(folder.path()));
 }
