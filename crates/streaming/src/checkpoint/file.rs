@@ -21,7 +21,7 @@ use super::ledger::Ledger;
 const MAGIC: &[u8; 6] = b"msckpt";
 
 /// The version of the form. Files of every version that there ever was are read.
-const VERSION: u16 = 4;
+const VERSION: u16 = 5;
 
 pub(super) const PREFIX: &str = "checkpoint-";
 
@@ -140,12 +140,13 @@ pub(super) fn decode(bytes: &[u8], path: &Path) -> Result<Ledger> {
     if crc.len() != 4 || crc32fast::hash(&bytes[..covered]).to_le_bytes() != *crc {
         return Err(damaged("is damaged: its checksum is another"));
     }
-    // Version 1 ends before what outputs have prepared, version 2 before forms and digests, and version 3 before times that have no
-    // batch: there were none, or none were noted.
+    // Version 1 ends before what outputs have prepared, version 2 before forms and digests, version 3 before times that have no
+    // batch, and version 4 before what was committed last and the names of runs: there were none, or none were noted.
     let missing: &[u8] = match version {
-        1 => &[0; 5],
-        2 => &[0; 4],
-        3 => &[0; 1],
+        1 => &[0; 7],
+        2 => &[0; 6],
+        3 => &[0; 3],
+        4 => &[0; 2],
         _ => &[],
     };
     let older = (!missing.is_empty()).then(|| [body, missing].concat());
@@ -189,7 +190,7 @@ mod tests {
     fn files_of_the_first_versions_are_read() {
         let ledger = Ledger { epoch: 7, app_id: "app".into(), ..Ledger::default() };
         // Without the fields that came later, which stand last, and are empty lists here.
-        for (version, fields) in [(1u16, 5), (2, 4), (3, 1)] {
+        for (version, fields) in [(1u16, 7), (2, 6), (3, 3), (4, 2)] {
             let mut bytes = encode(&ledger).unwrap();
             bytes.truncate(bytes.len() - 4 - fields);
             bytes[6..8].copy_from_slice(&version.to_le_bytes());

@@ -34,6 +34,8 @@ pub(crate) enum Record {
     Results(Results),
     /// There are no batches of some times, as no process ran then: stands with the start behind them.
     LeftOut(LeftOut),
+    /// What the run is called that began: stands with its start, if a program has sinks that tell runs apart.
+    Named(Named),
 }
 
 /// A start of the program.
@@ -124,6 +126,13 @@ pub(crate) struct LeftOut {
 /// A ledger has so many of the newest gaps: what is known of a program must not grow with its age.
 const GAPS: usize = 100;
 
+/// What a run is called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Named {
+    /// No other run of any program is called so.
+    pub(crate) name: String,
+}
+
 /// A batch that is remembered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BatchFacts {
@@ -157,7 +166,14 @@ pub(crate) struct Ledger {
     pub(crate) results: BTreeMap<Time, BTreeMap<String, Digest>>,
     /// The newest times that have no batch, oldest first.
     pub(crate) left_out: Vec<LeftOut>,
+    /// What each output had prepared last of what is known to be committed, by keeper, and for which batch.
+    pub(crate) committed: BTreeMap<u32, (Time, Vec<u8>)>,
+    /// What runs are called, by epoch: all since the last one that ended a batch, and some before it.
+    pub(crate) runs: BTreeMap<u64, String>,
 }
+
+/// How many runs are remembered that began before the last one that ended a batch: a sink may come back that was away.
+const EARLIER_RUNS: usize = 64;
 
 impl Ledger {
     /// Takes note of a record.
@@ -175,12 +191,19 @@ impl Ledger {
                 if let Some(facts) = self.batches.get_mut(&batch) {
                     facts.completed = true;
                 }
+                // Every sink has been told of this run, before any batch of it.
+                let earlier = self.runs.range(..self.epoch).count();
+                for _ in EARLIER_RUNS..earlier {
+                    self.runs.pop_first();
+                }
             }
             Record::Prepared(Prepared { keeper, batch, bytes }) => {
                 self.prepared.entry(batch).or_default().insert(keeper, bytes);
             }
             Record::Committed(Committed { batch }) => {
-                self.prepared.remove(&batch);
+                for (keeper, bytes) in self.prepared.remove(&batch).into_iter().flatten() {
+                    self.committed.insert(keeper, (batch, bytes));
+                }
             }
             Record::Given(Given { batch, inputs }) => {
                 self.given.insert(batch, inputs.into_iter().collect());
@@ -192,6 +215,9 @@ impl Ledger {
                 self.left_out.push(gap);
                 let old = self.left_out.len().saturating_sub(GAPS);
                 self.left_out.drain(..old);
+            }
+            Record::Named(Named { name }) => {
+                self.runs.insert(self.epoch, name);
             }
         }
     }
@@ -232,6 +258,8 @@ impl Ledger {
             *of = old.into_iter().filter_map(|(old, bytes)| Some((*place.get(&old)?, bytes))).collect();
         }
         self.prepared.retain(|_, of| !of.is_empty());
+        let committed = std::mem::take(&mut self.committed);
+        self.committed = committed.into_iter().filter_map(|(old, last)| Some((*place.get(&old)?, last))).collect();
         for of in self.given.values_mut() {
             let old = std::mem::take(of);
             *of = old.into_iter().filter_map(|(old, digest)| Some((*place.get(&old)?, digest))).collect();
@@ -434,15 +462,30 @@ mod tests {
             ledger.apply(completed(s));
         }
         ledger.apply(Record::Committed(Committed { batch: t(1) }));
+        assert_eq!(ledger.committed, [(1, (t(1), vec![7]))].into(), "the last one stays, as one that is committed");
         assert_eq!(ledger.committed_up_to(), Some(t(2) - millis(1)));
         ledger.forget(t(3), &BTreeMap::new());
         assert_eq!(ledger.prepared, [(t(2), [(1, vec![7])].into())].into());
         ledger.apply(began(2, &["out", "in"], &[Some(1), Some(0)]));
         assert_eq!(ledger.prepared, [(t(2), [(0, vec![7])].into())].into(), "in its new place");
+        assert_eq!(ledger.committed, [(0, (t(1), vec![7]))].into());
         ledger.apply(Record::Committed(Committed { batch: t(2) }));
+        assert_eq!(ledger.committed, [(0, (t(2), vec![7]))].into());
         assert_eq!(ledger.committed_up_to(), Some(t(3) - millis(1)), "the pending batch");
         ledger.apply(completed(3));
         assert_eq!(ledger.committed_up_to(), Some(t(3)));
+    }
+
+    #[test]
+    fn runs_are_known_by_name_all_that_no_batch_has_ended_since_and_some_before() {
+        let named = |epoch: u64| [began(epoch, &[], &[]), Record::Named(Named { name: format!("run {epoch}") })];
+        let mut ledger = ledger((1..=100).flat_map(named));
+        assert_eq!(ledger.runs.len(), 100, "a start that comes to nothing may have been the last that a sink heard of");
+        ledger.apply(allocated(1));
+        ledger.apply(completed(1));
+        let known: Vec<u64> = ledger.runs.keys().copied().collect();
+        assert_eq!(known, (100 - EARLIER_RUNS as u64..=100).collect::<Vec<_>>());
+        assert_eq!(ledger.runs[&100], "run 100");
     }
 
     #[test]

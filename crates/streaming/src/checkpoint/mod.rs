@@ -24,6 +24,7 @@ pub(crate) mod told;
 mod writer;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +39,7 @@ use self::identity::{Before, Fate, Keeper, Kept, Line, Now, Wishes, compare, idl
 pub(crate) use self::known::{GivenBefore, Known, Past};
 pub(crate) use self::ledger::LeftOut;
 use self::ledger::{
-    Allocated, Began, Committed, Completed, Given, Ledger, Prepared, Record, Results, Save, SavedState,
+    Allocated, Began, Committed, Completed, Given, Ledger, Named, Prepared, Record, Results, Save, SavedState,
 };
 pub(crate) use self::looking::Looking;
 pub(crate) use self::recover::StreamFacts;
@@ -110,6 +111,8 @@ pub(crate) struct Keepers {
     pub(crate) keeper_of: BTreeMap<KeptBy, u32>,
     /// The forms of earlier builds that its migrations read, by keeper.
     pub(crate) reads: BTreeMap<u32, BTreeSet<String>>,
+    /// Whether a sink tells runs apart by their names.
+    pub(crate) names_runs: bool,
 }
 
 /// Returns the record of a start, and the keepers of the program's streams and outputs.
@@ -132,6 +135,11 @@ fn began(ledger: &Ledger, program: Program<'_>, lines: &[Line]) -> (Began, BTree
         before,
     };
     (began, keeper_of)
+}
+
+/// A name that no other run has, of the system's randomness: epochs count alike in a folder and in a copy of it.
+fn some_name() -> String {
+    format!("{:016x}{:016x}", RandomState::new().hash_one(0), RandomState::new().hash_one(1))
 }
 
 /// Puts a program beside what is known of the one before.
@@ -263,8 +271,11 @@ impl Durable {
             }
         }
         throw_away_received(&disk, &folder, &begins_with_nothing(&lines, &program.keepers.keepers))?;
+        let names_runs = program.keepers.names_runs;
         let (began, keeper_of) = began(&ledger, program, &lines);
-        let records: Vec<Record> = [Record::Began(began)].into_iter().chain(left_out.map(Record::LeftOut)).collect();
+        let named = names_runs.then(|| Record::Named(Named { name: some_name() }));
+        let started = [Record::Began(began)].into_iter().chain(left_out.map(Record::LeftOut));
+        let records: Vec<Record> = started.chain(named).collect();
         let store = Arc::clone(&states);
         let targets = Targets { log: Box::new(log), snapshots, states, first: 0 };
         let writer = Writer::start(targets)?;
@@ -392,19 +403,32 @@ impl Durable {
 
     /// Returns what the outputs have prepared for batches that have ended, as long as it is not known that it is committed.
     pub(crate) fn prepared(&self) -> BTreeMap<Time, BTreeMap<usize, Vec<u8>>> {
-        let output_of: BTreeMap<u32, usize> = self
-            .known
-            .keeper_of
-            .iter()
-            .filter_map(|(by, keeper)| match by {
-                KeptBy::Output(output) => Some((*keeper, *output)),
-                KeptBy::Stream(_) => None,
-            })
-            .collect();
+        let output_of = self.output_of();
         let of = |of: &BTreeMap<u32, Vec<u8>>| {
             of.iter().filter_map(|(keeper, bytes)| Some((*output_of.get(keeper)?, bytes.clone()))).collect()
         };
         self.known.ledger.prepared.iter().map(|(at, prepared)| (*at, of(prepared))).collect()
+    }
+
+    fn output_of(&self) -> BTreeMap<u32, usize> {
+        let output = |(by, keeper): (&KeptBy, &u32)| match by {
+            KeptBy::Output(output) => Some((*keeper, *output)),
+            KeptBy::Stream(_) => None,
+        };
+        self.known.keeper_of.iter().filter_map(output).collect()
+    }
+
+    /// Returns what each output had prepared last of what is known to be committed, and for which batch.
+    pub(crate) fn last_committed(&self) -> BTreeMap<usize, (Time, Vec<u8>)> {
+        let output_of = self.output_of();
+        let last = self.known.ledger.committed.iter();
+        last.filter_map(|(keeper, last)| Some((*output_of.get(keeper)?, last.clone()))).collect()
+    }
+
+    /// Returns what this run is called, and the earlier ones that are remembered.
+    pub(crate) fn runs(&self) -> (String, BTreeSet<String>) {
+        let Ledger { runs, epoch, .. } = &self.known.ledger;
+        (runs.get(epoch).cloned().unwrap_or_default(), runs.range(..epoch).map(|(_, name)| name.clone()).collect())
     }
 
     /// Takes note that what was prepared for a batch is committed. It is written with the next record: until then, a start

@@ -18,6 +18,7 @@ use crate::batch::submitted::Submitted;
 use crate::batch::ticker::Ticker;
 use crate::checkpoint::{Durable, Found, Known, LeftOut, Past, PastBatch, Program};
 use crate::conf::OnFailure;
+use crate::dstream::OutputStart;
 use crate::graph::{Digests, Graph, RunId, Running, StreamKind};
 use crate::input::{DurableFolder, InputContext};
 use crate::listener::{self, StreamingEvent};
@@ -105,13 +106,18 @@ impl StreamingContext {
     ) -> Result<(Option<Durable>, Option<PastBatches>)> {
         let context = &self.inner.context;
         graph.run = RunId { app_id: context.app_id().to_owned(), epoch: 0 };
+        let mut start = OutputStart {
+            concurrent_jobs: self.inner.conf.concurrent_jobs,
+            goes_on_after_failures: self.inner.conf.on_failure == OnFailure::Continue,
+            ..OutputStart::default()
+        };
         let Some(found) = found else {
             if let Some(site) = graph.wants_exactly_once() {
                 let text = "an output is to take each batch exactly once, and there is no checkpoint directory: say \
                             checkpoint(…), or make the program with get_or_create";
                 return Err(Error::new(ErrorKind::Config, text).at(site));
             }
-            graph.recover_outputs(&Default::default())?;
+            graph.recover_outputs(&Default::default(), Default::default(), &start)?;
             return Ok((None, None));
         };
         graph.digests = if self.inner.conf.retain_batches > 0 { Digests::All } else { Digests::Asked };
@@ -124,7 +130,8 @@ impl StreamingContext {
         context.save_under(format!("states-{epoch}"));
         graph.run = RunId { app_id: app_id.to_owned(), epoch };
         let prepared = durable.prepared();
-        graph.recover_outputs(&prepared)?;
+        (start.name, start.earlier) = durable.runs();
+        graph.recover_outputs(&prepared, durable.last_committed(), &start)?;
         prepared.into_keys().for_each(|at| durable.committed(at));
         if !is_used {
             return Ok((Some(durable), None));

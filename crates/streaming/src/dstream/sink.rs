@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::guarantee::{Output, OutputKind};
 use super::output::counting;
-use super::{DStream, OutputBatch};
+use super::{DStream, OutputBatch, OutputRun};
 use crate::graph::{OutputBody, guarded};
 
 /// A sink that takes each batch exactly once: it is prepared while the batch runs, and committed when the end of the batch is
@@ -123,40 +123,21 @@ pub trait Transactional<T: Data>: Send + Sync + 'static {
     /// What it returns is what `start()` returns.
     fn recover(&self, known: &[(OutputBatch, Self::Prepared)], run: &OutputRun) -> Result<()>;
 
+    /// Says whether the sink asks for the [name](OutputRun::name) of a run: only then one is drawn.
+    fn tells_runs_apart(&self) -> bool {
+        false
+    }
+
     /// Says, for people, why a batch is there once: a part of a line of `explain`.
     fn how(&self) -> &'static str {
         "it is prepared in the batch, and committed when the batch's end is durable"
     }
 }
 
-/// An output of a program that starts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutputRun {
-    pub(crate) app_id: String,
-    pub(crate) output: String,
-    pub(crate) epoch: u64,
-}
-
-impl OutputRun {
-    /// Returns the application, as in [`BatchKey`](crate::BatchKey).
-    pub fn app_id(&self) -> &str {
-        &self.app_id
-    }
-
-    /// Returns the output, as in [`BatchKey`](crate::BatchKey).
-    pub fn output(&self) -> &str {
-        &self.output
-    }
-
-    /// Returns the token of this run, as [`OutputBatch::fencing_token`].
-    pub fn fencing_token(&self) -> u64 {
-        self.epoch
-    }
-}
-
 /// A sink, whatever it takes and keeps.
 pub(crate) trait AnySink: Send + Sync {
     fn how(&self) -> &'static str;
+    fn tells_runs_apart(&self) -> bool;
     fn commit(&self, prepared: &[u8], batch: &OutputBatch) -> Result<()>;
     fn abort(&self, prepared: &[u8], batch: &OutputBatch) -> Result<()>;
     fn recover(&self, known: &[(OutputBatch, &[u8])], run: &OutputRun) -> Result<()>;
@@ -168,6 +149,10 @@ struct Sink<T, S> {
 }
 
 impl<T: Data, S: Transactional<T>> AnySink for Sink<T, S> {
+    fn tells_runs_apart(&self) -> bool {
+        self.sink.tells_runs_apart()
+    }
+
     fn how(&self) -> &'static str {
         self.sink.how()
     }

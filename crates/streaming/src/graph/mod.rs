@@ -418,7 +418,8 @@ impl Graph {
                 keepers.push(Keeper { kept: Kept::Output, key, named, made_of, shape: String::new() });
             }
         }
-        Keepers { keepers, keeper_of, reads: readable }
+        let names_runs = self.sinks().any(|(_, _, sink)| sink.tells_runs_apart());
+        Keepers { keepers, keeper_of, reads: readable, names_runs }
     }
 
     /// Returns the longest time that an input remembers (S-24).

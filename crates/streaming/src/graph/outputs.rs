@@ -7,7 +7,7 @@ use millstream_core::{CallSite, Context, Result, Scope, Time};
 
 use super::{Batch, Digests, Graph, Look, LookBody, LookOutput, RunId, StreamId};
 use crate::batch::job_set::Job;
-use crate::dstream::{AnySink, Guarantee, OutputBatch, OutputKind, OutputRun, guarantee};
+use crate::dstream::{AnySink, Guarantee, OutputBatch, OutputKind, OutputRun, OutputStart, guarantee};
 
 /// Plans the job of one output for one batch.
 pub(crate) type PlanOutput = Box<dyn FnMut(&Batch<'_>) -> Result<Option<OutputBody>> + Send>;
@@ -160,15 +160,21 @@ impl Graph {
         OutputBatch { key: self.run.key(&self.outputs[output].name, at), epoch: self.run.epoch, committed_up_to }
     }
 
-    fn sinks(&self) -> impl Iterator<Item = (usize, &OutputSlot, &Arc<dyn AnySink>)> {
+    pub(super) fn sinks(&self) -> impl Iterator<Item = (usize, &OutputSlot, &Arc<dyn AnySink>)> {
         self.outputs.iter().enumerate().filter_map(|(i, output)| match &output.kind {
             OutputKind::Transaction(sink) => Some((i, output, sink)),
             _ => None,
         })
     }
 
-    /// Has transactional outputs let go of what earlier runs have prepared, but for what is known of each, and commits that.
-    pub(crate) fn recover_outputs(&self, known: &BTreeMap<Time, BTreeMap<usize, Vec<u8>>>) -> Result<()> {
+    /// Has transactional outputs let go of what earlier runs have prepared, but for what is known of each, and commits that;
+    /// `last` is what each committed last.
+    pub(crate) fn recover_outputs(
+        &self,
+        known: &BTreeMap<Time, BTreeMap<usize, Vec<u8>>>,
+        mut last: BTreeMap<usize, (Time, Vec<u8>)>,
+        start: &OutputStart,
+    ) -> Result<()> {
         for (i, output, sink) in self.sinks() {
             let of = |(at, of): (&Time, &'_ BTreeMap<usize, Vec<u8>>)| {
                 Some((self.batch_of(i, *at, None), of.get(&i)?.clone()))
@@ -176,7 +182,8 @@ impl Graph {
             let known: Vec<_> = known.iter().filter_map(of).collect();
             let known: Vec<_> = known.iter().map(|(batch, bytes)| (batch.clone(), &**bytes)).collect();
             let RunId { app_id, epoch } = self.run.clone();
-            let run = OutputRun { app_id, output: output.name.clone(), epoch };
+            let last = last.remove(&i).map(|(_, bytes)| bytes);
+            let run = OutputRun { app_id, output: output.name.clone(), epoch, start: start.clone(), last };
             sink.recover(&known, &run).map_err(|error| error.at(output.site))?;
         }
         for (at, of) in known {
