@@ -4,6 +4,7 @@
 //! The client that asks never fetches: answers come in order on a connection, and a fetch that waits would hold them
 //! up.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -33,6 +34,8 @@ pub(crate) struct Cluster {
     brokers: Brokers,
     client: BaseConsumer<Told>,
     heard: Heard,
+    /// How many commits were asked for.
+    commits: Cell<u64>,
 }
 
 impl fmt::Debug for Cluster {
@@ -51,7 +54,7 @@ impl Cluster {
             ("isolation.level", isolation.name()),
             ("reconnect.backoff.max.ms", "1000"),
         ])?;
-        Ok(Cluster { brokers: brokers.clone(), client, heard })
+        Ok(Cluster { brokers: brokers.clone(), client, heard, commits: Cell::new(0) })
     }
 
     fn failed(&self, doing: impl fmt::Display, error: &KafkaError) -> Error {
@@ -78,7 +81,9 @@ impl Cluster {
         for topic in metadata.topics() {
             if let Some(error) = topic.error() {
                 let code = Code::from(error);
-                if matches!(code, Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::LeaderNotAvailable) {
+                // Of many, one that nobody leads for a moment holds up no other: whoever reads it takes it for gone, and waits.
+                let is_away = code == Code::LeaderNotAvailable && one.is_none();
+                if is_away || matches!(code, Code::UnknownTopicOrPartition | Code::UnknownTopic) {
                     continue;
                 }
                 return Err(self.failed(doing(), &KafkaError::MetadataFetch(code)));
@@ -163,13 +168,15 @@ impl Cluster {
         let answer = self.client.committed_offsets(list, self.brokers.patience());
         let answer = answer.map_err(|error| self.failed(doing, &error))?;
         let offset = |partition: &TopicPartition| {
-            let element = answer.find_partition(&partition.topic, partition.partition)?;
+            let Some(element) = answer.find_partition(&partition.topic, partition.partition) else { return Ok(None) };
+            // The answer as a whole can be good, and that of a partition not: nobody knows then what is committed.
+            element.error().map_err(|error| self.failed(format_args!("{doing}: of {partition}"), &error))?;
             match element.offset() {
-                Offset::Offset(offset) => Some(offset),
-                _ => None,
+                Offset::Offset(offset) => Ok(Some(offset)),
+                _ => Ok(None),
             }
         };
-        Ok(of.iter().map(offset).collect())
+        of.iter().map(offset).collect()
     }
 
     /// Commits offsets to the group, without waiting. What becomes of it is told to the log.
@@ -177,7 +184,9 @@ impl Cluster {
         let doing = "committing offsets to a group";
         let list = listed(offsets.iter().map(|(partition, offset)| (partition, Offset::Offset(*offset))));
         let list = list.map_err(|error| self.failed(doing, &error))?;
-        self.client.commit(&list, CommitMode::Async).map_err(|error| self.failed(doing, &error))
+        self.client.commit(&list, CommitMode::Async).map_err(|error| self.failed(doing, &error))?;
+        self.commits.set(self.commits.get() + 1);
+        Ok(())
     }
 
     /// Says whether a commit that nobody waited for has failed since this was last asked.
@@ -186,12 +195,27 @@ impl Cluster {
         self.heard.take_commit_failed()
     }
 
-    /// Commits offsets to the group, and waits.
+    /// Commits offsets to the group, and waits for the answer, for as long as one question may take: the client itself would wait
+    /// for ever.
     pub(crate) fn commit_now(&self, offsets: &[(TopicPartition, i64)]) -> Result<()> {
-        let doing = "committing offsets to a group";
-        let list = listed(offsets.iter().map(|(partition, offset)| (partition, Offset::Offset(*offset))));
-        let list = list.map_err(|error| self.failed(doing, &error))?;
-        self.client.commit(&list, CommitMode::Sync).map_err(|error| self.failed(doing, &error))
+        self.commit(offsets)?;
+        let deadline = monotonic() + self.brokers.patience();
+        // Answers come in the order of questions.
+        while self.heard.commits() < self.commits.get() {
+            let left = deadline.saturating_sub(monotonic());
+            if left.is_zero() {
+                let text = format!(
+                    "committing offsets to a group: the brokers at {} have not answered within {:?}",
+                    self.brokers.named(),
+                    self.brokers.patience()
+                );
+                return Err(Error::new(ErrorKind::Unavailable, text));
+            }
+            if let Some(Err(error)) = self.client.poll(left.min(millis(100))) {
+                self.heard.note(&error);
+            }
+        }
+        Ok(())
     }
 
     /// Lets the client tell what it has heard. It reads nothing, so nothing else comes.

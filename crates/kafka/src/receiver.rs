@@ -9,9 +9,11 @@ use millstream_core::{Error, ErrorKind, Result, millis};
 use millstream_streaming::{Receiver, Store};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::message::{Headers, Message};
+use rdkafka::message::Message;
 use rdkafka::{Offset, Timestamp, TopicPartitionList};
 
+use crate::ranges::TopicPartition;
+use crate::read::client::headers_of;
 use crate::record::{BlockWriter, Record};
 use crate::settings::{Brokers, Heard, Told};
 use crate::source::Isolation;
@@ -105,8 +107,9 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn push(&mut self, message: &rdkafka::message::BorrowedMessage<'_>) {
+    fn push(&mut self, message: &rdkafka::message::BorrowedMessage<'_>) -> Result<()> {
         let (topic, partition) = (message.topic(), message.partition());
+        let headers = headers_of(message.headers(), || TopicPartition::new(topic, partition), message.offset())?;
         let found = self.parts.iter().position(|part| part.partition == partition && &*part.topic == topic);
         let at = found.unwrap_or_else(|| {
             let topic = Arc::from(topic);
@@ -120,11 +123,10 @@ impl Gathered {
         let part = &mut self.parts[at];
         part.next = message.offset() + 1;
         part.writer.push(message.offset(), timestamp, message.key(), message.payload(), |put| {
-            for header in message.headers().into_iter().flat_map(|headers| headers.iter()) {
-                put(header.key, header.value);
-            }
+            headers.iter().for_each(|header| put(header.key, header.value));
         });
         self.began.get_or_insert_with(monotonic);
+        Ok(())
     }
 
     fn is_full(&self) -> bool {
@@ -181,7 +183,7 @@ impl Receiver for GroupReceiver {
         while !store.is_stopped() {
             match consumer.poll(AGE / 2) {
                 None => {}
-                Some(Ok(message)) => gathered.push(&message),
+                Some(Ok(message)) => gathered.push(&message)?,
                 Some(Err(error)) => match error.rdkafka_error_code() {
                     // The client goes on by itself; listeners are told.
                     Some(

@@ -153,8 +153,9 @@ impl Record {
         let (bytes, mut at) = (&self.block.bytes[..], at as usize);
         (0..count).map_while(move |_| {
             let name = usize::try_from(varint::get(bytes, &mut at)?).ok()?;
-            let name = std::str::from_utf8(bytes.get(at..at.checked_add(name)?)?).unwrap_or("\u{fffd}");
-            at += name.len();
+            let raw = bytes.get(at..at.checked_add(name)?)?;
+            at += name;
+            let name = std::str::from_utf8(raw).unwrap_or("\u{fffd}");
             let value = match usize::try_from(varint::get(bytes, &mut at)?) {
                 Ok(len) => {
                     let value = bytes.get(at..at.checked_add(len)?)?;
@@ -333,6 +334,22 @@ mod tests {
             (Some(&b""[..]), Some(&b"\xff"[..]), None)
         );
         assert_eq!((records[2].topic(), records[2].partition(), records[2].offset()), ("t", 3, 9));
+    }
+
+    #[test]
+    fn a_name_that_is_no_utf_8_does_not_shift_what_stands_behind_it() {
+        let mut bytes = Vec::new();
+        for (name, value) in [(&b"\xff\xfe\xfd\xfc\xfb"[..], &b"1"[..]), (b"\xff", b"2"), (b"good", b"3")] {
+            varint::put(name.len() as i64, &mut bytes);
+            bytes.extend_from_slice(name);
+            varint::put(value.len() as i64, &mut bytes);
+            bytes.extend_from_slice(value);
+        }
+        let block = Arc::new(Block { topic: Arc::from("t"), partition: 0, bytes: Bytes::from(bytes) });
+        let record =
+            Record { block, offset: 0, timestamp: 0, key: Span::NOTHING, value: Span::NOTHING, headers: (3, 0) };
+        let headers: Vec<_> = record.headers().collect();
+        assert_eq!(headers, [("\u{fffd}", Some(&b"1"[..])), ("\u{fffd}", Some(&b"2"[..])), ("good", Some(&b"3"[..]))]);
     }
 
     #[test]

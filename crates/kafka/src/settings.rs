@@ -20,10 +20,11 @@ use crate::error::failed;
 const ANSWER: Duration = secs(10);
 
 /// Settings that this crate chooses, and why a program cannot.
-const OURS: [(&str, &str); 9] = [
+const OURS: [(&str, &str); 10] = [
     ("enable.auto.commit", "offsets are the program's: they are committed when a batch is done (R-64)"),
     ("enable.auto.offset.store", "offsets are the program's"),
     ("auto.offset.reset", "say start(Start::…); a range that is gone is an error, or a loss that is counted"),
+    ("isolation.level", "say isolation(Isolation::…)"),
     ("enable.partition.eof", "it tells where a range ends"),
     ("group.id", "say group(…)"),
     ("transactional.id", "it is made of the application and the output"),
@@ -189,6 +190,8 @@ struct Cause {
     /// That it was refused, and why.
     refused: Option<RDKafkaErrorCode>,
     said: Option<String>,
+    /// How many commits have been answered, well or not.
+    commits: u64,
     /// Whether a commit that nobody waited for failed.
     commit_failed: bool,
     /// Whether that has been told.
@@ -198,6 +201,10 @@ struct Cause {
 impl Heard {
     pub(crate) fn last(&self) -> Option<String> {
         lock(&self.0).said.clone()
+    }
+
+    pub(crate) fn commits(&self) -> u64 {
+        lock(&self.0).commits
     }
 
     pub(crate) fn refused(&self) -> Option<RDKafkaErrorCode> {
@@ -253,8 +260,9 @@ impl ClientContext for Told {
 
 impl ConsumerContext for Told {
     fn commit_callback(&self, result: rdkafka::error::KafkaResult<()>, offsets: &rdkafka::TopicPartitionList) {
-        let Err(error) = result else { return };
         let mut cause = lock(&self.0.0);
+        cause.commits += 1;
+        let Err(error) = result else { return };
         cause.commit_failed = true;
         // It is tried again with each batch; once is enough to be told.
         if !std::mem::replace(&mut cause.is_told, true) {
@@ -280,6 +288,7 @@ mod tests {
             (Brokers::at("a:99999"), "`a:99999` is no address"),
             (Brokers::at("a:1").set("enable.auto.commit", "true"), "`enable.auto.commit` cannot be set"),
             (Brokers::at("a:1").set("group.id", "g"), "say group("),
+            (Brokers::at("a:1").set("isolation.level", "read_uncommitted"), "say isolation("),
         ] {
             let error = brokers.check().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config);

@@ -1,6 +1,7 @@
 //! Reads ranges by a consumer of librdkafka: every protocol and setting that it has.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +9,11 @@ use millstream_core::clock::monotonic;
 use millstream_core::{Error, ErrorKind, Result, millis};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::message::{Headers, Message};
+use rdkafka::message::{Header, Headers, Message};
 use rdkafka::{Offset, Timestamp, TopicPartitionList};
 
 use super::{CHUNK, How, RangeReader, check_cancelled, out_of_range};
-use crate::ranges::OffsetRange;
+use crate::ranges::{OffsetRange, TopicPartition};
 use crate::record::{BlockWriter, Record};
 use crate::settings::{Heard, Told};
 
@@ -97,10 +98,9 @@ impl ClientReader {
                 if is_ahead {
                     self.blocks.finish(&self.topic, self.range.partition, out);
                 }
+                let headers = headers_of(message.headers(), || self.range.topic_partition(), offset)?;
                 self.blocks.push(offset, timestamp, message.key(), message.payload(), |put| {
-                    for header in message.headers().into_iter().flat_map(|headers| headers.iter()) {
-                        put(header.key, header.value);
-                    }
+                    headers.iter().for_each(|header| put(header.key, header.value));
                 });
                 if is_ahead {
                     self.blocks.finish(&self.topic, self.range.partition, &mut self.ahead);
@@ -145,6 +145,24 @@ impl ClientReader {
             }
         }
     }
+}
+
+/// Returns the headers of a record. The client's binding takes every name for UTF-8, and panics where one is not.
+pub(crate) fn headers_of<H: Headers>(
+    headers: Option<&H>,
+    of: impl FnOnce() -> TopicPartition,
+    offset: i64,
+) -> Result<Vec<Header<'_, &[u8]>>> {
+    let Some(headers) = headers else { return Ok(Vec::new()) };
+    let all = catch_unwind(AssertUnwindSafe(|| headers.iter().collect()));
+    all.map_err(|_| {
+        let text = format!(
+            "record {} at offset {offset} has a header whose name is not UTF-8, which the client of librdkafka cannot \
+             show. The direct source reads such records by its own fetches: ReadBy::Fastest, in the clear",
+            of()
+        );
+        Error::new(ErrorKind::Data, text)
+    })
 }
 
 impl RangeReader for ClientReader {
@@ -215,5 +233,32 @@ impl RangeReader for ClientReader {
 impl fmt::Debug for ClientReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ClientReader({} at {})", self.range, self.position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Headers as the binding shows them, of which the second has a name that is no UTF-8.
+    struct Binding;
+
+    impl Headers for Binding {
+        fn count(&self) -> usize {
+            2
+        }
+
+        fn try_get(&self, at: usize) -> Option<Header<'_, &[u8]>> {
+            assert_ne!(at, 1, "to_str().unwrap()");
+            (at == 0).then_some(Header { key: "good", value: Some(b"1") })
+        }
+    }
+
+    #[test]
+    fn a_header_whose_name_is_not_utf_8_is_an_error_that_names_the_record_and_no_panic() {
+        let error = headers_of(Some(&Binding), || TopicPartition::new("t", 3), 7).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Data);
+        assert!(error.to_string().contains("record t/3 at offset 7 has a header whose name is not UTF-8"), "{error}");
+        assert!(headers_of::<Binding>(None, || TopicPartition::new("t", 3), 7).unwrap().is_empty());
     }
 }

@@ -314,7 +314,7 @@ impl RangeReader for FetchReader {
     fn read(&mut self, out: &mut Vec<Record>) -> Result<bool> {
         let before = out.len();
         let until = self.range.until;
-        let mut deadline = None;
+        let (mut deadline, mut tried_at) = (None, self.position);
         self.said = None;
         while self.position < until && out.len() == before {
             if let Some(batch) = &mut self.batch {
@@ -334,12 +334,22 @@ impl RangeReader for FetchReader {
             if self.next_batch()? || self.position >= until || !self.rest.is_empty() {
                 continue;
             }
-            if self.more()? {
-                deadline = None;
-                self.ask_ahead()?;
+            check_cancelled()?;
+            let came = self.more()?;
+            if came && let Err(error) = self.ask_ahead() {
+                // What has come is good; who asks next connects anew.
+                tracing::debug!(%error, "what comes next could not be asked for");
+                self.wire = None;
+                self.asked = None;
+            }
+            // An answer that brings the range no further is none: patience ends also where such answers come for ever.
+            if self.position > tried_at {
+                (deadline, tried_at) = (None, self.position);
+            }
+            if came && deadline.is_none() {
+                deadline = Some(monotonic() + self.how.patience);
                 continue;
             }
-            check_cancelled()?;
             let deadline = *deadline.get_or_insert_with(|| monotonic() + self.how.patience);
             if monotonic() > deadline {
                 let said = self.said.take().map(|said| format!(" ({})", said.message())).unwrap_or_default();
@@ -370,5 +380,30 @@ impl RangeReader for FetchReader {
 impl fmt::Debug for FetchReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "FetchReader({} at {})", self.range, self.position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::read::ReadBy;
+    use crate::settings::Brokers;
+
+    #[test]
+    fn k50_who_waits_for_records_waits_as_long_as_told_and_says_for_what() {
+        // Nobody listens there any more.
+        let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = held.local_addr().unwrap().to_string();
+        drop(held);
+        let (brokers, isolation, read_by) = (Brokers::at(&at), Isolation::ReadCommitted, ReadBy::Fastest);
+        let how = Arc::new(How { brokers, isolation, patience: millis(30), read_by, kept: 1 });
+        let range = OffsetRange::new("t", 0, 3, 8);
+        let mut reader = FetchReader::open(&how, &range, None);
+        reader.begin(&range).unwrap();
+        let error = reader.read(&mut Vec::new()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        let text = error.to_string();
+        assert!(text.contains("t/0 from 3 until 8") && text.contains(&at), "{text}");
+        assert!(text.contains("after waiting for 30ms") && text.contains("connecting to the broker"), "{text}");
     }
 }

@@ -1,9 +1,10 @@
 //! Reading exact ranges: readers that are kept from batch to batch, and the split that a task opens.
 
 mod batches;
-mod client;
+pub(crate) mod client;
 mod fetch;
 mod pool;
+mod shape;
 pub(crate) mod wire;
 
 use std::collections::BTreeSet;

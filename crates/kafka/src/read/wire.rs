@@ -15,8 +15,17 @@ use kafka_protocol::messages::{
     ListOffsetsResponse, MetadataRequest, MetadataResponse, RequestHeader, ResponseHeader, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
-use millstream_core::{Error, ErrorKind, Result};
+use millstream_core::clock::monotonic;
+use millstream_core::{Error, ErrorKind, Result, millis};
 use serde::{Deserialize, Serialize};
+
+use super::shape::{self, Form, Shape, is_built};
+
+/// How long one wait for bytes is: a task that is cancelled notices within it.
+const SLICE: Duration = millis(100);
+
+/// How much memory is made ready at once for what is to come.
+const PIECE: usize = 4 << 20;
 
 /// An answer is never longer: a broker that says so is none.
 const LONGEST: usize = 512 << 20;
@@ -34,6 +43,8 @@ impl std::fmt::Debug for TopicId {
 /// A connection to a broker.
 pub(crate) struct Wire {
     stream: TcpStream,
+    /// How long an answer may take.
+    patience: Duration,
     at: String,
     asked: i32,
     /// The versions of a fetch that it knows.
@@ -71,6 +82,44 @@ pub(crate) struct Ask<'a> {
     pub(crate) committed: bool,
 }
 
+/// What can be read from within some time.
+trait Waits: Read {
+    fn wait_for(&mut self, time: Duration) -> std::io::Result<()>;
+}
+
+impl Waits for TcpStream {
+    fn wait_for(&mut self, time: Duration) -> std::io::Result<()> {
+        self.set_read_timeout(Some(time))
+    }
+}
+
+/// Fills `to` before the deadline, however little comes at a time; a task that is cancelled gives up.
+fn read_within(
+    from: &mut impl Waits,
+    to: &mut [u8],
+    deadline: Duration,
+    now: impl Fn() -> Duration,
+) -> std::io::Result<()> {
+    use std::io::{Error, ErrorKind};
+    let mut at = 0;
+    while at < to.len() {
+        let left = deadline.saturating_sub(now());
+        if left.is_zero() {
+            return Err(Error::new(ErrorKind::TimedOut, "it takes too long"));
+        }
+        super::check_cancelled().map_err(Error::other)?;
+        from.wait_for(left.min(SLICE))?;
+        match from.read(&mut to[at..]) {
+            Ok(0) => return Err(Error::new(ErrorKind::UnexpectedEof, "the connection ended")),
+            Ok(got) => at += got,
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 impl Wire {
     /// Connects to the first of several addresses that lets one in, and asks what it knows.
     pub(crate) fn open(brokers: &str, patience: Duration) -> Result<Wire> {
@@ -91,10 +140,17 @@ impl Wire {
             match TcpStream::connect_timeout(&address, patience) {
                 Ok(stream) => {
                     stream.set_nodelay(true).map_err(fail)?;
-                    stream.set_read_timeout(Some(patience)).map_err(fail)?;
                     stream.set_write_timeout(Some(patience)).map_err(fail)?;
-                    let mut wire =
-                        Wire { stream, at: at.to_owned(), asked: 0, fetch: 4, fetching: 4, metadata: 4, offsets: 2 };
+                    let mut wire = Wire {
+                        stream,
+                        patience,
+                        at: at.to_owned(),
+                        asked: 0,
+                        fetch: 4,
+                        fetching: 4,
+                        metadata: 4,
+                        offsets: 2,
+                    };
                     wire.learn()?;
                     return Ok(wire);
                 }
@@ -125,18 +181,23 @@ impl Wire {
         self.stream.write_all(&frame).map_err(|error| self.failed("asking", error))
     }
 
-    fn receive(&mut self, key: ApiKey, version: i16) -> Result<Bytes> {
+    /// Waits for an answer, which must be built as `shape` says; all of it comes within the time that one may take.
+    fn receive(&mut self, key: ApiKey, version: i16, shape: Shape) -> Result<Bytes> {
+        let deadline = monotonic() + self.patience;
         let mut len = [0; 4];
-        self.stream.read_exact(&mut len).map_err(|error| self.failed("waiting for an answer", error))?;
+        let got = read_within(&mut self.stream, &mut len, deadline, monotonic);
+        got.map_err(|error| self.failed("waiting for an answer", error))?;
         let len = u32::from_be_bytes(len) as usize;
         if len > LONGEST {
             return Err(self.failed("waiting for an answer", format_args!("an answer of {len} bytes")));
         }
-        let mut answer = Vec::with_capacity(len.min(16 << 20));
-        let got = (&mut self.stream).take(len as u64).read_to_end(&mut answer);
-        got.map_err(|error| self.failed("reading an answer", error))?;
-        if answer.len() < len {
-            return Err(self.failed("reading an answer", "it ended in the middle"));
+        // What it says of its length is believed piece by piece.
+        let mut answer = Vec::new();
+        while answer.len() < len {
+            let before = answer.len();
+            answer.resize(len.min(before + PIECE), 0);
+            let got = read_within(&mut self.stream, &mut answer[before..], deadline, monotonic);
+            got.map_err(|error| self.failed("reading an answer", error))?;
         }
         let mut answer = Bytes::from(answer);
         let header = ResponseHeader::decode(&mut answer, key.response_header_version(version));
@@ -144,13 +205,16 @@ impl Wire {
         if header.correlation_id != self.asked {
             return Err(self.failed("reading an answer", "it answers something else"));
         }
+        if !is_built(&answer, shape) {
+            return Err(self.failed("reading an answer", "its lengths lead behind its end"));
+        }
         Ok(answer)
     }
 
     /// Asks which versions the broker knows.
     fn learn(&mut self) -> Result<()> {
         self.send(ApiKey::ApiVersions, 0, &ApiVersionsRequest::default())?;
-        let mut answer = self.receive(ApiKey::ApiVersions, 0)?;
+        let mut answer = self.receive(ApiKey::ApiVersions, 0, (Form::Fixed, shape::VERSIONS))?;
         let known = ApiVersionsResponse::decode(&mut answer, 0);
         let known = known.map_err(|error| self.failed("asking for versions", error))?;
         let most = |key: ApiKey, ours: i16| {
@@ -174,7 +238,7 @@ impl Wire {
             .with_allow_auto_topic_creation(false);
         let version = self.metadata;
         self.send(ApiKey::Metadata, version, &asked)?;
-        let mut answer = self.receive(ApiKey::Metadata, version)?;
+        let mut answer = self.receive(ApiKey::Metadata, version, shape::metadata(version))?;
         let answer = MetadataResponse::decode(&mut answer, version);
         let answer = answer.map_err(|error| self.failed("asking for a topic", error))?;
         let Some(found) = answer.topics.into_iter().next() else {
@@ -213,7 +277,7 @@ impl Wire {
     /// Waits for what was asked by [`ask_ends`](Self::ask_ends): topic, partition, error, and where it ends.
     pub(crate) fn ends(&mut self) -> Result<Vec<(String, i32, i16, i64)>> {
         let version = self.offsets;
-        let mut answer = self.receive(ApiKey::ListOffsets, version)?;
+        let mut answer = self.receive(ApiKey::ListOffsets, version, shape::offsets(version))?;
         let answer = ListOffsetsResponse::decode(&mut answer, version);
         let answer = answer.map_err(|error| self.failed("asking for ends", error))?;
         let mut ends = Vec::new();
@@ -261,7 +325,7 @@ impl Wire {
     /// Waits for the records that were asked for.
     pub(crate) fn fetched(&mut self) -> Result<Fetched> {
         let version = self.fetching;
-        let mut answer = self.receive(ApiKey::Fetch, version)?;
+        let mut answer = self.receive(ApiKey::Fetch, version, shape::fetch(version))?;
         let answer = FetchResponse::decode(&mut answer, version);
         let answer = answer.map_err(|error| self.failed("fetching", error))?;
         if answer.error_code != 0 {
@@ -277,5 +341,42 @@ impl Wire {
             aborted: aborted.iter().map(|one| (one.producer_id.0, one.first_offset)).collect(),
             records: partition.records.unwrap_or_default(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use millstream_core::secs;
+
+    use super::*;
+
+    /// Gives a byte each time, a second later, for ever.
+    struct Trickle<'a>(&'a Cell<Duration>);
+
+    impl Read for Trickle<'_> {
+        fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+            self.0.set(self.0.get() + secs(1));
+            to[0] = 7;
+            Ok(1)
+        }
+    }
+
+    impl Waits for Trickle<'_> {
+        fn wait_for(&mut self, _: Duration) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_answer_that_trickles_takes_no_longer_than_one_may() {
+        let now = Cell::new(secs(100));
+        let mut to = [0; 50];
+        read_within(&mut Trickle(&now), &mut to[..9], secs(110), || now.get()).unwrap();
+        assert_eq!(to[..10], [7, 7, 7, 7, 7, 7, 7, 7, 7, 0]);
+        now.set(secs(100));
+        let error = read_within(&mut Trickle(&now), &mut to, secs(110), || now.get()).unwrap_err();
+        assert_eq!((error.kind(), now.get()), (std::io::ErrorKind::TimedOut, secs(110)));
     }
 }

@@ -8,11 +8,12 @@ use millstream_core::{Error, ErrorKind, Result};
 use millstream_streaming::Rate;
 
 use super::ends::Ends;
-use super::{Direct, Given, Ids, OnLoss, Start, Topics};
+use super::given::GivenTopic;
+use super::{Direct, Given, Gone, Ids, OnLoss, Start, Topics};
 use crate::cluster::{Cluster, Place};
 use crate::limits::{Limits, most_of_each, until};
 use crate::ranges::{OffsetRange, TopicPartition};
-use crate::read::wire::Wire;
+use crate::read::wire::{TopicId, Wire};
 use crate::read::{ReadBy, needs_client};
 
 /// What a source has while its context runs.
@@ -21,9 +22,13 @@ pub(super) struct Run {
     /// The partitions, in the order in which they become partitions of Rdds, and the next offset of each.
     pub(super) next: BTreeMap<TopicPartition, i64>,
     pub(super) ids: Ids,
+    /// What was there, and may come back.
+    pub(super) gone: Gone,
+    /// What was found to be lost at the start, for the first batch to tell.
+    pub(super) lost: Vec<OffsetRange>,
     pub(super) ends: Ends,
-    /// When partitions were last looked for, and since when no broker answers.
-    pub(super) looked: Duration,
+    /// When partitions were last looked for, if they were, and since when no broker answers.
+    pub(super) looked: Option<Duration>,
     pub(super) away: Option<Duration>,
     pub(super) committed: BTreeMap<TopicPartition, i64>,
 }
@@ -138,6 +143,26 @@ impl Direct {
         }
     }
 
+    /// Returns where to begin in partitions that were not there before: where the program was, if they were there earlier and
+    /// their topic is still the same; and else with what is there first, since nothing of them was seen.
+    pub(super) fn come(
+        &self,
+        cluster: &Cluster,
+        new: Vec<TopicPartition>,
+        ids: &Ids,
+        gone: &mut Gone,
+    ) -> Result<Vec<(TopicPartition, i64)>> {
+        let (back, new): (Vec<_>, Vec<_>) =
+            new.into_iter().partition(|of| is_back(gone.get(of).map(|(_, id)| *id), ids.get(&of.topic).copied()));
+        let begins = cluster.offsets(&new, Place::Begin)?;
+        for (of, at) in new.iter().zip(&begins) {
+            tracing::info!(partition = %of, offset = at, "a partition of Kafka is new");
+            gone.remove(of);
+        }
+        let back = back.into_iter().filter_map(|of| gone.remove(&of).map(|(at, _)| (of, at)));
+        Ok(back.chain(new.into_iter().zip(begins)).collect())
+    }
+
     /// Looks for new partitions, and for what is gone.
     fn look(&self, run: &mut Run, lost: &mut Vec<OffsetRange>) -> Result<()> {
         let found = match self.find(&run.cluster) {
@@ -147,7 +172,11 @@ impl Direct {
                 let topics = run.cluster.topics(None)?;
                 let is_there =
                     |of: &&TopicPartition| topics.get(&of.topic).is_some_and(|all| all.contains(&of.partition));
-                run.next.keys().filter(is_there).cloned().collect()
+                run.next.keys().chain(run.gone.keys()).filter(is_there).cloned().collect()
+            }
+            // What was there may come back: a broker that has just started does not know all topics at once.
+            Err(error) if error.kind() == ErrorKind::Config => {
+                return Err(Error::new(ErrorKind::Unavailable, error.message()));
             }
             found => found?,
         };
@@ -160,20 +189,21 @@ impl Direct {
             self.lose(range, "was deleted and made anew", lost)?;
             run.next.remove(&of);
         }
-        run.ids = ids;
+        // A broker that does not tell an id now has told one before: it is not forgotten.
+        run.ids.extend(ids);
         let gone: Vec<_> =
             run.next.iter().filter(|(of, _)| !found.contains(of)).map(|(of, at)| (of.clone(), *at)).collect();
         for (of, at) in gone {
-            self.lose(OffsetRange::new(of.topic.clone(), of.partition, at, at), "is not there any more", lost)?;
+            let range = OffsetRange::new(of.topic.clone(), of.partition, at, at);
+            // If that lasts the program stops.
+            self.lose(range, "is not there any more", lost)
+                .map_err(|error| Error::new(ErrorKind::Unavailable, error.message()))?;
+            run.gone.insert(of.clone(), (at, run.ids.get(&of.topic).copied()));
             run.next.remove(&of);
         }
         let new: Vec<_> = found.into_iter().filter(|of| !run.next.contains_key(of)).collect();
-        // What came while the program runs is read from its begin: nothing of it was seen.
-        let begins = run.cluster.offsets(&new, Place::Begin)?;
-        for (of, at) in new.iter().zip(&begins) {
-            tracing::info!(partition = %of, offset = at, "a partition of Kafka is new");
-        }
-        run.next.extend(new.into_iter().zip(begins));
+        let come = self.come(&run.cluster, new, &run.ids, &mut run.gone)?;
+        run.next.extend(come);
         // Whoever lags far may have lost something.
         let partitions: Vec<_> = run.next.keys().cloned().collect();
         let begins = run.cluster.offsets(&partitions, Place::Begin)?;
@@ -203,11 +233,11 @@ impl Direct {
     }
 
     pub(super) fn give(&self, run: &mut Run, limit: Option<Rate>) -> Result<Given> {
-        let mut lost = Vec::new();
+        let mut lost = std::mem::take(&mut run.lost);
         let now = monotonic();
-        if now.saturating_sub(run.looked) >= self.look_every {
+        if is_due(run.looked, now, self.look_every) {
             self.look(run, &mut lost)?;
-            run.looked = now;
+            run.looked = Some(now);
         }
         let ask = |run: &mut Run| {
             let partitions: Vec<_> = run.next.keys().cloned().collect();
@@ -242,6 +272,49 @@ impl Direct {
             *at = until;
         }
         let lag = lags.iter().sum::<u64>() - ranges.iter().map(OffsetRange::count).sum::<u64>();
-        Ok(Given { lost, lag, ..Given::new(ranges, &run.ids) })
+        Ok(Given { lost, lag, away: to_tell(&run.gone), ..Given::new(ranges, &run.ids) })
+    }
+}
+
+/// Says whether partitions are to be looked for: `looked` is when they last were. The first batch looks. Pure.
+fn is_due(looked: Option<Duration>, now: Duration, every: Duration) -> bool {
+    looked.is_none_or(|looked| now.saturating_sub(looked) >= every)
+}
+
+/// Says whether a partition that is found is one that was gone: `was` is what its topic's name meant then, if it is known to be
+/// gone, and `is` what it means now. Where nobody tells, offsets that do not fit are noticed later. Pure.
+fn is_back(was: Option<Option<TopicId>>, is: Option<TopicId>) -> bool {
+    was.is_some_and(|was| was.zip(is).is_none_or(|(was, is)| was == is))
+}
+
+/// Returns what is gone, as an allocation has it. Pure.
+pub(super) fn to_tell(gone: &Gone) -> Vec<GivenTopic> {
+    let ids = gone.iter().filter_map(|(of, (_, id))| Some((of.topic.clone(), (*id)?))).collect();
+    let ranges = gone.iter().map(|(of, (at, _))| OffsetRange::new(of.topic.clone(), of.partition, *at, *at));
+    Given::new(ranges, &ids).topics
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millstream_core::secs;
+
+    #[test]
+    fn the_first_batch_looks_for_partitions_however_young_the_process_is() {
+        for (looked, now, want) in
+            [(None, 0, true), (None, 3, true), (Some(3), 3, false), (Some(3), 12, false), (Some(3), 13, true)]
+        {
+            assert_eq!(is_due(looked.map(secs), secs(now), secs(10)), want, "{looked:?} {now}");
+        }
+    }
+
+    #[test]
+    fn a_partition_that_was_gone_is_back_if_its_topic_is_the_same() {
+        let (a, b) = (Some(TopicId([1; 16])), Some(TopicId([2; 16])));
+        for (was, is, want) in
+            [(None, a, false), (Some(a), a, true), (Some(a), b, false), (Some(None), a, true), (Some(a), None, true)]
+        {
+            assert_eq!(is_back(was, is), want, "{was:?} {is:?}");
+        }
     }
 }

@@ -14,6 +14,8 @@ pub struct Given {
     pub(super) lost: Vec<OffsetRange>,
     /// How many offsets there were that no batch had been given yet.
     pub(super) lag: u64,
+    /// Partitions that are not there, and where the program was in them: as ranges without an offset.
+    pub(super) away: Vec<GivenTopic>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +24,14 @@ pub(super) struct GivenTopic {
     pub(super) id: Option<TopicId>,
     /// Partition, first offset, and the one behind the last.
     ranges: Vec<(i32, i64, i64)>,
+}
+
+impl GivenTopic {
+    pub(super) fn ranges(&self) -> impl Iterator<Item = OffsetRange> {
+        self.ranges
+            .iter()
+            .map(|(partition, from, until)| OffsetRange::new(self.name.clone(), *partition, *from, *until))
+    }
 }
 
 impl Given {
@@ -41,13 +51,7 @@ impl Given {
 
     /// Returns the ranges, in the order of the partitions of the batch's Rdd.
     pub fn ranges(&self) -> Vec<OffsetRange> {
-        let of = |topic: &GivenTopic| {
-            let range = |(partition, from, until): &(i32, i64, i64)| {
-                OffsetRange::new(topic.name.clone(), *partition, *from, *until)
-            };
-            topic.ranges.iter().map(range).collect::<Vec<_>>()
-        };
-        self.topics.iter().flat_map(of).collect()
+        self.topics.iter().flat_map(GivenTopic::ranges).collect()
     }
 }
 

@@ -7,10 +7,10 @@ use millstream_core::clock::monotonic;
 use millstream_core::{Context, Error, ErrorKind, Rdd, Result, Time};
 use millstream_streaming::{InputContext, InputInfo, InputSource, Rate};
 
-use super::batches::Run;
+use super::batches::{Run, to_tell};
 use super::ends::Ends;
-use super::{Direct, Given, Topics};
-use crate::cluster::{Cluster, Place};
+use super::{Direct, Given, Gone, Topics};
+use crate::cluster::Cluster;
 use crate::mistakes::{Mistake, passed, planted};
 use crate::ranges::{OffsetRange, TopicPartition, description};
 use crate::read::RangeSplit;
@@ -22,7 +22,7 @@ impl InputSource for Direct {
 
     fn allocate(&mut self, batch: Time, limit: Option<Rate>) -> Result<Given> {
         let mut run = self.run.take().ok_or_else(|| Error::new(ErrorKind::Stopped, "the source was not started"))?;
-        let before = (run.next.clone(), run.ids.clone());
+        let before = (run.next.clone(), run.ids.clone(), run.gone.clone(), run.lost.clone());
         let given = self.give(&mut run, limit);
         let given = match given {
             Ok(given) => {
@@ -30,9 +30,9 @@ impl InputSource for Direct {
                 Ok(given)
             }
             Err(error) if error.kind() == ErrorKind::Unavailable => {
-                (run.next, run.ids) = before;
+                (run.next, run.ids, run.gone, run.lost) = before;
                 // What was found meanwhile is looked for again.
-                run.looked = monotonic().saturating_sub(self.look_every);
+                run.looked = None;
                 let since = *run.away.get_or_insert_with(monotonic);
                 let away = monotonic().saturating_sub(since);
                 if away >= self.away {
@@ -41,12 +41,12 @@ impl InputSource for Direct {
                     tracing::warn!(%batch, %error, "no broker of Kafka answers: the batch is given nothing");
                     let here =
                         |(of, at): (&TopicPartition, &i64)| OffsetRange::new(of.topic.clone(), of.partition, *at, *at);
-                    Ok(Given::new(run.next.iter().map(here), &run.ids))
+                    Ok(Given { away: to_tell(&run.gone), ..Given::new(run.next.iter().map(here), &run.ids) })
                 }
             }
             Err(error) => {
-                (run.next, run.ids) = before;
-                run.looked = monotonic().saturating_sub(self.look_every);
+                (run.next, run.ids, run.gone, run.lost) = before;
+                run.looked = None;
                 Err(error)
             }
         };
@@ -74,16 +74,22 @@ impl InputSource for Direct {
     }
 
     fn restore(&mut self, given: &[(Time, Given)]) -> Result<()> {
-        let mut next = BTreeMap::new();
+        let (mut next, mut gone) = (BTreeMap::new(), Gone::new());
         for (_, given) in given {
             for range in given.ranges() {
-                let at = next.entry(range.topic_partition()).or_insert(range.until);
-                *at = range.until;
+                gone.remove(&range.topic_partition());
+                next.insert(range.topic_partition(), range.until);
+            }
+            for topic in &given.away {
+                for range in topic.ranges() {
+                    next.remove(&range.topic_partition());
+                    gone.insert(range.topic_partition(), (range.from, topic.id));
+                }
             }
         }
         let topics = given.iter().flat_map(|(_, given)| &given.topics);
         let ids = topics.filter_map(|topic| Some((topic.name.clone(), topic.id?))).collect();
-        self.restored = Some((next, ids)).filter(|(next, _)| !next.is_empty());
+        self.restored = Some((next, ids, gone)).filter(|(next, _, gone)| !next.is_empty() || !gone.is_empty());
         Ok(())
     }
 
@@ -92,24 +98,22 @@ impl InputSource for Direct {
         self.interval = input.interval();
         let cluster = Cluster::open(&self.brokers, self.group.as_deref(), self.isolation)?;
         let found = self.find(&cluster)?;
-        let mut lost = Vec::new();
+        let (mut lost, mut gone) = (Vec::new(), Gone::new());
         let mut ids = self.ids(found.iter())?;
         let mut next = match self.restored.take().filter(|_| !planted(Mistake::CommitsEarly)) {
-            Some((known, before)) => {
-                // The first batch compares.
-                ids.extend(before);
-                let (new, gone): (Vec<_>, Vec<_>) = (
-                    found.iter().filter(|of| !known.contains_key(of)).cloned().collect(),
-                    known.iter().filter(|(of, _)| !found.contains(of)).collect(),
-                );
-                for (of, at) in gone {
+            Some((known, before, earlier)) => {
+                gone = earlier;
+                // They came while the program was away, or it did not ask for them.
+                let new: Vec<_> = found.iter().filter(|of| !known.contains_key(of)).cloned().collect();
+                let come = self.come(&cluster, new, &ids, &mut gone)?;
+                for (of, at) in known.iter().filter(|(of, _)| !found.contains(of)) {
                     let range = OffsetRange::new(of.topic.clone(), of.partition, *at, *at);
                     self.lose(range, "is not there any more, or is not asked for any more", &mut lost)?;
+                    gone.insert(of.clone(), (*at, before.get(&of.topic).copied()));
                 }
-                // They came while the program was away, or it did not ask for them: nothing of them was seen.
-                let begins = cluster.offsets(&new, Place::Begin)?;
-                let known = known.into_iter().filter(|(of, _)| found.contains(of));
-                known.chain(new.into_iter().zip(begins)).collect()
+                // The first batch compares.
+                ids.extend(before);
+                known.into_iter().filter(|(of, _)| found.contains(of)).chain(come).collect()
             }
             None => self.begin(&cluster, &found.into_iter().collect::<Vec<_>>())?,
         };
@@ -118,9 +122,11 @@ impl InputSource for Direct {
             cluster,
             next,
             ids,
+            gone,
+            lost,
             ends: Ends::default(),
             // The first batch looks whether what was known is still there.
-            looked: monotonic().saturating_sub(self.look_every),
+            looked: None,
             away: None,
             committed: BTreeMap::new(),
         };

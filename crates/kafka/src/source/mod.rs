@@ -144,11 +144,14 @@ pub struct Direct {
     interval: Duration,
     run: Option<Run>,
     /// Where earlier runs were, if the program goes on from a checkpoint.
-    restored: Option<(BTreeMap<TopicPartition, i64>, Ids)>,
+    restored: Option<(BTreeMap<TopicPartition, i64>, Ids, Gone)>,
 }
 
 /// What the names of topics mean, where the brokers tell.
 type Ids = BTreeMap<String, TopicId>;
+
+/// Partitions that were there, where the program was in them, and what their topics' names meant then.
+type Gone = BTreeMap<TopicPartition, (i64, Option<TopicId>)>;
 
 impl Direct {
     /// Names the group to which offsets are committed, and from which they are taken where there is no checkpoint.

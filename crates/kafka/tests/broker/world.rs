@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
+use millstream_core::clock::{Clock, ManualClock};
 use millstream_core::threads::lock;
-use millstream_core::{ErrorKind, secs};
-use millstream_kafka::{OffsetRange, OnLoss, Start, TopicPartition, direct, offset_ranges, rdd};
-use millstream_streaming::{BatchInfo, StreamingListener};
+use millstream_core::{ErrorKind, Time, secs};
+use millstream_kafka::{Direct, OffsetRange, OnLoss, Start, TopicPartition, direct, offset_ranges, rdd};
+use millstream_streaming::{BatchInfo, Conf, StreamingContext, StreamingListener};
 use millstream_testkit::StreamTest;
 
 use crate::common::{admin, brokers, topic, write};
@@ -28,10 +29,14 @@ struct Program {
 }
 
 fn program(topic: &str, on_loss: OnLoss) -> Program {
+    let source = direct(brokers()).subscribe([topic]).start(Start::Earliest).on_loss(on_loss);
+    program_of(source.look_for_partitions_every(secs(0)))
+}
+
+fn program_of(source: Direct) -> Program {
     let (test, told) = (StreamTest::new(), Told::default());
     let (values, ranges): (Arc<Mutex<Vec<String>>>, Arc<Mutex<Vec<OffsetRange>>>) = Default::default();
-    let source = direct(brokers()).subscribe([topic]).start(Start::Earliest).on_loss(on_loss);
-    let stream = test.ssc().input(source.look_for_partitions_every(secs(0)).patience(secs(5)));
+    let stream = test.ssc().input(source.patience(secs(5)));
     let (noted, at) = (Arc::clone(&values), Arc::clone(&ranges));
     stream.foreach_rdd(move |rdd, _| {
         lock(&at).extend(offset_ranges(&rdd).unwrap_or_default());
@@ -111,19 +116,25 @@ fn a_range_that_is_gone_fails_the_job_and_says_what_is_there() {
 
 #[test]
 fn a_topic_that_was_deleted_stops_the_program_or_is_left() {
-    for on_loss in [OnLoss::Stop, OnLoss::GoOn] {
+    // It may come back, so the program waits as long as for brokers.
+    for (on_loss, away) in [(OnLoss::Stop, secs(0)), (OnLoss::Stop, secs(600)), (OnLoss::GoOn, secs(0))] {
         let a = topic("vanishes", 1);
         write(&a, 0, ["x"]);
-        let mut program = program(&a, on_loss);
+        let source = direct(brokers()).subscribe([&a]).start(Start::Earliest).on_loss(on_loss);
+        let mut program = program_of(source.look_for_partitions_every(secs(0)).brokers_may_be_away(away));
         program.test.run(1).unwrap();
         admin().delete_topic(&a).unwrap();
         crate::common::await_that("the topic is gone", || !admin().topics().unwrap().contains_key(&a));
         match (on_loss, program.test.run(2)) {
-            (OnLoss::Stop, ran) => {
+            (OnLoss::Stop, ran) if away == secs(0) => {
                 let text = ran.unwrap_err().to_string();
                 assert!(text.contains(&a), "{text}");
             }
-            (OnLoss::GoOn, ran) => ran.unwrap(),
+            (_, ran) => ran.unwrap(),
+        }
+        if on_loss == OnLoss::GoOn {
+            drop(program.test.ssc().stop());
+            assert_eq!(program.lost(), [format!("{a}/0 from 1 until 1")]);
         }
         assert_eq!(lock(&program.ranges).iter().map(OffsetRange::count).sum::<u64>(), 1);
     }
@@ -193,4 +204,62 @@ fn a_group_that_others_use_does_not_disturb_the_program() {
     write(&a, 0, ["1", "2"]);
     test.run(2).unwrap();
     assert_eq!(*lock(&values), 3, "commits are refused, and the program has its offsets itself");
+}
+
+#[test]
+fn the_first_batch_looks_for_what_is_gone_however_seldom_it_is_looked_for() {
+    use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+    let (a, group) = (topic("first", 1), crate::common::fresh("first"));
+    write(&a, 0, (0..10).map(|n| n.to_string()));
+    let member: BaseConsumer = rdkafka::ClientConfig::new()
+        .set("bootstrap.servers", brokers().named())
+        .set("group.id", &group)
+        .create()
+        .unwrap();
+    let mut list = rdkafka::TopicPartitionList::new();
+    list.add_partition_offset(&a, 0, rdkafka::Offset::Offset(1)).unwrap();
+    member.commit(&list, CommitMode::Sync).unwrap();
+    admin().delete_records(&TopicPartition::new(&a, 0), 4).unwrap();
+    let source = direct(brokers()).group(&group).subscribe([&a]).on_loss(OnLoss::GoOn);
+    let mut program = program_of(source.look_for_partitions_every(secs(3600)));
+    program.test.run(1).unwrap();
+    drop(program.test.ssc().stop());
+    assert_eq!(*lock(&program.values), ["4", "5", "6", "7", "8", "9"]);
+    assert_eq!(program.lost(), [format!("{a}/0 from 1 until 4")]);
+}
+
+#[test]
+fn a_topic_that_comes_back_is_read_from_where_the_program_was_in_it() {
+    let (a, b) = (topic("stays", 1), topic("comes-back", 1));
+    write(&a, 0, ["a1"]);
+    write(&b, 0, ["b1", "b2"]);
+    let folder = tempfile::tempdir().unwrap();
+    let run = |topics: &[&str], at: i64| {
+        let clock = ManualClock::new(Time::from_millis((at - 1) * 1000));
+        let mut conf = Conf::new("local[1]", "back").unwrap();
+        conf.streaming.exclusive = false;
+        let values: Arc<Mutex<Vec<String>>> = Arc::default();
+        let ssc = StreamingContext::builder(conf, secs(1)).with_clock(Arc::new(clock.clone()) as Arc<dyn Clock>);
+        let ssc = ssc.get_or_create(folder.path(), |ssc| {
+            let noted = Arc::clone(&values);
+            let source = direct(brokers()).subscribe(topics.iter().copied()).start(Start::Earliest);
+            ssc.input(source.on_loss(OnLoss::GoOn)).uid("in").foreach_rdd(move |rdd, _| {
+                lock(&noted).extend(rdd.map(|record| record.text().unwrap_or("-").to_owned()).collect()?);
+                Ok(())
+            });
+            Ok(())
+        });
+        let ssc = ssc.unwrap();
+        ssc.start().unwrap();
+        clock.advance_to(Time::from_millis(at * 1000));
+        ssc.await_batch(Time::from_millis(at * 1000));
+        ssc.stop().unwrap();
+        lock(&values).clone()
+    };
+    assert_eq!(run(&[&a, &b], 1), ["b1", "b2", "a1"]);
+    // It is away for two starts.
+    assert_eq!(run(&[&a], 2), [""; 0]);
+    write(&b, 0, ["b3"]);
+    assert_eq!(run(&[&a], 3), [""; 0]);
+    assert_eq!(run(&[&a, &b], 4), ["b3"]);
 }
