@@ -164,7 +164,8 @@ struct Ban {
 // The bench and the testkit are not part of a running program: they may start threads and look at the clock.
 const THREADS: &[&str] = &["crates/core/src/threads.rs", "crates/bench/", "crates/testkit/"];
 const CLOCK: &[&str] = &["crates/core/src/clock.rs", "crates/bench/", "crates/testkit/"];
-const UNSAFE: &[&str] = &["crates/core/src/text/repr.rs", "crates/core/src/plan/ship.rs"];
+const UNSAFE: &[&str] =
+    &["crates/core/src/text/repr.rs", "crates/core/src/plan/ship.rs", "crates/cluster/src/before_main.rs"];
 const SPAWN: &str = "only core/src/threads.rs starts threads: use `threads::spawn`";
 const NOW: &str = "only core/src/clock.rs knows the time: take a `Clock`, or `clock::monotonic`";
 
@@ -200,7 +201,7 @@ const BANS: &[Ban] = &[
         under: &["crates/", "examples/", "xtask/"],
         but: UNSAFE,
         in_tests: true,
-        instead: "unsafe code stands in two argued files only",
+        instead: "unsafe code stands in three argued files only",
     },
     Ban { word: "#[ignore", under: &["crates/"], but: &[], in_tests: true, instead: "a test runs, or is deleted" },
     Ban { word: "todo!(", under: &["crates/"], but: &[], in_tests: true, instead: "finish it, or leave it out" },
@@ -295,7 +296,7 @@ fn first_string(code: &str) -> Option<&str> {
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("crates/core", &[]),
     ("crates/streaming", &["millstream-core"]),
-    ("crates/testkit", &["millstream-core", "millstream-streaming"]),
+    ("crates/testkit", &["millstream-core", "millstream-streaming", "millstream-cluster"]),
     (
         "crates/millstream",
         &[

@@ -3,13 +3,16 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::codec;
 use crate::context::Context;
 use crate::data::ExchangeData;
+use crate::error::{Result, panicked};
 use crate::plan::TaskContext;
 use crate::task_updates::Update;
 use crate::threads::lock;
@@ -140,7 +143,32 @@ struct Shared<A> {
 }
 
 /// The accumulators of this process, for those that come back to it.
-static KNOWN: Mutex<BTreeMap<Id, Weak<dyn Any + Send + Sync>>> = Mutex::new(BTreeMap::new());
+static KNOWN: Mutex<BTreeMap<Id, Weak<dyn Known>>> = Mutex::new(BTreeMap::new());
+
+/// An accumulator of any kind.
+trait Known: Any + Send + Sync {
+    /// Adds what a task has added elsewhere.
+    fn merge(&self, written: &[u8]) -> Result<()>;
+}
+
+impl<A: Accumulate> Known for Shared<A> {
+    fn merge(&self, written: &[u8]) -> Result<()> {
+        let part: A = codec::decode(written)?;
+        lock(&self.value).merge(part);
+        Ok(())
+    }
+}
+
+/// Does what an [`Update`] wrote in another process. An accumulator that nobody holds any more is left out.
+pub(crate) fn commit_written(update: &[u8]) -> Result<()> {
+    let (id, part) = codec::decode_from::<Id>(update)?;
+    let known = lock(&KNOWN).get(&id).and_then(Weak::upgrade);
+    match known {
+        // A closure of the program may run here, and panic.
+        Some(known) => catch_unwind(AssertUnwindSafe(|| known.merge(part))).map_err(|payload| panicked(&*payload))?,
+        None => Ok(()),
+    }
+}
 
 /// A number that no other process has.
 pub(crate) fn this_process() -> u64 {
@@ -203,7 +231,7 @@ impl Context {
 impl<A: Accumulate> Accumulator<A> {
     fn made(id: Id, name: String, zero: A, value: A) -> Accumulator<A> {
         let shared = Arc::new(Shared { id, name, zero, value: Mutex::new(value) });
-        let weak: Weak<dyn Any + Send + Sync> = Arc::downgrade(&(Arc::clone(&shared) as Arc<dyn Any + Send + Sync>));
+        let weak: Weak<dyn Known> = Arc::downgrade(&(Arc::clone(&shared) as Arc<dyn Known>));
         lock(&KNOWN).insert(id, weak);
         Accumulator { shared }
     }
@@ -288,6 +316,10 @@ impl<A: Accumulate> Update for Part<A> {
     fn target(&self) -> usize {
         Arc::as_ptr(&self.of).addr()
     }
+
+    fn written(&self) -> Result<Vec<u8>> {
+        codec::encode_onto(&self.value, codec::encode(&self.of.id)?)
+    }
 }
 
 impl<A> Clone for Accumulator<A> {
@@ -304,16 +336,16 @@ impl<A> fmt::Debug for Accumulator<A> {
 
 /// What travels is the name of it: a task adds to the accumulator that its process knows by it.
 impl<A: Accumulate> Serialize for Accumulator<A> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         (self.shared.id, &self.shared.name, &self.shared.zero).serialize(serializer)
     }
 }
 
 impl<'de, A: Accumulate> Deserialize<'de> for Accumulator<A> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Accumulator<A>, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Accumulator<A>, D::Error> {
         let (id, name, zero): (Id, String, A) = Deserialize::deserialize(deserializer)?;
         let known = lock(&KNOWN).get(&id).and_then(Weak::upgrade);
-        match known.map(Arc::downcast::<Shared<A>>) {
+        match known.map(|known| Arc::downcast::<Shared<A>>(known as Arc<dyn Any + Send + Sync>)) {
             Some(Ok(shared)) => Ok(Accumulator { shared }),
             Some(Err(_)) => Err(serde::de::Error::custom(format!("accumulator `{name}` is of another type"))),
             None => Ok(Accumulator::made(id, name, zero.zero(), zero)),

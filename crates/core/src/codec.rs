@@ -161,6 +161,16 @@ impl TypeCodec {
         TypeCodec { pieces: Some(pieces), ..TypeCodec::of::<Vec<T>>() }
     }
 
+    /// Returns the codec of bytes that came from another process, whose reader alone knows of which type they are.
+    pub(crate) fn elsewhere() -> TypeCodec {
+        TypeCodec {
+            encode: |_| Err(crate::bug!("what came from another process as bytes is to be written by its type")),
+            decode: |_| Err(crate::bug!("what came from another process as bytes is to be read by its type")),
+            pieces: None,
+            name: || "elements from elsewhere",
+        }
+    }
+
     /// Writes the elements of a vector, one behind the other, and gives each piece of about `length` bytes to `each`.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! Settings of the engine: plain data with documented defaults, and the master that says where it runs.
 
+// An address is a value; the network is not known here.
+use core::net::SocketAddr;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -15,6 +17,10 @@ use crate::error::{Error, ErrorKind, Result};
 /// | `local[4]` | 4 | 1 |
 /// | `local[*]` | one a core | 1 |
 /// | `local[4,3]`, `local[*,3]` | 4, or one a core | 3 |
+/// | `local-cluster[2,1]` | 2 executor processes on this machine, with 1 slot each | those of the cluster |
+/// | `cluster://10.0.0.1:7077` | executors that join the driver at this address of its own | those of the cluster |
+///
+/// The last two need the crate `millstream-cluster`, the feature `cluster` of the facade.
 ///
 /// # Example
 ///
@@ -33,17 +39,39 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct Master {
     threads: usize,
     attempts: u32,
+    cluster: Option<ClusterMaster>,
+}
+
+/// A master that runs tasks in other processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClusterMaster {
+    /// `local-cluster[E,C]`: executors of this very executable on this machine, begun and ended with the driver.
+    Local {
+        /// How many.
+        executors: usize,
+        /// How many tasks each may run at once.
+        slots: usize,
+        /// How many bytes of memory each may take, if that is said.
+        memory: Option<u64>,
+    },
+    /// `cluster://BIND:PORT`: executors that join the driver at this address.
+    At(SocketAddr),
 }
 
 impl Master {
     /// Runs on `threads` threads of this process, each task once.
     pub fn local(threads: usize) -> Master {
-        Master { threads: threads.max(1), attempts: 1 }
+        Master { threads: threads.max(1), attempts: 1, cluster: None }
     }
 
     /// Returns how many tasks may run at once.
     pub fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// Returns which cluster runs the tasks, if one does.
+    pub fn cluster(&self) -> Option<ClusterMaster> {
+        self.cluster
     }
 
     /// Returns how often a task is tried before its job fails.
@@ -54,6 +82,16 @@ impl Master {
 
 impl fmt::Display for Master {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.cluster {
+            Some(ClusterMaster::Local { executors, slots, memory: None }) => {
+                return write!(f, "local-cluster[{executors},{slots}]");
+            }
+            Some(ClusterMaster::Local { executors, slots, memory: Some(memory) }) => {
+                return write!(f, "local-cluster[{executors},{slots},{}]", memory >> 20);
+            }
+            Some(ClusterMaster::At(address)) => return write!(f, "cluster://{address}"),
+            None => {}
+        }
         if self.attempts == 1 {
             write!(f, "local[{}]", self.threads)
         } else {
@@ -69,7 +107,10 @@ impl FromStr for Master {
         let wrong = |why: &str| {
             Error::new(
                 ErrorKind::Config,
-                format!("{why}; a master is `local`, `local[4]`, `local[*]` or `local[4,3]`: `{text}`"),
+                format!(
+                    "{why}; a master is `local`, `local[4]`, `local[*]`, `local[4,3]`, `local-cluster[2,1]` or \
+                     `cluster://10.0.0.1:7077`: `{text}`"
+                ),
             )
         };
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
@@ -82,8 +123,28 @@ impl FromStr for Master {
                 return Err(wrong(&format!("{name} does not run millstream")));
             }
         }
-        if ["local-cluster[", "cluster://"].iter().any(|p| text.starts_with(p)) {
-            return Err(wrong("this build has no cluster"));
+        if let Some(address) = text.strip_prefix("cluster://") {
+            let address = address.parse().map_err(|_| wrong("the driver's address is no address with a port"))?;
+            // How many executors will join is not known; Spark counts two then.
+            return Ok(Master { threads: 2, attempts: 1, cluster: Some(ClusterMaster::At(address)) });
+        }
+        if let Some(inner) = text.strip_prefix("local-cluster[").and_then(|rest| rest.strip_suffix(']')) {
+            let numbers: Vec<u64> = inner
+                .split(',')
+                .map(|number| number.trim().parse().ok().filter(|number| (1..1 << 32).contains(number)))
+                .collect::<Option<_>>()
+                .ok_or_else(|| wrong("executors, their slots and their MiB must be numbers from 1"))?;
+            let (executors, slots, memory) = match numbers[..] {
+                [executors, slots] => (executors, slots, None),
+                [executors, slots, memory] => (executors, slots, Some(memory << 20)),
+                _ => return Err(wrong("a local cluster is told executors and slots, and perhaps MiB")),
+            };
+            if executors > 64 || slots > 1024 {
+                return Err(wrong("a local cluster has at most 64 executors of 1024 slots"));
+            }
+            let (executors, slots) = (executors as usize, slots as usize);
+            let cluster = Some(ClusterMaster::Local { executors, slots, memory });
+            return Ok(Master { threads: executors * slots, attempts: 1, cluster });
         }
         let inner = text
             .strip_prefix("local[")
@@ -98,7 +159,7 @@ impl FromStr for Master {
         if threads == 0 || attempts == 0 {
             return Err(wrong("threads and attempts must be at least 1"));
         }
-        Ok(Master { threads, attempts })
+        Ok(Master { threads, attempts, cluster: None })
     }
 }
 
@@ -331,6 +392,25 @@ mod tests {
         }
         let all: Master = "local[*,2]".parse().unwrap();
         assert!(all.threads() >= 1 && all.attempts() == 2);
+    }
+
+    #[test]
+    fn masters_of_clusters_are_parsed_and_shown() {
+        for (text, executors, slots, memory) in
+            [("local-cluster[2,1]", 2, 1, None), ("local-cluster[3,4,2048]", 3, 4, Some(2u64 << 30))]
+        {
+            let master: Master = text.parse().unwrap();
+            assert_eq!(master.cluster(), Some(ClusterMaster::Local { executors, slots, memory }));
+            assert_eq!((master.threads(), master.to_string()), (executors * slots, text.to_owned()));
+        }
+        let master: Master = "cluster://127.0.0.1:7077".parse().unwrap();
+        assert_eq!(master.cluster(), Some(ClusterMaster::At(([127, 0, 0, 1], 7077).into())));
+        assert_eq!(master.to_string(), "cluster://127.0.0.1:7077");
+        for text in
+            ["local-cluster[2]", "local-cluster[0,1]", "local-cluster[2,x]", "local-cluster[2,1", "cluster://here"]
+        {
+            assert_eq!(text.parse::<Master>().unwrap_err().kind(), ErrorKind::Config, "{text}");
+        }
     }
 
     #[test]

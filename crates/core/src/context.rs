@@ -12,15 +12,17 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use self::jobs::{JobLocals, Jobs, Running};
 use self::persistent::Persistent;
-use crate::backend::{Backend, JobEnds, LocalThreads};
+use crate::backend::{self, Backend, JobEnds};
 use crate::checkpoint::{CheckpointStore, FolderCheckpoints};
 use crate::clock::{Clock, SystemClock, wall_time};
-use crate::conf::{EngineConf, Scheduling};
+use crate::codec;
+use crate::conf::EngineConf;
 use crate::data::{Data, ExchangeData};
 use crate::error::{CallSite, Error, ErrorKind, Result};
 use crate::events::{ApplicationStart, EngineEvent, EngineListener, Events, JobWatch};
 use crate::memory::MemoryBudget;
 use crate::partitioner::check_partitions;
+use crate::plan::away::DriverBlocks;
 use crate::plan::{Facts, JobPlan, TaskContext, TaskResult, plan_job};
 use crate::rdd::actions::{Action, CountAction};
 use crate::rdd::paths::{list_files, list_found};
@@ -33,6 +35,9 @@ use crate::spill::SpillDir;
 use crate::storage::{BlockId, BlockStore, DiskStore, MemoryStore, TieredStore};
 use crate::text::Text;
 use crate::threads::lock;
+
+/// How often a job is planned again because executors have lost what was to be read from them.
+const REPLANS: u32 = 16;
 
 /// The stores of one process, which its tasks share.
 #[derive(Debug)]
@@ -53,6 +58,8 @@ pub struct Env {
     pub(crate) saved_under: RwLock<String>,
     /// How many have been.
     pub(crate) saved_so_far: AtomicU64,
+    /// Whom to ask for blocks that only the driver has, where tasks run elsewhere.
+    pub(crate) driver: Option<Arc<dyn DriverBlocks>>,
 }
 
 impl Env {
@@ -74,6 +81,21 @@ impl Env {
     pub(crate) fn next_saved(&self) -> String {
         let under = self.saved_under.read().unwrap_or_else(PoisonError::into_inner);
         format!("{under}/rdd-{}", self.saved_so_far.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Returns the elements of a block that is kept here, or by the driver.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Unavailable` or `Data`: it is there, but cannot be read.
+    pub(crate) fn values_of<T: ExchangeData>(&self, id: BlockId) -> Result<Option<Arc<Vec<T>>>> {
+        if let Some(block) = self.blocks.get(id)? {
+            return block.values::<T>().map(Some);
+        }
+        match self.driver.as_ref().map(|driver| driver.block(id)).transpose()?.flatten() {
+            Some(bytes) => codec::decode(&bytes).map(|values| Some(Arc::new(values))),
+            None => Ok(None),
+        }
     }
 
     /// Returns where checkpoints are.
@@ -208,11 +230,16 @@ impl ContextBuilder {
             self.app_id.unwrap_or_else(|| format!("local-{}-{}-{number}", wall_time().as_millis(), std::process::id()));
         let base = self.conf.local_dir.clone().unwrap_or_else(std::env::temp_dir);
         let folder = |what: &str| base.join(format!("millstream-{what}-{}-{number}", std::process::id()));
+        let backend = match self.backend {
+            Some(backend) => backend,
+            None => backend::of_master(&self.conf)?,
+        };
         let memory = Arc::new(MemoryBudget::new(self.conf.memory_budget(), self.conf.storage_fraction));
         let blocks = self.blocks.unwrap_or_else(|| {
             let disk = DiskStore::new(folder("blocks"));
             Arc::new(TieredStore::new(MemoryStore::under(Arc::clone(&memory)), disk))
         });
+        let blocks = backend.block_store(blocks);
         let spill = SpillDir::new(folder("spill"));
         let shuffles = ShuffleStore::new(Arc::clone(&memory), Arc::clone(&spill));
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
@@ -220,17 +247,8 @@ impl ContextBuilder {
         let saved_under = RwLock::new(format!("rdds-{app_id}"));
         let saved = Checkpoints::default();
         let saved_so_far = AtomicU64::new(0);
-        let env = Arc::new(Env { blocks, shuffles, memory, spill, saved, saved_under, saved_so_far, events });
-        let backend = match self.backend {
-            Some(backend) => backend,
-            None => {
-                let (threads, attempts) = (self.conf.master.threads(), self.conf.master.attempts());
-                Arc::new(match self.conf.scheduling {
-                    Scheduling::Fifo => LocalThreads::new(threads, attempts)?,
-                    Scheduling::Fair => LocalThreads::fair(threads, attempts, self.conf.pools.clone())?,
-                })
-            }
-        };
+        let env =
+            Arc::new(Env { blocks, shuffles, memory, spill, saved, saved_under, saved_so_far, events, driver: None });
         let events = &env.events;
         for listener in self.listeners.0 {
             events.listeners.add(listener);
@@ -291,6 +309,12 @@ impl Context {
     /// Returns the number of partitions where an operation is given none. Spark's `defaultParallelism`, CX16.
     pub fn default_parallelism(&self) -> usize {
         self.inner.conf.parallelism()
+    }
+
+    /// Says whether tasks run in other processes, so that closures must be able to travel.
+    #[doc(hidden)]
+    pub fn closures_travel(&self) -> bool {
+        self.inner.backend.closures_travel()
     }
 
     /// Returns the clock.
@@ -545,7 +569,28 @@ impl Context {
     }
 
     /// Runs an action on some partitions of a node and returns what it gave, in their order.
+    #[allow(clippy::needless_pass_by_value, reason = "as for a job that is planned once")]
     pub(crate) fn run_job<R: ExchangeData>(
+        &self,
+        node: &Arc<Node>,
+        action: Arc<dyn Action>,
+        partitions: Vec<usize>,
+        site: CallSite,
+    ) -> Result<Vec<R>> {
+        let mut tries = 0;
+        loop {
+            match self.run_planned(node, Arc::clone(&action), partitions.clone(), site) {
+                Err(error) if error.is_lost() && tries < REPLANS => {
+                    tries += 1;
+                    tracing::warn!(%error, "a job is planned again");
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Plans a job and runs it.
+    fn run_planned<R: ExchangeData>(
         &self,
         node: &Arc<Node>,
         action: Arc<dyn Action>,

@@ -131,12 +131,27 @@ struct Inner {
     source: Option<Arc<dyn StdError + Send + Sync>>,
     site: Option<CallSite>,
     batch: Option<Time>,
+    lost: bool,
 }
 
 impl Error {
     /// Makes an error of `kind` that says `message`.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
-        Error(Arc::new(Inner { kind, message: message.into(), source: None, site: None, batch: None }))
+        Error(Arc::new(Inner { kind, message: message.into(), source: None, site: None, batch: None, lost: false }))
+    }
+
+    /// Makes an error of a task that did not find what was planned to be there: a new plan may do without.
+    #[doc(hidden)]
+    pub fn lost(message: impl Into<String>) -> Error {
+        let mut error = Error::new(ErrorKind::Unavailable, message);
+        error.edit().lost = true;
+        error
+    }
+
+    /// Says whether the job is to be planned again.
+    #[doc(hidden)]
+    pub fn is_lost(&self) -> bool {
+        self.0.lost
     }
 
     /// Makes an error of the kind [`User`](ErrorKind::User) from any error of the program's own.

@@ -14,6 +14,9 @@ pub(crate) trait Update: Any + Send {
 
     /// Whom the update is for.
     fn target(&self) -> usize;
+
+    /// Writes it for the driver, if the task runs elsewhere.
+    fn written(&self) -> Result<Vec<u8>>;
 }
 
 /// The updates of one attempt at a task.
@@ -41,6 +44,11 @@ impl TaskUpdates {
         let updates = lock(&self.0);
         let update = updates.iter().find(|update| update.target() == target)?;
         (&**update as &dyn Any).downcast_ref::<U>().map(look)
+    }
+
+    /// Writes all of them for the driver.
+    pub(crate) fn written(&self) -> Result<Vec<Vec<u8>>> {
+        lock(&self.0).iter().map(|update| update.written()).collect()
     }
 
     /// Does all of them.

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::{Arc, OnceLock};
 
-use common::context;
+use common::{context, elsewhere};
 use millstream_core::backend::{Backend, JobEnds, JobHandle, LocalThreads};
 use millstream_core::conf::EngineConf;
 use millstream_core::plan::{JobPlan, StageProgram, TaskOutput, TaskResult};
@@ -169,8 +169,8 @@ const PROGRAMS: &[(&str, Program)] = &[
 
 #[test]
 fn the_batch_side_gives_the_same_through_bytes_and_on_any_number_of_threads() {
-    let contexts =
-        [("local[1]", context("local[1]")), ("local[4]", context("local[4]")), ("through bytes", through_bytes(4))];
+    let here = [("local[1]", context("local[1]")), ("local[4]", context("local[4]"))];
+    let contexts: Vec<_> = here.into_iter().chain([("through bytes", through_bytes(4))]).chain(elsewhere()).collect();
     for (name, program) in PROGRAMS {
         for n in [1, 2, 7] {
             let mut first: Option<String> = None;

@@ -45,6 +45,7 @@
 //! | [`Transactional`] | a sink that takes each batch exactly once |
 //! | [`StreamingListener`] | is told what happens |
 //! | `kafka` | topics of Kafka as streams, and as sinks that take each batch once (feature `kafka`) |
+//! | `cluster` | the same program in other processes, on this machine and others (feature `cluster`) |
 //! | `object_store` | a bucket as the place of a durable program (feature `object-store`) |
 //! | `sqlite` | tables of a SQLite database as sinks that take each batch once (feature `sqlite`) |
 //! | `testkit` | tables of batches under a manual clock (feature `testkit`) |
@@ -54,8 +55,10 @@
 //!
 //! # What it does not do, yet
 //!
-//! A cluster, SQL, learning, web pages and Python are on their way. It runs on the threads of one process.
+//! SQL, learning, web pages and Python are on their way. It runs on the threads of one process, or on a cluster.
 
+#[cfg(feature = "cluster")]
+pub use millstream_cluster as cluster;
 pub use millstream_core as core;
 #[cfg(feature = "kafka")]
 pub use millstream_kafka as kafka;

@@ -42,6 +42,10 @@ impl Backend for ThroughBytes {
         self.threads.slots()
     }
 
+    fn closures_travel(&self) -> bool {
+        true
+    }
+
     fn run(&self, mut job: JobPlan, env: &Arc<Env>, ends: JobEnds) -> JobHandle {
         for stage in &mut job.stages {
             stage.program = Arc::new(Travelled { left: Arc::clone(&stage.program), arrived: OnceLock::new() });

@@ -45,19 +45,46 @@ pub struct StreamTest {
 pub struct Check {
     partitions: usize,
     threads: usize,
-    through_bytes: bool,
+    place: Place,
+}
+
+/// Where stages run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Threads,
+    /// On threads, as if those were another process.
+    ThroughBytes,
+    /// In other processes.
+    #[cfg(feature = "cluster")]
+    Cluster,
 }
 
 impl Check {
     /// Runs on `partitions` partitions and `threads` threads.
     pub fn new(partitions: usize, threads: usize) -> Check {
-        Check { partitions, threads, through_bytes: false }
+        Check { partitions, threads, place: Place::Threads }
     }
 
     /// Writes every stage to bytes and reads it back.
     #[must_use]
     pub fn through_bytes(self) -> Check {
-        Check { through_bytes: true, ..self }
+        Check { place: Place::ThroughBytes, ..self }
+    }
+
+    /// Runs on a cluster of two executors with one slot each, which are processes of the test binary and are begun with the
+    /// first test that asks.
+    #[cfg(feature = "cluster")]
+    #[must_use]
+    pub fn on_cluster(self) -> Check {
+        Check { place: Place::Cluster, ..self }
+    }
+
+    /// Returns the ways to run so, everywhere: on threads, through bytes, and, with the feature `cluster`, in other processes.
+    pub fn everywhere(self) -> Vec<Check> {
+        let places = [self, self.through_bytes()];
+        #[cfg(feature = "cluster")]
+        let places = places.into_iter().chain([self.on_cluster()]);
+        places.into_iter().collect()
     }
 
     pub(crate) fn partitions(&self) -> usize {
@@ -71,13 +98,20 @@ impl Check {
     /// Begins a context that runs so.
     pub(crate) fn builder(&self, conf: Conf, interval: Duration) -> Result<StreamingContextBuilder> {
         let builder = StreamingContext::builder(conf, interval).with_app_id("test");
-        Ok(if self.through_bytes { builder.with_backend(Arc::new(ThroughBytes::new(self.threads)?)) } else { builder })
+        Ok(match self.place {
+            Place::Threads => builder,
+            Place::ThroughBytes => builder.with_backend(Arc::new(ThroughBytes::new(self.threads)?)),
+            #[cfg(feature = "cluster")]
+            Place::Cluster => builder.with_backend(crate::cluster::shared()?),
+        })
     }
 
     /// All ways in which [`check`] runs a program.
     pub fn all() -> Vec<Check> {
         let mut all: Vec<Check> = [1, 2, 7].into_iter().flat_map(|p| [Check::new(p, 1), Check::new(p, 4)]).collect();
         all.extend([1, 2, 7].map(|p| Check::new(p, 4).through_bytes()));
+        #[cfg(feature = "cluster")]
+        all.push(Check::new(3, 2).on_cluster());
         all
     }
 
@@ -291,7 +325,7 @@ pub fn check_local<T: ExchangeData, U: ExchangeData>(
     program: impl Fn(DStream<T>) -> DStream<U>,
     expected: &str,
 ) {
-    let local: Vec<Check> = Check::all().into_iter().filter(|how| !how.through_bytes).collect();
+    let local: Vec<Check> = Check::all().into_iter().filter(|how| how.place == Place::Threads).collect();
     check_with(&local, &batches, &program, expected);
 }
 

@@ -24,6 +24,8 @@
 mod backend;
 mod batches;
 mod check;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod crash;
 mod literal;
 mod lives;

@@ -8,8 +8,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use millstream_core::threads::lock;
-use millstream_core::{Error, ErrorKind, Result, Text, Time, capture, millis};
-use millstream_streaming::{DStream, OnFailure};
+use millstream_core::{Error, ErrorKind, Result, Text, Time, capture, millis, secs};
+use millstream_streaming::{DStream, OnFailure, State, StateSpec};
 use millstream_testkit::{
     Batches, Check, Row, StreamTest, Table, ThroughBytes, batches, check, check_local, run, show,
 };
@@ -97,7 +97,7 @@ fn what_cannot_travel_is_caught_by_the_runs_through_bytes_and_passes_locally() {
     check_local(batches![[1, 2]], program, "1s 1 2");
     assert_eq!(*lock(&seen), 6 * 3, "six ways that stay in the process");
     let text = complaint(|| check(batches![[1, 2]], program, "1s 1 2"));
-    assert!(text.contains("through_bytes: true") && text.contains(&format!("check.rs:{line}")), "{text}");
+    assert!(text.contains("place: ThroughBytes") && text.contains(&format!("check.rs:{line}")), "{text}");
     // What is captured on purpose travels.
     check(batches![[1, 2]], |numbers| numbers.map(capture(10, |ten, n| ten * n)), "1s 10 20");
 }
@@ -108,7 +108,8 @@ fn what_cannot_travel_is_caught_by_the_runs_through_bytes_and_passes_locally() {
 fn every_way_is_run_partitions_threads_and_bytes() {
     let ways: BTreeSet<String> = Check::all().iter().map(|how| format!("{how:?}")).collect();
     let want = |partitions: usize, threads: usize, bytes: bool| {
-        format!("Check {{ partitions: {partitions}, threads: {threads}, through_bytes: {bytes} }}")
+        let place = if bytes { "ThroughBytes" } else { "Threads" };
+        format!("Check {{ partitions: {partitions}, threads: {threads}, place: {place} }}")
     };
     for partitions in [1, 2, 7] {
         for (threads, bytes) in [(1, false), (4, false), (4, true)] {
@@ -219,4 +220,33 @@ fn many_kinds_of_elements_may_be_written_down() {
     assert_eq!(given, "1s two words");
     // A blank in an element cannot be told from one between two.
     check(text, |items| items.map(|item| item.len()), "1s 9");
+}
+
+#[test]
+fn closures_that_capture_silently_are_all_reported_by_start_where_stages_travel() {
+    let limit = std::hint::black_box(2);
+    let program = |test: &StreamTest| {
+        let numbers = test.input(batches![[1, 2, 3]]);
+        let spec = StateSpec::function(move |_: &i32, value: Option<i32>, state: &mut State<'_, i32>| {
+            state.update(value.unwrap_or(limit));
+            limit
+        });
+        let lines = [line!() + 1, line!() + 2, line!() + 3];
+        let high = numbers.filter(move |n| *n > limit);
+        let sums = high.map(|n| (n, n)).reduce_by_key_and_window(move |a, b| a + b + limit, secs(2));
+        let best = high.map(capture(limit, |limit, n: i32| n * *limit)).reduce(move |a: i32, b| a.max(b).max(limit));
+        (test.collect(&sums.map_with_state(spec)), test.collect(&best), lines)
+    };
+    let test = Check::new(1, 1).through_bytes().context();
+    let (.., lines) = program(&test);
+    let error = test.ssc().start().unwrap_err().to_string();
+    assert!(error.starts_with("4 mistakes in the graph"), "{error}");
+    for line in lines {
+        assert!(error.contains(&format!("check.rs:{line}")), "{line} in {error}");
+    }
+    assert!(error.contains("StateSpec::function"), "{error}");
+    let mut test = Check::new(1, 1).context();
+    let (_, best, _) = program(&test);
+    test.run(1).unwrap();
+    assert_eq!(best.table().to_string(), "1s 6");
 }

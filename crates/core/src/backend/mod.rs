@@ -4,21 +4,61 @@ mod local;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub use self::local::LocalThreads;
+use crate::conf::{ClusterMaster, EngineConf, Scheduling};
 use crate::context::Env;
-use crate::error::{CallSite, Result, panicked};
+use crate::error::{CallSite, Error, ErrorKind, Result, panicked};
 use crate::events::JobWatch;
 use crate::plan::{JobPlan, TaskResult};
+use crate::storage::BlockStore;
 
 /// Runs jobs somewhere and reports each end exactly once.
 pub trait Backend: Send + Sync + fmt::Debug + 'static {
     /// Returns how many tasks may run at once.
     fn slots(&self) -> usize;
 
+    /// Says whether tasks run in other processes, so that what closures capture must be named.
+    fn closures_travel(&self) -> bool {
+        false
+    }
+
+    /// Returns where the driver keeps blocks, and looks for those that tasks have kept: `local`, where tasks are threads.
+    fn block_store(&self, local: Arc<dyn BlockStore>) -> Arc<dyn BlockStore> {
+        local
+    }
+
     /// Begins to run a job and returns at once.
     fn run(&self, job: JobPlan, env: &Arc<Env>, ends: JobEnds) -> JobHandle;
+}
+
+/// Makes the backend of a cluster.
+pub type StartCluster = fn(&EngineConf, ClusterMaster) -> Result<Arc<dyn Backend>>;
+
+static CLUSTER: OnceLock<StartCluster> = OnceLock::new();
+
+/// Says who makes the backends of clusters in this process. The first to say so does.
+#[doc(hidden)]
+pub fn provide_cluster(start: StartCluster) {
+    let _ = CLUSTER.set(start);
+}
+
+/// Makes the backend that a context's settings ask for.
+pub(crate) fn of_master(conf: &EngineConf) -> Result<Arc<dyn Backend>> {
+    if let Some(master) = conf.master.cluster() {
+        let start = CLUSTER.get().ok_or_else(|| {
+            let text = "no cluster in this program: build it with the feature `cluster`, and let \
+                        `millstream::cluster::be_executor_if_asked()` be the first line of its main";
+            Error::new(ErrorKind::Config, format!("{}: {text}", conf.master))
+        })?;
+        return start(conf, master);
+    }
+    let (threads, attempts) = (conf.master.threads(), conf.master.attempts());
+    Ok(Arc::new(match conf.scheduling {
+        Scheduling::Fifo => LocalThreads::new(threads, attempts)?,
+        Scheduling::Fair => LocalThreads::fair(threads, attempts, conf.pools.clone())?,
+    }))
 }
 
 /// Whom a backend tells.

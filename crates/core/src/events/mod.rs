@@ -222,7 +222,7 @@ impl TaskEnd {
 /// # Spark
 ///
 /// `TaskMetrics`, CX20.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TaskMetrics {
     /// How long it ran, by a clock that only runs forwards. Spark's `executorRunTime`.
     pub run_time: Duration,

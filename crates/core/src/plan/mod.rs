@@ -1,5 +1,6 @@
 //! From lineage to work: stages, and how a stage travels.
 
+pub mod away;
 mod dag;
 pub mod ship;
 mod stage;

@@ -11,7 +11,7 @@
 
 use std::any::{Any, TypeId};
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -35,12 +35,41 @@ pub struct Closure<F> {
     site: CallSite,
 }
 
-impl<F> Closure<F> {
+thread_local! {
+    /// Where closures were given lately, on this thread, that capture silently.
+    static SILENT: RefCell<VecDeque<CallSite>> = const { RefCell::new(VecDeque::new()) };
+}
+
+/// How many of them are remembered.
+const MOST_SILENT: usize = 64;
+
+/// Returns where closures that cannot travel were given on this thread since the last call: the latest of them.
+#[doc(hidden)]
+pub fn take_silent() -> Vec<CallSite> {
+    SILENT.with_borrow_mut(|silent| silent.drain(..).collect())
+}
+
+/// Makes the error of a closure that cannot travel.
+#[doc(hidden)]
+pub fn silent(site: CallSite) -> Error {
+    let text = "this closure captures variables and cannot travel; name them with capture(variables, |variables, x| …)";
+    Error::new(ErrorKind::User, text).at(site)
+}
+
+impl<F: 'static> Closure<F> {
     /// Keeps a closure that was given to an operation at `site`.
     pub fn new(function: F, site: CallSite) -> Closure<F> {
+        if size_of::<F>() > 0 && !lock(captures()).contains_key(&TypeId::of::<F>()) {
+            SILENT.with_borrow_mut(|silent| {
+                silent.truncate(MOST_SILENT - 1);
+                silent.push_front(site);
+            });
+        }
         Closure { function: Arc::new(function), site }
     }
+}
 
+impl<F> Closure<F> {
     /// Returns where the closure was given.
     pub fn site(&self) -> CallSite {
         self.site
@@ -118,13 +147,7 @@ impl PlanWriter {
                 self.value(&bytes)
             }
             None => {
-                self.faults.push(
-                    Error::new(
-                        ErrorKind::User,
-                        "this closure captures variables and cannot travel; name them with capture(variables, |variables, x| …)",
-                    )
-                    .at(site),
-                );
+                self.faults.push(silent(site));
                 Ok(())
             }
         }
@@ -337,7 +360,7 @@ fn gnu_build_id(file: &[u8]) -> Option<String> {
 }
 
 /// Keeps one copy of a text for ever. There are only as many as there are operations and files in a program.
-fn intern(text: String) -> &'static str {
+pub(crate) fn intern(text: String) -> &'static str {
     static TEXTS: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
     let mut texts = lock(&TEXTS);
     if let Some(known) = texts.get(text.as_str()) {

@@ -2,8 +2,9 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,12 +14,12 @@ use super::ship::{PlanReader, PlanWriter};
 use super::tally::Tally;
 use crate::codec::TypeCodec;
 use crate::context::Env;
-use crate::error::{CallSite, Error, ErrorKind, Result};
+use crate::error::{CallSite, Error, ErrorKind, Result, panicked};
 use crate::events::RddInfo;
 use crate::rdd::actions::Action;
 use crate::rdd::lineage::{self, Node, ShuffleId, ShuffleWrite};
 use crate::rdd::pipeline::Pipeline;
-use crate::storage::Block;
+use crate::storage::{Block, BlockId};
 use crate::task_updates::TaskUpdates;
 
 /// Names a stage within a job.
@@ -93,6 +94,21 @@ pub trait StageProgram: Send + Sync + 'static {
     /// The kind is `User`: closures that capture silently, or values that refuse to be written.
     fn ship(&self) -> Result<Vec<u8>>;
 
+    /// Returns which partitions of which shuffles the task of partition `p` reads.
+    fn reads(&self, _p: usize) -> BTreeSet<(ShuffleId, usize)> {
+        BTreeSet::new()
+    }
+
+    /// Returns the kept partitions that the task of partition `p` reads, if they are where it runs.
+    fn keeps(&self, _p: usize) -> Vec<BlockId> {
+        Vec::new()
+    }
+
+    /// Returns how the results of its tasks travel, if they have any.
+    fn result_codec(&self) -> Option<TypeCodec> {
+        None
+    }
+
     /// Returns the Rdds that it reads and makes, from the last one down to the first, for people.
     fn rdds(&self) -> Vec<RddInfo> {
         Vec::new()
@@ -165,6 +181,14 @@ impl StageProgram for ShuffleProgram {
         w.finish()
     }
 
+    fn reads(&self, p: usize) -> BTreeSet<(ShuffleId, usize)> {
+        lineage::shuffle_reads(&self.node, p)
+    }
+
+    fn keeps(&self, p: usize) -> Vec<BlockId> {
+        lineage::kept_reads(&self.node, p).into_iter().map(|(rdd, partition)| BlockId::Rdd { rdd, partition }).collect()
+    }
+
     fn rdds(&self) -> Vec<RddInfo> {
         lineage::narrow_ancestors(&self.node).iter().map(|node| RddInfo::of(node)).collect()
     }
@@ -192,6 +216,18 @@ impl StageProgram for ResultProgram {
         w.value(&(self.site.op(), self.site.file(), self.site.line()))?;
         self.action.ship(&mut w)?;
         w.finish()
+    }
+
+    fn reads(&self, p: usize) -> BTreeSet<(ShuffleId, usize)> {
+        lineage::shuffle_reads(&self.node, p)
+    }
+
+    fn keeps(&self, p: usize) -> Vec<BlockId> {
+        lineage::kept_reads(&self.node, p).into_iter().map(|(rdd, partition)| BlockId::Rdd { rdd, partition }).collect()
+    }
+
+    fn result_codec(&self) -> Option<TypeCodec> {
+        Some(self.action.codec())
     }
 
     fn rdds(&self) -> Vec<RddInfo> {
@@ -333,6 +369,19 @@ impl TaskContext {
 
     pub(crate) fn env(&self) -> &Arc<Env> {
         &self.inner.env
+    }
+
+    /// Runs a stage's program as this task. A panic becomes an error at the line of the operation that ran.
+    pub(crate) fn run(&self, program: &dyn StageProgram) -> Result<TaskOutput> {
+        self.enter(|| {
+            catch_unwind(AssertUnwindSafe(|| program.run(self))).unwrap_or_else(|payload| {
+                let error = panicked(&*payload);
+                Err(match site() {
+                    Some(site) => error.at(site),
+                    None => error,
+                })
+            })
+        })
     }
 
     /// Ends the task if its job has been cancelled.

@@ -407,7 +407,14 @@ impl<T: Data> Action for CountSome<T> {
     travels!(u64, |this, w| w.value(&this.n), |r| CountSome::<T> { n: r.value()?, of: PhantomData });
 }
 
-struct CollectAction<T>(PhantomData<fn() -> T>);
+pub(crate) struct CollectAction<T>(PhantomData<fn() -> T>);
+
+impl<T> CollectAction<T> {
+    #[cfg(test)]
+    pub(crate) fn new() -> CollectAction<T> {
+        CollectAction(PhantomData)
+    }
+}
 
 impl<T: ExchangeData> Action for CollectAction<T> {
     fn run(&self, pipeline: &mut Pipeline, _: &TaskContext) -> Result<Box<dyn Any + Send + Sync>> {

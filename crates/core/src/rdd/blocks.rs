@@ -1,8 +1,11 @@
 //! Reading blocks, in memory or on disk, and what a shuffle left for a partition.
 
+use std::sync::Arc;
+
 use super::lineage::ShuffleRead;
 use super::pipeline::{CHUNK, PartitionReader};
 use super::reader::SharedReader;
+use crate::codec;
 use crate::data::ExchangeData;
 use crate::error::Result;
 use crate::plan::TaskContext;
@@ -19,6 +22,8 @@ impl<T: ExchangeData> BlockReader<T> {
     pub(crate) fn open(block: &Block) -> Result<BlockReader<T>> {
         match block {
             Block::File(file) => file.reader().map(BlockReader::File),
+            // Written in another process, perhaps, whose codec did not come along.
+            Block::Bytes { bytes, .. } => Ok(BlockReader::Values(SharedReader::new(Arc::new(codec::decode(bytes)?)))),
             _ => Ok(BlockReader::Values(SharedReader::new(block.values::<T>()?))),
         }
     }

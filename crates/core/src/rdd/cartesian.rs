@@ -68,6 +68,10 @@ impl<T: Data, U: Data> Compute for Cartesian<T, U> {
         })))
     }
 
+    fn reads(&self, p: usize, _: &[Dependency]) -> Vec<(usize, usize)> {
+        vec![(0, p / self.right), (1, p % self.right)]
+    }
+
     fn ship(&self, w: &mut PlanWriter) -> Result<()> {
         w.code(|r: &mut PlanReader<'_>| {
             let compute: Box<dyn Compute> = Box::new(Cartesian::<T, U> { right: r.value()?, of: PhantomData });

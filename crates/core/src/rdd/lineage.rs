@@ -5,6 +5,7 @@
 //! that a lineage may be as long as memory allows. Types come back once per chunk, in the operators.
 
 use std::any::{Any, TypeId};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -174,6 +175,12 @@ pub(crate) trait Compute: Send + Sync + 'static {
     ///
     /// As [`PlanWriter`]'s.
     fn ship(&self, w: &mut PlanWriter) -> Result<()>;
+
+    /// Returns which partitions of its parents partition `p` reads: the parent's place among `parents`, and the partition.
+    /// By default the partition of the same number of each.
+    fn reads(&self, p: usize, parents: &[Dependency]) -> Vec<(usize, usize)> {
+        (0..parents.len()).map(|parent| (parent, p)).collect()
+    }
 
     /// Gives up the nodes that it holds beside its parents, so that they are dropped in a loop too.
     fn release(&mut self, _bin: &mut Vec<Arc<Node>>) {}
@@ -500,6 +507,48 @@ pub(crate) fn narrow_ancestors(top: &Arc<Node>) -> Vec<Arc<Node>> {
             }
         }
         found.push(node);
+    }
+    found
+}
+
+/// Returns what partition `p` of a node reads from shuffles: which of them, and which partition of it.
+pub(crate) fn shuffle_reads(top: &Arc<Node>, p: usize) -> BTreeSet<(ShuffleId, usize)> {
+    let mut seen = BTreeSet::new();
+    let (mut found, mut stack) = (BTreeSet::new(), vec![(Arc::clone(top), p)]);
+    while let Some((node, p)) = stack.pop() {
+        if !seen.insert((node.id, p)) {
+            continue;
+        }
+        let lineage = node.lineage();
+        for (parent, q) in lineage.compute.reads(p, &lineage.parents) {
+            match lineage.parents.get(parent) {
+                Some(Dependency::Narrow(node)) => stack.push((Arc::clone(node), q)),
+                Some(Dependency::Shuffle(shuffle)) => drop(found.insert((shuffle.id, q))),
+                Some(Dependency::Cut) | None => {}
+            }
+        }
+    }
+    found
+}
+
+/// Returns the partitions of persisted Rdds that partition `p` of a node reads first.
+pub(crate) fn kept_reads(top: &Arc<Node>, p: usize) -> BTreeSet<(RddId, usize)> {
+    let mut seen = BTreeSet::new();
+    let (mut found, mut stack) = (BTreeSet::new(), vec![(Arc::clone(top), p)]);
+    while let Some((node, p)) = stack.pop() {
+        if !seen.insert((node.id, p)) {
+            continue;
+        }
+        if node.is_persisted() {
+            found.insert((node.id, p));
+            continue;
+        }
+        let lineage = node.lineage();
+        for (parent, q) in lineage.compute.reads(p, &lineage.parents) {
+            if let Some(Dependency::Narrow(node)) = lineage.parents.get(parent) {
+                stack.push((Arc::clone(node), q));
+            }
+        }
     }
     found
 }

@@ -172,6 +172,10 @@ impl Compute for Pruned {
         Ok(Opened::Forward { node: narrow(parents, 0)?, partition: self.first + p })
     }
 
+    fn reads(&self, p: usize, _: &[Dependency]) -> Vec<(usize, usize)> {
+        vec![(0, self.first + p)]
+    }
+
     fn ship(&self, w: &mut PlanWriter) -> Result<()> {
         w.code(|r| {
             let compute: Box<dyn Compute> = Box::new(Pruned { first: r.value()? });

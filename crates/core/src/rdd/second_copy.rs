@@ -58,9 +58,7 @@ impl<C: SecondCopy> Compute for BlocksOr<C> {
         let Some(id) = self.ids.get(p) else {
             return Err(crate::bug!("there is no partition {p} of the blocks with a second copy"));
         };
-        let block =
-            task.env().blocks.get(*id).and_then(|block| block.map(|block| block.values::<C::Item>()).transpose());
-        match block {
+        match task.env().values_of::<C::Item>(*id) {
             Ok(Some(values)) => return Ok(Opened::Source(Box::new(SharedReader::new(values)))),
             Ok(None) => {}
             Err(error) => tracing::warn!(%error, "block {id} is read from its second copy"),

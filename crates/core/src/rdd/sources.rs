@@ -92,13 +92,13 @@ impl<T: ExchangeData> Compute for Blocks<T> {
         let Some(id) = self.ids.get(p) else {
             return Err(crate::bug!("there is no partition {p} of the kept blocks"));
         };
-        let Some(block) = task.env().blocks.get(*id)? else {
+        let Some(values) = task.env().values_of::<T>(*id)? else {
             return Err(Error::new(
                 ErrorKind::Data,
                 format!("could not compute split, block {id} not found: it was lost, and nothing can make it again"),
             ));
         };
-        Ok(Opened::Source(Box::new(SharedReader::new(block.values::<T>()?))))
+        Ok(Opened::Source(Box::new(SharedReader::new(values))))
     }
 
     fn ship(&self, w: &mut PlanWriter) -> Result<()> {

@@ -135,6 +135,18 @@ impl Compute for Union {
         Ok(Opened::Forward { node, partition: p - first })
     }
 
+    fn reads(&self, p: usize, parents: &[Dependency]) -> Vec<(usize, usize)> {
+        let mut p = p;
+        for (at, parent) in parents.iter().enumerate() {
+            let Dependency::Narrow(node) = parent else { continue };
+            match p.checked_sub(node.num_partitions()) {
+                Some(behind) => p = behind,
+                None => return vec![(at, p)],
+            }
+        }
+        Vec::new()
+    }
+
     fn ship(&self, w: &mut PlanWriter) -> Result<()> {
         w.code(|_| {
             let compute: Box<dyn Compute> = Box::new(Union { flat: OnceLock::new() });
@@ -215,6 +227,10 @@ impl<T: Data> Compute for Coalesce<T> {
         }
         let all = (first..end).map(|q| (Arc::clone(parent), q)).collect();
         Ok(Opened::Source(Box::new(ConcatReader::<T>::new(all, task))))
+    }
+
+    fn reads(&self, p: usize, _: &[Dependency]) -> Vec<(usize, usize)> {
+        (p * self.from / self.to..(p + 1) * self.from / self.to).map(|q| (0, q)).collect()
     }
 
     fn ship(&self, w: &mut PlanWriter) -> Result<()> {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use hashbrown::HashMap;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::memory::{Holder, MemoryBudget};
 use crate::rdd::ShuffleId;
 use crate::spill::{FileBlock, SpillDir};
@@ -23,6 +23,8 @@ pub struct ShuffleStore {
     state: Mutex<State>,
     memory: Arc<MemoryBudget>,
     dir: Arc<SpillDir>,
+    /// Whether it holds what one task reads, away from the driver: what is missing was not planned to be read.
+    away: bool,
 }
 
 #[derive(Default)]
@@ -35,7 +37,8 @@ struct State {
 
 /// What one map task wrote.
 struct Output {
-    blocks: Vec<Block>,
+    /// By the partition that reads them. Away from the driver only those are here that the task reads.
+    blocks: Vec<Option<Block>>,
     /// About how many bytes they take in memory.
     bytes: u64,
     came: u64,
@@ -44,7 +47,12 @@ struct Output {
 impl ShuffleStore {
     /// Keeps outputs under a budget; what is too much goes to files in `dir`.
     pub fn new(memory: Arc<MemoryBudget>, dir: Arc<SpillDir>) -> ShuffleStore {
-        ShuffleStore { state: Mutex::default(), memory, dir }
+        ShuffleStore { state: Mutex::default(), memory, dir, away: false }
+    }
+
+    /// As [`new`](Self::new), for one task away from its driver.
+    pub(crate) fn away(memory: Arc<MemoryBudget>, dir: Arc<SpillDir>) -> ShuffleStore {
+        ShuffleStore { state: Mutex::default(), memory, dir, away: true }
     }
 
     /// Keeps what map task `map` of `maps` wrote. What an earlier attempt wrote is replaced.
@@ -62,11 +70,41 @@ impl ShuffleStore {
         }
         let outputs = state.shuffles.entry(id).or_default();
         outputs.resize_with(maps.max(outputs.len()), || None);
+        let blocks = blocks.into_iter().map(Some).collect();
         let old = outputs[map].replace(Output { blocks, bytes, came });
         self.memory.add(Holder::Shuffles, bytes);
         self.left(&mut state, old.as_ref());
         drop(state);
         drop(old);
+        match self.memory.excess() {
+            0 => Ok(()),
+            excess => self.make_room(excess).map(|_| ()),
+        }
+    }
+
+    /// Keeps what map task `map` wrote for partition `p`, and nothing else of it: where a task runs away from its driver, it is
+    /// given what it reads.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put).
+    pub fn put_one(&self, id: ShuffleId, map: usize, p: usize, block: Block) -> Result<()> {
+        let bytes = block.size() as u64;
+        let mut state = lock(&self.state);
+        state.tick += 1;
+        let came = state.tick;
+        let outputs = state.shuffles.entry(id).or_default();
+        outputs.resize_with((map + 1).max(outputs.len()), || None);
+        let output = outputs[map].get_or_insert_with(|| Output { blocks: Vec::new(), bytes: 0, came });
+        output.blocks.resize_with((p + 1).max(output.blocks.len()), || None);
+        output.blocks[p] = Some(block);
+        output.bytes += bytes;
+        let (all, came) = (output.bytes, output.came);
+        if all >= SMALL {
+            state.by_age.insert(came, (id, map));
+        }
+        self.memory.add(Holder::Shuffles, bytes);
+        drop(state);
         match self.memory.excess() {
             0 => Ok(()),
             excess => self.make_room(excess).map(|_| ()),
@@ -117,18 +155,18 @@ impl ShuffleStore {
         Ok(gone)
     }
 
-    fn write(&self, id: ShuffleId, map: usize, blocks: &[Block]) -> Result<Vec<Block>> {
+    fn write(&self, id: ShuffleId, map: usize, blocks: &[Option<Block>]) -> Result<Vec<Option<Block>>> {
         let mut writer = self.dir.create(&format!("shuffle-{}-{map}", id.0))?.for_others();
         let mut runs = Vec::with_capacity(blocks.len());
         for block in blocks {
             runs.push(match block {
-                Block::File(_) => None,
-                _ => block.write_to(&mut writer, self.memory.piece())?,
+                None | Some(Block::File(_)) => None,
+                Some(block) => block.write_to(&mut writer, self.memory.piece())?,
             });
         }
         let file = writer.finish();
         let written = blocks.iter().zip(runs).map(|(block, run)| match run {
-            Some((run, codec)) => Block::File(FileBlock::new(&file, run, codec)),
+            Some((run, codec)) => Some(Block::File(FileBlock::new(&file, run, codec))),
             None => block.clone(),
         });
         Ok(written.collect())
@@ -142,8 +180,13 @@ impl ShuffleStore {
     pub fn fetch_one(&self, id: ShuffleId, map: usize, p: usize) -> Result<Block> {
         let state = lock(&self.state);
         let output = state.shuffles.get(&id).and_then(|outputs| outputs.get(map)?.as_ref());
-        let block = output.and_then(|output| output.blocks.get(p).cloned());
-        block.ok_or_else(|| crate::bug!("map output {map} of shuffle {} is missing", id.0))
+        let block = output.and_then(|output| output.blocks.get(p).cloned().flatten());
+        block.ok_or_else(|| match self.away {
+            true => {
+                Error::lost(format!("map output {map} of shuffle {} is not there: a kept partition was lost", id.0))
+            }
+            false => crate::bug!("map output {map} of shuffle {} is missing", id.0),
+        })
     }
 
     /// Returns what all map tasks wrote for partition `p`, in the order of the map tasks.
@@ -190,6 +233,13 @@ impl ShuffleStore {
     /// Says whether no shuffle is kept.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl Drop for ShuffleStore {
+    fn drop(&mut self) {
+        // The budget may be shared with others that go on.
+        self.forget_all();
     }
 }
 

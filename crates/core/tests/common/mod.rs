@@ -9,6 +9,14 @@ pub(crate) fn context(master: &str) -> Context {
     Context::new(master, "test").unwrap()
 }
 
+/// Contexts that run tasks in other processes: there are some where the crate of clusters has these tests run.
+pub(crate) fn elsewhere() -> Vec<(&'static str, Context)> {
+    match env!("CARGO_PKG_NAME") {
+        "millstream-cluster" => vec![("a local cluster", context("local-cluster[2,1]"))],
+        _ => Vec::new(),
+    }
+}
+
 /// Runs `body` on one thread and on four, each over 1, 2 and 7 partitions.
 pub(crate) fn everywhere(body: impl Fn(&Context, usize)) {
     for master in ["local[1]", "local[4]"] {

@@ -144,6 +144,9 @@ impl StreamingContext {
 
     fn launch(&self, life: &mut Life) -> Result<()> {
         let inner = &self.inner;
+        if inner.context.closures_travel() {
+            inner.graph.closures_travel();
+        }
         let mut graph = inner.graph.take()?;
         if graph.outputs.is_empty() {
             return Err(Error::new(

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use millstream_core::plan::ship;
 use millstream_core::threads::lock;
 use millstream_core::{CallSite, Error, ErrorKind, Result};
 
@@ -30,6 +31,8 @@ struct Building {
     next_input: u64,
     /// Mistakes that `start` reports.
     faults: Vec<Error>,
+    /// Closures that cannot travel, which matters only where tasks run in other processes.
+    silent: Vec<Error>,
     /// Mistakes made after that, with their lines.
     late: Vec<Error>,
     running: Option<Running>,
@@ -42,6 +45,7 @@ impl GraphShared {
             graph: Some(Graph::default()),
             next_input: 0,
             faults: Vec::new(),
+            silent: Vec::new(),
             late: Vec::new(),
             running: None,
             stopped: false,
@@ -62,6 +66,10 @@ impl GraphShared {
     /// Adds a stream; after the start it is a mistake, which is kept.
     pub(crate) fn add(&self, site: CallSite, make: impl FnOnce(&mut Graph, u64) -> StreamId) -> StreamId {
         let mut state = lock(&self.state);
+        // Those that were given to this very operation, or to the spec that it was given.
+        let given =
+            |of: &CallSite| (of.file(), of.line()) == (site.file(), site.line()) || of.op().starts_with("StateSpec::");
+        state.silent.extend(ship::take_silent().into_iter().filter(given).map(ship::silent));
         let number = state.next_input;
         match &mut state.graph {
             Some(graph) => {
@@ -100,6 +108,12 @@ impl GraphShared {
         } else {
             state.late.push(error);
         }
+    }
+
+    /// Makes mistakes of closures that cannot travel: tasks will run in other processes.
+    pub(crate) fn closures_travel(&self) {
+        let state = &mut *lock(&self.state);
+        state.faults.append(&mut state.silent);
     }
 
     /// Takes the graph away to be run, or reports all mistakes.

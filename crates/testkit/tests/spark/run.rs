@@ -227,7 +227,7 @@ pub(crate) fn replay(family: &str, programs: Programs) {
         let mut found = String::new();
         for partitions in PARTITIONS {
             let how = Check::new(partitions, 2);
-            for how in [how, how.through_bytes()] {
+            for how in how.everywhere() {
                 if let Err(difference) = compare(&recorded.programs[*name], *body, partitions, how) {
                     found.push_str(&format!("\n{family}: {name}, {how:?}: {difference}"));
                 }

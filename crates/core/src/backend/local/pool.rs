@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
@@ -16,9 +15,9 @@ use crate::clock::monotonic;
 use crate::conf::PoolShare;
 use crate::context::Env;
 use crate::context::jobs::POOL;
-use crate::error::{Result, panicked};
+use crate::error::Result;
 use crate::events::JobWatch;
-use crate::plan::{JobPlan, Properties, StageId, StagePlan, Tally, TaskContext, TaskOutput, site};
+use crate::plan::{JobPlan, Properties, StageId, StagePlan, Tally, TaskContext, TaskOutput};
 use crate::threads::{self, OwnedThread, lock};
 
 /// Runs jobs on a fixed number of threads of this process.
@@ -262,15 +261,7 @@ impl Job {
             Arc::clone(&self.properties),
             tally,
         );
-        let output = task.enter(|| {
-            catch_unwind(AssertUnwindSafe(|| stage.program.run(&task))).unwrap_or_else(|payload| {
-                let error = panicked(&*payload);
-                Err(match site() {
-                    Some(site) => error.at(site),
-                    None => error,
-                })
-            })
-        })?;
+        let output = task.run(&*stage.program)?;
         // Only now, and before anybody can know that the task has ended.
         task.updates().commit()?;
         match (output, stage.shuffle) {

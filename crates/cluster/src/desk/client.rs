@@ -1,0 +1,140 @@
+//! The executors' side of the desk.
+
+use std::fmt;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use millstream_core::checkpoint::CheckpointStore;
+use millstream_core::plan::away::{DriverBlocks, read_error};
+use millstream_core::storage::BlockId;
+use millstream_core::threads::lock;
+use millstream_core::{Error, ErrorKind, Result};
+
+use super::frame::{self, LONG};
+use super::{Answer, Hello, Join, Question, Tell, Welcome, What};
+use crate::secret::Secret;
+
+/// How long the driver's machine may take to answer that it is there.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the driver's desk is, and connections that are free to ask.
+pub(crate) struct DeskClient {
+    address: SocketAddr,
+    secret: Secret,
+    idle: Mutex<Vec<TcpStream>>,
+}
+
+impl fmt::Debug for DeskClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the driver's desk at {}", self.address)
+    }
+}
+
+/// The connection of an executor that has joined.
+pub(crate) struct Joined(TcpStream);
+
+impl Joined {
+    /// Waits for what the driver tells; nothing when the driver is gone.
+    pub(crate) fn told(&mut self) -> Option<Tell> {
+        frame::receive(&mut self.0, LONG).ok().flatten()
+    }
+}
+
+impl DeskClient {
+    pub(crate) fn new(address: SocketAddr, secret: Secret) -> DeskClient {
+        DeskClient { address, secret, idle: Mutex::default() }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn connect(&self, hello: &Hello) -> Result<TcpStream> {
+        let stream = TcpStream::connect_timeout(&self.address, PATIENCE).map_err(|error| {
+            Error::io(ErrorKind::Unavailable, format!("no driver answers at {}", self.address), error)
+        })?;
+        let mut stream = frame::prepared(stream)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        frame::open(&mut stream, &self.secret, hello)?;
+        stream.set_read_timeout(None)?;
+        Ok(stream)
+    }
+
+    /// Joins the driver.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Unavailable` if nobody answers, `Config` if the secrets differ or the driver refuses, with its reason.
+    pub(crate) fn join(&self, join: Join) -> Result<(Welcome, Joined)> {
+        let mut stream = self.connect(&Hello::Join(join))?;
+        match frame::expect(&mut stream, LONG)? {
+            Welcome::No(why) => Err(Error::new(ErrorKind::Config, why)),
+            welcome @ Welcome::Yes { .. } => Ok((welcome, Joined(stream))),
+        }
+    }
+
+    /// Asks the driver.
+    ///
+    /// # Errors
+    ///
+    /// What the driver answers; `Unavailable` if it does not.
+    pub(crate) fn ask(&self, question: &Question) -> Result<Option<Bytes>> {
+        let idle = lock(&self.idle).pop();
+        let mut stream = match idle {
+            Some(stream) => stream,
+            None => self.connect(&Hello::Ask)?,
+        };
+        frame::send(&mut stream, question)?;
+        let answer: Answer = frame::expect(&mut stream, LONG)?;
+        lock(&self.idle).push(stream);
+        answer.map_err(|error| read_error(&error).unwrap_or_else(|unreadable| unreadable))
+    }
+}
+
+/// What one engine of the driver keeps, asked for by its tasks here.
+#[derive(Clone, Debug)]
+pub(crate) struct AtDriver {
+    desk: Arc<DeskClient>,
+    engine: u64,
+}
+
+impl AtDriver {
+    pub(crate) fn new(desk: Arc<DeskClient>, engine: u64) -> AtDriver {
+        AtDriver { desk, engine }
+    }
+
+    fn ask(&self, what: What) -> Result<Option<Bytes>> {
+        self.desk.ask(&Question { engine: self.engine, what })
+    }
+
+    fn read_of(&self, what: What, name: &str) -> Result<Bytes> {
+        self.ask(what)?.ok_or_else(|| millstream_core::bug!("the driver answers nothing about checkpoint {name}"))
+    }
+}
+
+impl DriverBlocks for AtDriver {
+    fn block(&self, id: BlockId) -> Result<Option<Bytes>> {
+        self.ask(What::Block(id))
+    }
+}
+
+/// The checkpoints' store of the driver, wherever that is: executors need not reach it.
+impl CheckpointStore for AtDriver {
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.ask(What::Write(name.to_owned(), Bytes::copy_from_slice(bytes))).map(|_| ())
+    }
+
+    fn read(&self, name: &str) -> Result<Bytes> {
+        self.read_of(What::Read(name.to_owned()), name)
+    }
+
+    fn read_at(&self, name: &str, offset: u64, len: usize) -> Result<Bytes> {
+        self.read_of(What::ReadAt(name.to_owned(), offset, len), name)
+    }
+
+    fn remove_folder(&self, folder: &str) -> Result<()> {
+        self.ask(What::RemoveFolder(folder.to_owned())).map(|_| ())
+    }
+}

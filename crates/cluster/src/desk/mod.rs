@@ -1,0 +1,186 @@
+//! The driver's desk: where executors join, and ask for what only the driver has. A small protocol of our own over TCP.
+//!
+//! Both sides prove that they know the cluster's secret before anything else is read, each over a number that the other has
+//! just drawn, so that nothing that was overheard can be said again.
+
+mod client;
+mod frame;
+mod server;
+
+use bytes::Bytes;
+use millstream_core::storage::BlockId;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::client::{AtDriver, DeskClient, Joined};
+pub(crate) use self::server::{Desk, DeskHost, Member};
+
+/// What somebody who comes wants.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Hello {
+    /// To run tasks.
+    Join(Join),
+    /// To ask.
+    Ask,
+}
+
+/// Who wants to run tasks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Join {
+    /// The build of its executable.
+    pub(crate) build: String,
+    /// What people call the machine.
+    pub(crate) host: String,
+    /// Its process.
+    pub(crate) pid: u32,
+    /// How many tasks it may run at once.
+    pub(crate) slots: usize,
+}
+
+/// What the driver answers to who wants to run tasks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Welcome {
+    /// It may.
+    Yes {
+        /// What it is called from now on.
+        id: String,
+        /// Where Ballista's scheduler listens.
+        scheduler: u16,
+        /// How many bytes of memory its blocks, shuffles and tasks may take together.
+        memory: u64,
+        /// The part of it that blocks hold on to.
+        storage_fraction: f64,
+    },
+    /// It may not, and why.
+    No(String),
+}
+
+/// What the driver tells an executor.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Tell {
+    /// Blocks that nobody will ask for any more.
+    Forget(Vec<BlockId>),
+    /// An engine that is gone with all it kept.
+    Gone(u64),
+    /// The end.
+    Bye,
+}
+
+/// What an executor asks for, in the name of an engine's task.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Question {
+    pub(crate) engine: u64,
+    pub(crate) what: What,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum What {
+    /// A block that the driver keeps.
+    Block(BlockId),
+    /// A file of the checkpoints' store.
+    Read(String),
+    /// A part of one.
+    ReadAt(String, u64, usize),
+    /// To write one.
+    Write(String, Bytes),
+    /// To remove a folder of them.
+    RemoveFolder(String),
+}
+
+/// The answer: bytes, if there are any, or an error as `plan::away` writes it.
+pub(crate) type Answer = Result<Option<Bytes>, Vec<u8>>;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use millstream_core::checkpoint::CheckpointStore;
+    use millstream_core::plan::away::DriverBlocks;
+    use millstream_core::threads::lock;
+    use millstream_core::{Error, ErrorKind, Result};
+
+    use super::*;
+    use crate::secret::Secret;
+
+    /// Lets one build in, and answers with what was asked.
+    #[derive(Default)]
+    struct Host(Mutex<Vec<String>>);
+
+    impl DeskHost for Host {
+        fn welcome(&self, join: &Join) -> Welcome {
+            match join.build.as_str() {
+                "ours" => Welcome::Yes { id: "executor-1".into(), scheduler: 7, memory: 8, storage_fraction: 0.5 },
+                other => Welcome::No(format!("build {other} is not ours")),
+            }
+        }
+
+        fn joined(&self, id: &str, _: &Join, member: Member) {
+            lock(&self.0).push(format!("{id} came"));
+            member.tell(&Tell::Gone(4));
+            member.tell(&Tell::Bye);
+        }
+
+        fn left(&self, _: &str) {}
+
+        fn answer(&self, question: Question) -> Result<Option<Bytes>> {
+            match question.what {
+                What::Block(_) => Ok(None),
+                What::Read(name) => Ok(Some(Bytes::from(format!("{name} of {}", question.engine)))),
+                _ => Err(Error::new(ErrorKind::Unavailable, "the disk is full")),
+            }
+        }
+    }
+
+    fn open() -> (Desk, Arc<Host>, Secret) {
+        let (host, secret) = (Arc::new(Host::default()), Secret::fresh().unwrap());
+        let desk = Desk::open(([127, 0, 0, 1], 0).into(), secret.clone(), Arc::clone(&host) as _).unwrap();
+        (desk, host, secret)
+    }
+
+    fn join(build: &str) -> Join {
+        Join { build: build.to_owned(), host: "here".to_owned(), pid: 1, slots: 2 }
+    }
+
+    #[test]
+    fn an_executor_joins_is_told_things_and_asks() {
+        let (desk, host, secret) = open();
+        let client = Arc::new(DeskClient::new(desk.address(), secret));
+        let (welcome, mut joined) = client.join(join("ours")).unwrap();
+        assert!(matches!(welcome, Welcome::Yes { scheduler: 7, .. }));
+        assert!(matches!(joined.told(), Some(Tell::Gone(4))));
+        assert!(matches!(joined.told(), Some(Tell::Bye)));
+        assert_eq!(*lock(&host.0), ["executor-1 came"]);
+        let driver = AtDriver::new(client, 3);
+        assert_eq!(&driver.read("a/b").unwrap()[..], b"a/b of 3");
+        assert_eq!(driver.block(BlockId::Received { stream: 1, sequence: 2 }).unwrap(), None);
+        let error = driver.write("a", b"x").unwrap_err();
+        assert_eq!((error.kind(), error.message()), (ErrorKind::Unavailable, "the disk is full"));
+        drop(desk);
+        assert!(joined.told().is_none(), "the connection ends with the desk");
+        assert_eq!(driver.read("a").unwrap_err().kind(), ErrorKind::Unavailable);
+    }
+
+    #[test]
+    fn another_secret_and_another_build_are_refused_by_name() {
+        let (desk, host, secret) = open();
+        let error = DeskClient::new(desk.address(), Secret::fresh().unwrap()).join(join("ours")).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains("secrets differ"), "{error}");
+        let error = DeskClient::new(desk.address(), secret).join(join("theirs")).err().unwrap();
+        assert!(error.to_string().contains("build theirs is not ours"), "{error}");
+        assert!(lock(&host.0).is_empty());
+    }
+
+    #[test]
+    fn a_driver_that_is_not_there_and_a_port_in_use_are_named() {
+        let (desk, _, secret) = open();
+        let taken = Desk::open(desk.address(), secret.clone(), Arc::new(Host::default()) as _).err().unwrap();
+        assert_eq!(taken.kind(), ErrorKind::Config);
+        assert!(taken.to_string().contains(&desk.address().to_string()), "{taken}");
+        let address = desk.address();
+        drop(desk);
+        let error = DeskClient::new(address, secret).join(join("ours")).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.to_string().contains(&address.to_string()), "{error}");
+    }
+}

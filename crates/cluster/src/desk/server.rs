@@ -1,0 +1,203 @@
+//! The driver's side of the desk: a thread that lets people in, and one for each who is in.
+
+use std::collections::BTreeMap;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use millstream_core::plan::away::written_error;
+use millstream_core::threads::{self, OwnedThread, lock};
+use millstream_core::{Error, ErrorKind, Result};
+
+use super::frame::{self, LONG};
+use super::{Answer, Hello, Join, Question, Tell, Welcome};
+use crate::secret::Secret;
+
+/// How long somebody may take to say who they are.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many may be about to say who they are. Others are turned away meanwhile.
+const STRANGERS: usize = 64;
+
+/// Who decides behind the desk.
+pub(crate) trait DeskHost: Send + Sync + 'static {
+    /// Says whether an executor may join.
+    fn welcome(&self, join: &Join) -> Welcome;
+
+    /// Takes note that an executor has been told that it may.
+    fn joined(&self, id: &str, join: &Join, member: Member);
+
+    /// Takes note that an executor's connection has ended.
+    fn left(&self, id: &str);
+
+    /// Answers an executor's question.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the answer is.
+    fn answer(&self, question: Question) -> Result<Option<Bytes>>;
+}
+
+/// An executor that has joined, to be told things.
+#[derive(Clone, Debug)]
+pub(crate) struct Member(Arc<Mutex<TcpStream>>);
+
+impl Member {
+    /// Tells an executor something. If it cannot be told, it is about to be found gone.
+    pub(crate) fn tell(&self, tell: &Tell) {
+        if let Err(error) = frame::send(&mut *lock(&self.0), tell) {
+            tracing::debug!(%error, "an executor could not be told {tell:?}");
+        }
+    }
+
+    /// Closes the connection: the executor ends, as soon as it runs.
+    pub(crate) fn dismiss(&self) {
+        let _ = lock(&self.0).shutdown(Shutdown::Both);
+    }
+}
+
+/// An open desk. It is closed when it is dropped.
+pub(crate) struct Desk {
+    address: SocketAddr,
+    inside: Arc<Inside>,
+    door: Option<OwnedThread>,
+}
+
+struct Inside {
+    secret: Secret,
+    host: Arc<dyn DeskHost>,
+    closed: AtomicBool,
+    strangers: AtomicUsize,
+    next: AtomicU64,
+    /// All connections, to be closed with the desk.
+    open: Mutex<BTreeMap<u64, TcpStream>>,
+}
+
+impl Desk {
+    /// Opens a desk at an address; port 0 is any that is free.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Config`: the address is taken, or not this machine's.
+    pub(crate) fn open(bind: SocketAddr, secret: Secret, host: Arc<dyn DeskHost>) -> Result<Desk> {
+        let not_here = |error| {
+            let doing = format!("the driver cannot listen for executors at {bind}; choose another port or address");
+            Error::io(ErrorKind::Config, doing, error)
+        };
+        let listener = TcpListener::bind(bind).map_err(not_here)?;
+        let address = listener.local_addr().map_err(not_here)?;
+        let inside = Arc::new(Inside {
+            secret,
+            host,
+            closed: AtomicBool::new(false),
+            strangers: AtomicUsize::new(0),
+            next: AtomicU64::new(0),
+            open: Mutex::default(),
+        });
+        let within = Arc::clone(&inside);
+        let door = threads::spawn("desk", move || within.let_in(&listener))?;
+        Ok(Desk { address, inside, door: Some(door) })
+    }
+
+    /// Returns where the desk is.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        self.inside.closed.store(true, Ordering::Release);
+        // Somebody must come for the door's thread to look up.
+        let mut here = self.address;
+        if here.ip().is_unspecified() {
+            here.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+        }
+        let _ = TcpStream::connect_timeout(&here, PATIENCE);
+        drop(self.door.take());
+        for stream in lock(&self.inside.open).values() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Counts a stranger for as long as it lives.
+struct Stranger<'a>(&'a AtomicUsize);
+
+impl Drop for Stranger<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Inside {
+    fn let_in(self: Arc<Self>, listener: &TcpListener) {
+        for stream in listener.incoming() {
+            if self.closed.load(Ordering::Acquire) {
+                return;
+            }
+            let Ok(stream) = stream else { continue };
+            if self.strangers.load(Ordering::Relaxed) >= STRANGERS {
+                continue;
+            }
+            self.strangers.fetch_add(1, Ordering::Relaxed);
+            let inside = Arc::clone(&self);
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            match threads::spawn(format!("desk-{number}"), move || inside.attend(number, stream)) {
+                Ok(thread) => thread.detach(),
+                Err(error) => {
+                    self.strangers.fetch_sub(1, Ordering::Relaxed);
+                    tracing::warn!(%error, "an executor was turned away");
+                }
+            }
+        }
+    }
+
+    fn attend(&self, number: u64, stream: TcpStream) {
+        let from = stream.peer_addr().map_or_else(|_| "somebody".to_owned(), |address| address.to_string());
+        if let Err(error) = self.serve(number, stream) {
+            tracing::debug!(%error, "the connection from {from} has ended");
+        }
+        lock(&self.open).remove(&number);
+    }
+
+    fn serve(&self, number: u64, stream: TcpStream) -> Result<()> {
+        let stranger = Stranger(&self.strangers);
+        let mut stream = frame::prepared(stream)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        lock(&self.open).insert(number, stream.try_clone()?);
+        let hello: Hello = frame::answer(&mut stream, &self.secret)?;
+        drop(stranger);
+        stream.set_read_timeout(None)?;
+        stream.set_write_timeout(None)?;
+        match hello {
+            Hello::Join(join) => self.member(stream, &join),
+            Hello::Ask => self.questions(stream),
+        }
+    }
+
+    fn member(&self, mut stream: TcpStream, join: &Join) -> Result<()> {
+        let welcome = self.host.welcome(join);
+        frame::send(&mut stream, &welcome)?;
+        let Welcome::Yes { id, .. } = welcome else { return Ok(()) };
+        self.host.joined(&id, join, Member(Arc::new(Mutex::new(stream.try_clone()?))));
+        // It says nothing more; the connection ends with it.
+        let ended = frame::receive::<()>(&mut stream, 0);
+        self.host.left(&id);
+        ended.map(|_| ())
+    }
+
+    fn questions(&self, mut stream: TcpStream) -> Result<()> {
+        while let Some(question) = frame::receive::<Question>(&mut stream, LONG)? {
+            let answer: Answer = match self.host.answer(question) {
+                Ok(answer) => Ok(answer),
+                Err(error) => Err(written_error(&error)?),
+            };
+            frame::send(&mut stream, &answer)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,470 @@
+//! The driver's side: it is Ballista's scheduler itself, lets executors join, and answers what they ask.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::Duration;
+
+use ballista_core::config::{
+    BALLISTA_CLIENT_GRPC_MAX_MESSAGE_SIZE, BALLISTA_SHUFFLE_COMPRESSION_CODEC, TaskSchedulingPolicy,
+};
+use ballista_core::extension::SessionConfigExt;
+use ballista_core::serde::protobuf::ExecutorStoppedParams;
+use ballista_core::serde::protobuf::scheduler_grpc_server::SchedulerGrpc;
+use ballista_core::utils::{default_config_producer, default_session_builder};
+use ballista_scheduler::cluster::BallistaCluster;
+use ballista_scheduler::cluster::memory::InMemoryJobState;
+use ballista_scheduler::config::SchedulerConfig;
+use ballista_scheduler::scheduler_process::{create_scheduler, start_grpc_service_with_listener};
+use ballista_scheduler::scheduler_server::SchedulerServer;
+use bytes::Bytes;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
+use millstream_core::backend::{Backend, JobEnds, JobHandle};
+use millstream_core::conf::{ClusterMaster, EngineConf};
+use millstream_core::plan::JobPlan;
+use millstream_core::plan::away::written_block;
+use millstream_core::plan::ship::build_id;
+use millstream_core::storage::{BlockId, BlockStore};
+use millstream_core::threads::lock;
+use millstream_core::{Env, Error, ErrorKind, Result};
+use tokio::net::TcpSocket;
+use tokio::runtime::{Handle, Runtime};
+
+use crate::blocks::{DriverStore, Places};
+use crate::desk::{Desk, DeskHost, Join, Member, Question, Tell, Welcome, What};
+use crate::executor::{MESSAGE, Orders};
+use crate::job::run_query;
+use crate::launch::Children;
+use crate::plan_codec::StageCodec;
+use crate::pool::Connections;
+use crate::query::Query;
+use crate::secret::Secret;
+use crate::slots::Slots;
+
+/// How long a driver waits for its first executors, and a job for any.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// After how many seconds without a sign an executor is given up. It gives one every second.
+const SILENCE: u64 = 6;
+
+/// After how many seconds Ballista forgets a job that has ended, and its files.
+const FORGET: u64 = 5;
+
+pub(crate) type Scheduler = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
+
+/// A cluster, as the driver has it: the backend of a [`Context`](millstream_core::Context).
+///
+/// Contexts of the masters `local-cluster[E,C]` and `cluster://BIND:PORT` make their own. One may also be made before, and
+/// lent to several contexts, one after the other or at once.
+///
+/// # Example
+///
+/// ```no_run
+/// use std::sync::Arc;
+/// use millstream_core::{Context, conf::EngineConf};
+/// use millstream_cluster::Cluster;
+///
+/// millstream_cluster::be_executor_if_asked();
+/// let conf = EngineConf::new("local-cluster[2,1]", "lent")?;
+/// let cluster = Arc::new(Cluster::start(&conf)?);
+/// let context = Context::builder(conf).with_backend(cluster).build()?;
+/// assert_eq!(context.parallelize(vec![1, 2], 2).count()?, 2);
+/// # Ok::<(), millstream_core::Error>(())
+/// ```
+pub struct Cluster {
+    inner: Arc<Inner>,
+    slots: usize,
+    /// Dropped in this order: nobody joins, who is there ends, and then nothing runs any more.
+    desk: Option<Desk>,
+    children: Arc<OnceLock<Children>>,
+    runtime: Option<Runtime>,
+}
+
+/// What the driver knows of its cluster.
+pub(crate) struct Inner {
+    pub(crate) scheduler: Scheduler,
+    pub(crate) session: Arc<SessionContext>,
+    pub(crate) connections: Connections,
+    pub(crate) slots: Arc<Slots>,
+    pub(crate) runtime: Handle,
+    pub(crate) children: Arc<OnceLock<Children>>,
+    /// Where executors join, for people.
+    pub(crate) place: OnceLock<SocketAddr>,
+    scheduler_port: u16,
+    memory: u64,
+    storage_fraction: f64,
+    members: Mutex<BTreeMap<String, (Join, Member)>>,
+    next_member: AtomicU64,
+    engines: Mutex<BTreeMap<u64, Weak<Env>>>,
+    next_engine: AtomicU64,
+    pub(crate) places: Arc<Places>,
+}
+
+/// Makes the backend of a context whose master is a cluster.
+pub(crate) fn start(conf: &EngineConf, _: ClusterMaster) -> Result<Arc<dyn Backend>> {
+    Ok(Arc::new(Cluster::start(conf)?))
+}
+
+fn failed(doing: &str, error: impl fmt::Display) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("{doing}: {error}"))
+}
+
+impl Cluster {
+    /// Starts what the settings' master says: for `local-cluster[E,C]` the executors too, and waits for them; for
+    /// `cluster://BIND:PORT` executors join when they come.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Config` if the master is no cluster, the address is taken, or `MILLSTREAM_SECRET` is not set where it
+    /// is needed; `Unavailable` if the executors do not come within a minute.
+    ///
+    /// # Spark
+    ///
+    /// The masters `local-cluster[N,cores,memory]` and `spark://…`.
+    pub fn start(conf: &EngineConf) -> Result<Cluster> {
+        let Some(master) = conf.master.cluster() else {
+            let text = format!("{} is no cluster: say `local-cluster[2,1]` or `cluster://10.0.0.1:7077`", conf.master);
+            return Err(Error::new(ErrorKind::Config, text));
+        };
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let (bind, secret, memory) = match master {
+            ClusterMaster::Local { executors, memory, .. } => {
+                let share = memory.unwrap_or(conf.memory_budget() / executors as u64);
+                (SocketAddr::new(loopback, 0), Secret::fresh()?, share)
+            }
+            ClusterMaster::At(address) => (address, Secret::of_environment()?, conf.memory_budget()),
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_stack_size(16 << 20)
+            .thread_name("cluster")
+            .enable_all()
+            .build()
+            .map_err(|error| failed("the cluster's threads could not be started", error))?;
+        let children = Arc::new(OnceLock::new());
+        let inner = {
+            let (handle, children) = (runtime.handle().clone(), Arc::clone(&children));
+            let begin = begin(conf, bind.ip(), secret.clone(), memory, handle, children);
+            Arc::new(runtime.block_on(begin)?)
+        };
+        let host: Arc<dyn DeskHost> = Arc::new(Host(Arc::downgrade(&inner)));
+        let desk = Desk::open(bind, secret.clone(), host)?;
+        let _ = inner.place.set(desk.address());
+        watch_lost(&inner);
+        let mut cluster =
+            Cluster { inner, slots: conf.master.threads(), desk: Some(desk), children, runtime: Some(runtime) };
+        if let ClusterMaster::Local { executors, slots, .. } = master {
+            cluster.begin_local(conf, executors, slots, &secret)?;
+        }
+        Ok(cluster)
+    }
+
+    /// Starts executors of this machine, and waits until they are ready.
+    fn begin_local(&mut self, conf: &EngineConf, executors: usize, slots: usize, secret: &Secret) -> Result<()> {
+        let base = conf.local_dir.clone().unwrap_or_else(std::env::temp_dir);
+        let Some(desk) = self.desk.as_ref().map(Desk::address) else {
+            return Err(millstream_core::bug!("a cluster without a desk"));
+        };
+        let folder = base.join(format!("millstream-cluster-{}-{}", std::process::id(), desk.port()));
+        let orders = Orders { desk, secret: secret.bytes().to_vec(), slots, folder };
+        let _ = self.children.set(Children::begin(executors, orders)?);
+        self.inner.wait_for(executors, PATIENCE)
+    }
+
+    /// Returns where executors join.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.inner.place.get().copied()
+    }
+
+    /// Waits until `executors` executors are ready for tasks.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Unavailable`: they are not within `patience`.
+    pub fn await_executors(&self, executors: usize, patience: Duration) -> Result<()> {
+        self.inner.wait_for(executors, patience)
+    }
+
+    /// Returns the processes of the executors that have joined, each with its host's name.
+    pub fn executors(&self) -> Vec<(String, u32)> {
+        lock(&self.inner.members).values().map(|(join, _)| (join.host.clone(), join.pid)).collect()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for (_, member) in lock(&self.inner.members).values() {
+            member.tell(&Tell::Bye);
+        }
+        drop(self.desk.take());
+        if let Some(children) = self.children.get() {
+            children.close();
+        }
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cluster({} executors)", lock(&self.inner.members).len())
+    }
+}
+
+/// Starts the scheduler.
+async fn begin(
+    conf: &EngineConf,
+    bind: IpAddr,
+    secret: Secret,
+    memory: u64,
+    runtime: Handle,
+    children: Arc<OnceLock<Children>>,
+) -> Result<Inner> {
+    let slots = Arc::new(Slots::new());
+    let listening = |error| failed(&format!("the scheduler cannot listen at {bind}"), error);
+    let socket = if bind.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(listening)?;
+    // Accepted connections inherit it: small messages go at once, or each job takes 40 ms more.
+    socket.set_nodelay(true).map_err(listening)?;
+    socket.bind(SocketAddr::new(bind, 0)).map_err(listening)?;
+    let listener = socket.listen(1024).map_err(listening)?;
+    let scheduler_port = listener.local_addr().map_err(listening)?.port();
+    let config = SchedulerConfig {
+        bind_host: bind.to_string(),
+        external_host: bind.to_string(),
+        // Executors report to where the scheduler says that it is.
+        bind_port: scheduler_port,
+        scheduling_policy: TaskSchedulingPolicy::PushStaged,
+        override_physical_codec: Some(Arc::new(StageCodec::new(secret))),
+        finished_job_data_clean_up_interval_seconds: FORGET,
+        finished_job_state_clean_up_interval_seconds: FORGET,
+        executor_timeout_seconds: SILENCE,
+        expire_dead_executor_interval_seconds: 1,
+        no_executors_grace_period_seconds: PATIENCE.as_secs(),
+        executor_termination_grace_period: 0,
+        grpc_server_max_decoding_message_size: MESSAGE,
+        grpc_server_max_encoding_message_size: MESSAGE,
+        grpc_client_max_message_size: MESSAGE,
+        ..SchedulerConfig::default()
+    };
+    let jobs =
+        InMemoryJobState::new("millstream", Arc::new(default_session_builder), Arc::new(default_config_producer));
+    let cluster = BallistaCluster::new(Arc::clone(&slots) as _, Arc::new(jobs));
+    let scheduler: Scheduler = create_scheduler(cluster, Arc::new(config))
+        .await
+        .map_err(|error| failed("the scheduler could not be started", error))?;
+    tokio::spawn(start_grpc_service_with_listener(listener, scheduler.clone()));
+    let session = SessionConfig::new_with_ballista()
+        .set_str(BALLISTA_CLIENT_GRPC_MAX_MESSAGE_SIZE, &MESSAGE.to_string())
+        .set_str(BALLISTA_SHUFFLE_COMPRESSION_CODEC, "none");
+    Ok(Inner {
+        scheduler,
+        session: Arc::new(SessionContext::new_with_config(session)),
+        connections: Connections::default(),
+        slots,
+        runtime,
+        children,
+        place: OnceLock::new(),
+        scheduler_port,
+        memory,
+        storage_fraction: conf.storage_fraction,
+        members: Mutex::default(),
+        next_member: AtomicU64::new(0),
+        engines: Mutex::default(),
+        next_engine: AtomicU64::new(0),
+        places: Arc::default(),
+    })
+}
+
+/// Lets go of executors that Ballista has given up: what they still say is heard by nobody.
+fn watch_lost(inner: &Arc<Inner>) {
+    let (weak, mut ready) = (Arc::downgrade(inner), inner.slots.ready());
+    inner.runtime.spawn(async move {
+        let mut before = ready.borrow_and_update().clone();
+        while ready.changed().await.is_ok() {
+            let now = ready.borrow_and_update().clone();
+            let Some(inner) = weak.upgrade() else { return };
+            for lost in before.difference(&now) {
+                inner.give_up(lost);
+            }
+            before = now;
+        }
+    });
+}
+
+impl Inner {
+    /// Waits until so many executors are ready.
+    fn wait_for(&self, executors: usize, patience: Duration) -> Result<()> {
+        self.runtime.block_on(self.ready(executors, patience))
+    }
+
+    pub(crate) async fn ready(&self, executors: usize, patience: Duration) -> Result<()> {
+        let mut ready = self.slots.ready();
+        let enough = ready.wait_for(|ready| ready.len() >= executors);
+        match tokio::time::timeout(patience, enough).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(self.too_few(executors, patience)),
+        }
+    }
+
+    fn too_few(&self, executors: usize, patience: Duration) -> Error {
+        if let Some(error) = self.children.get().and_then(Children::failure) {
+            return error;
+        }
+        let have = self.slots.ready().borrow().len();
+        let place = self.place.get().map_or_else(|| "its address".to_owned(), SocketAddr::to_string);
+        let text = format!(
+            "{have} of {executors} executors are ready after {} s; start one with `executor --driver {place}`, of the same \
+             executable and with the same MILLSTREAM_SECRET",
+            patience.as_secs()
+        );
+        Error::new(ErrorKind::Unavailable, text)
+    }
+
+    /// Takes note that an executor has blocks, if it has not been lost meanwhile.
+    pub(crate) fn seen(&self, executor: &str, blocks: &[BlockId]) {
+        let members = lock(&self.members);
+        if members.contains_key(executor) {
+            self.places.seen(executor, blocks);
+        }
+    }
+
+    /// Ends an executor that is lost, if it does not know yet.
+    fn give_up(&self, id: &str) {
+        self.connections.clear();
+        let member = {
+            let mut members = lock(&self.members);
+            self.places.lost(id);
+            members.remove(id)
+        };
+        let Some((join, member)) = member else { return };
+        tracing::warn!("executor {id} on {} (process {}) is lost", join.host, join.pid);
+        member.dismiss();
+        if let Some(children) = self.children.get() {
+            children.give_up(id, join.pid);
+        }
+    }
+
+    /// Returns the number of an engine; a new one has not been here before.
+    fn engine(&self, env: &Arc<Env>) -> u64 {
+        let mut engines = lock(&self.engines);
+        let known = engines.iter().find(|(_, known)| std::ptr::eq(known.as_ptr(), Arc::as_ptr(env)));
+        if let Some((number, _)) = known {
+            return *number;
+        }
+        let gone: Vec<u64> = engines.iter().filter(|(_, env)| env.strong_count() == 0).map(|(n, _)| *n).collect();
+        engines.retain(|_, env| env.strong_count() > 0);
+        let number = self.next_engine.fetch_add(1, Ordering::Relaxed);
+        engines.insert(number, Arc::downgrade(env));
+        drop(engines);
+        gone.into_iter().for_each(|engine| self.tell_all(&Tell::Gone(engine)));
+        number
+    }
+
+    fn tell_all(&self, tell: &Tell) {
+        let members: Vec<Member> = lock(&self.members).values().map(|(_, member)| member.clone()).collect();
+        members.iter().for_each(|member| member.tell(tell));
+    }
+
+    /// Tells executors which blocks nobody will ask for.
+    fn tell_forgotten(&self) {
+        let blocks = self.places.take_forgotten();
+        if !blocks.is_empty() {
+            self.tell_all(&Tell::Forget(blocks));
+        }
+    }
+
+    fn answer(&self, Question { engine, what }: Question) -> Result<Option<Bytes>> {
+        let env = lock(&self.engines).get(&engine).and_then(Weak::upgrade);
+        let env = env.ok_or_else(|| Error::new(ErrorKind::Stopped, "the engine of this task has been stopped"))?;
+        match what {
+            What::Block(id) => written_block(&*env.blocks, id),
+            What::Read(name) => env.checkpoints()?.read(&name).map(Some),
+            What::ReadAt(name, offset, len) => env.checkpoints()?.read_at(&name, offset, len).map(Some),
+            What::Write(name, bytes) => env.checkpoints()?.write(&name, &bytes).map(|()| None),
+            What::RemoveFolder(folder) => env.checkpoints()?.remove_folder(&folder).map(|()| None),
+        }
+    }
+}
+
+/// Who stands behind the desk, for as long as there is a cluster.
+struct Host(Weak<Inner>);
+
+impl DeskHost for Host {
+    fn welcome(&self, join: &Join) -> Welcome {
+        let Some(inner) = self.0.upgrade() else { return Welcome::No("the driver ends".to_owned()) };
+        if join.build != build_id() {
+            let text = format!(
+                "the executor on {} (process {}) is build {}, but the driver is build {}: start the very same executable \
+                 there",
+                join.host,
+                join.pid,
+                join.build,
+                build_id()
+            );
+            tracing::warn!("{text}");
+            return Welcome::No(text);
+        }
+        Welcome::Yes {
+            id: format!("executor-{:06}", inner.next_member.fetch_add(1, Ordering::Relaxed)),
+            scheduler: inner.scheduler_port,
+            memory: inner.memory,
+            storage_fraction: inner.storage_fraction,
+        }
+    }
+
+    fn joined(&self, id: &str, join: &Join, member: Member) {
+        let Some(inner) = self.0.upgrade() else { return };
+        lock(&inner.members).insert(id.to_owned(), (join.clone(), member));
+        if let Some(children) = inner.children.get() {
+            children.joined();
+        }
+    }
+
+    /// A connection that breaks tells sooner than signs that do not come.
+    fn left(&self, id: &str) {
+        let Some(inner) = self.0.upgrade() else { return };
+        inner.give_up(id);
+        let (scheduler, executor_id) = (inner.scheduler.clone(), id.to_owned());
+        let reason = "its connection to the driver has ended".to_owned();
+        inner.runtime.spawn(async move {
+            let stopped = ExecutorStoppedParams { executor_id, reason };
+            if let Err(error) = scheduler.executor_stopped(tonic::Request::new(stopped)).await {
+                tracing::warn!(%error, "the scheduler does not take note of an executor that is lost");
+            }
+        });
+    }
+
+    fn answer(&self, question: Question) -> Result<Option<Bytes>> {
+        match self.0.upgrade() {
+            Some(inner) => inner.answer(question),
+            None => Err(Error::new(ErrorKind::Stopped, "the driver ends")),
+        }
+    }
+}
+
+impl Backend for Cluster {
+    fn slots(&self) -> usize {
+        self.slots
+    }
+
+    fn closures_travel(&self) -> bool {
+        true
+    }
+
+    fn block_store(&self, local: Arc<dyn BlockStore>) -> Arc<dyn BlockStore> {
+        Arc::new(DriverStore::new(local, Arc::clone(&self.inner.places)))
+    }
+
+    fn run(&self, job: JobPlan, env: &Arc<Env>, ends: JobEnds) -> JobHandle {
+        self.inner.tell_forgotten();
+        let query = self.inner.places.settle(&job).and_then(|()| {
+            let place = |id| self.inner.places.of(id);
+            Query::new(self.inner.engine(env), &job, &place)
+        });
+        run_query(&self.inner, query, job, ends)
+    }
+}

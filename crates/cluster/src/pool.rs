@@ -1,0 +1,71 @@
+//! Connections of the driver to executors, from which it fetches results: kept open, one use at a time.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use ballista_core::client::BallistaClient;
+use ballista_core::client_pool::{BallistaClientPool, PooledClient};
+use ballista_core::error::Result;
+use ballista_core::extension::BallistaConfigGrpcEndpoint;
+use ballista_core::utils::GrpcClientConfig;
+use millstream_core::threads::lock;
+
+type Idle = Arc<Mutex<HashMap<(String, u16), Vec<BallistaClient>>>>;
+
+/// Connections that are free.
+#[derive(Clone, Default)]
+pub(crate) struct Connections(Idle);
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connections")
+    }
+}
+
+impl Connections {
+    /// Closes all: an executor that is gone may have left some.
+    pub(crate) fn clear(&self) {
+        let gone = std::mem::take(&mut *lock(&self.0));
+        drop(gone);
+    }
+}
+
+#[async_trait]
+impl BallistaClientPool for Connections {
+    async fn acquire(
+        &self,
+        host: &str,
+        port: u16,
+        config: &GrpcClientConfig,
+        endpoint: Option<Arc<BallistaConfigGrpcEndpoint>>,
+    ) -> Result<PooledClient> {
+        let place = (host.to_owned(), port);
+        let idle = lock(&self.0).get_mut(&place).and_then(Vec::pop);
+        let client = match idle {
+            Some(client) => client,
+            None => {
+                BallistaClient::try_new(
+                    host,
+                    port,
+                    config.max_message_size,
+                    config.use_tls,
+                    endpoint,
+                    config.io_retries_times,
+                    config.io_retry_wait_time_ms,
+                    config.initial_connection_window_size,
+                    config.initial_stream_window_size,
+                )
+                .await?
+            }
+        };
+        let pool = Arc::clone(&self.0);
+        let back = move |client| lock(&pool).entry(place).or_default().push(client);
+        Ok(PooledClient::new(client, Box::new(back)))
+    }
+
+    async fn evict_idle(&self) {
+        self.clear();
+    }
+}

@@ -1,0 +1,226 @@
+//! A job as one query of Ballista: each stage an operator, each shuffle a repartition of rows. Pure.
+//!
+//! Ballista plans trees, and our jobs are graphs: a stage may be read by several. It stands in the tree where it is first
+//! read; wherever else, there stands a leaf with the number that Ballista's planner gives to that stage. The planner counts
+//! the repartitions from the leaves up and from left to right, and so do we.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ballista_core::execution_plans::UnresolvedShuffleExec;
+use bytes::Bytes;
+use datafusion::arrow::array::UInt32Array;
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::error::DataFusionError;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::repartition::RepartitionExec;
+use millstream_core::plan::JobPlan;
+use millstream_core::storage::BlockId;
+use millstream_core::{Error, ErrorKind, Result, bug};
+
+use crate::routing::partitioning;
+use crate::rows::schema;
+use crate::stage::{Readers, StageDesc, StageExec, TaskStamp, Work};
+
+/// How many stages may stand behind each other: planners go down the tree by recursion.
+const DEEPEST: usize = 200;
+
+/// For each partition of a shuffle, who reads it of the stage behind; nothing if it is the one of the same number.
+type Table = Option<Vec<Vec<u32>>>;
+
+/// A job that is ready to travel.
+#[derive(Clone, Debug)]
+pub(crate) struct Query {
+    engine: u64,
+    stages: Vec<Stage>,
+}
+
+#[derive(Clone, Debug)]
+struct Stage {
+    work: Work,
+    /// How many partitions Ballista sees.
+    partitions: usize,
+    shuffle: Option<millstream_core::plan::ShuffleStage>,
+    /// The stages that it reads from, and who of it reads what of them.
+    inputs: Vec<(usize, Table)>,
+    /// For each partition the executor that has what it reads, if one does.
+    prefer: Vec<Option<Arc<str>>>,
+}
+
+impl Query {
+    /// Prepares a job: writes its programs down, and finds out who reads what.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `User`: all closures of all stages that capture silently, each with its line; `Graph`: too many stages
+    /// stand behind each other.
+    pub(crate) fn new(engine: u64, job: &JobPlan, place: &dyn Fn(BlockId) -> Option<Arc<str>>) -> Result<Query> {
+        let mut faults = Vec::new();
+        let mut stages: Vec<Stage> = Vec::with_capacity(job.stages.len());
+        let mut depths: Vec<usize> = Vec::with_capacity(job.stages.len());
+        let last = job.stages.len() - 1;
+        for (at, stage) in job.stages.iter().enumerate() {
+            let program = stage.program.ship().unwrap_or_else(|error| {
+                faults.push(error);
+                Vec::new()
+            });
+            let real: Vec<usize> = if at == last { job.wanted.clone() } else { (0..stage.partitions).collect() };
+            let (program, partitions) = (Bytes::from(program), stage.partitions);
+            let inputs = tables(job, at, &real);
+            let depth = inputs.iter().map(|(input, _)| depths[*input] + 1).max().unwrap_or(0);
+            if depth > DEEPEST {
+                let text = format!(
+                    "more than {DEEPEST} shuffles stand behind each other; checkpoint() an Rdd between, so that its lineage is \
+                     cut"
+                );
+                return Err(Error::new(ErrorKind::Graph, text).at(stage.site));
+            }
+            depths.push(depth);
+            let count = real.len();
+            let prefer = real.iter().map(|p| stage.program.keeps(*p).into_iter().find_map(place)).collect();
+            let work = Work::Run { program, real, partitions, properties: Arc::clone(&job.properties) };
+            stages.push(Stage { work, partitions: count, shuffle: stage.shuffle, inputs, prefer });
+        }
+        if !faults.is_empty() {
+            return Err(Error::several("stages cannot travel", &faults));
+        }
+        Ok(Query { engine, stages })
+    }
+
+    /// Makes the plan. `tried` says how often the job has been tried before.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Internal`: DataFusion does not take it.
+    pub(crate) fn plan(&self, tried: u32) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut readers: BTreeMap<usize, Vec<(usize, &Table)>> = BTreeMap::new();
+        for stage in &self.stages {
+            for (input, table) in &stage.inputs {
+                readers.entry(*input).or_default().push((stage.partitions, table));
+            }
+        }
+        let mut plan = Planning { query: self, tried, readers, numbers: BTreeMap::new(), next: 0 };
+        plan.stage(self.stages.len() - 1, Readers::Driver)
+    }
+}
+
+/// Says who of stage `at`, whose Ballista partitions read `real`, reads what of each stage before it.
+fn tables(job: &JobPlan, at: usize, real: &[usize]) -> Vec<(usize, Table)> {
+    let stage = &job.stages[at];
+    if real.is_empty() {
+        return Vec::new();
+    }
+    let inputs = stage.inputs.iter().map(|id| id.0 as usize).filter(|input| job.stages[*input].partitions > 0);
+    let mut tables: Vec<(usize, Vec<Vec<u32>>)> =
+        inputs.filter_map(|input| Some((input, vec![Vec::new(); job.stages[input].shuffle?.partitions]))).collect();
+    if tables.is_empty() {
+        return Vec::new();
+    }
+    for (place, partition) in real.iter().enumerate() {
+        for (shuffle, q) in stage.program.reads(*partition) {
+            let of = |input: &usize| job.stages[*input].shuffle.is_some_and(|written| written.id == shuffle);
+            let table = tables.iter_mut().find(|(input, _)| of(input));
+            if let Some(readers) = table.and_then(|(_, table)| table.get_mut(q)) {
+                readers.push(place as u32);
+            }
+        }
+    }
+    let plain = |table: &Vec<Vec<u32>>| {
+        table.len() == real.len() && table.iter().enumerate().all(|(q, to)| to.is_empty() || *to == [q as u32])
+    };
+    tables.into_iter().map(|(input, table)| (input, if plain(&table) { None } else { Some(table) })).collect()
+}
+
+struct Planning<'a> {
+    query: &'a Query,
+    tried: u32,
+    /// Who reads each stage: how many partitions they have, and what each reads.
+    readers: BTreeMap<usize, Vec<(usize, &'a Table)>>,
+    /// What the planner will call the stages that stand in the tree already, with how many readers they write for.
+    numbers: BTreeMap<usize, (usize, usize)>,
+    next: usize,
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
+fn wrong(error: DataFusionError) -> Error {
+    bug!("a job is no plan for DataFusion: {error}")
+}
+
+impl Planning<'_> {
+    fn exec(
+        &self,
+        at: usize,
+        work: Work,
+        readers: Readers,
+        inputs: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Arc<dyn ExecutionPlan> {
+        let (engine, stage, tried) = (self.query.engine, at as u32, self.tried);
+        let prefer = match work {
+            Work::Run { .. } => self.query.stages[at].prefer.clone(),
+            Work::Pass => Vec::new(),
+        };
+        let desc = StageDesc { engine, stage, work, readers, tried, task: TaskStamp::default() };
+        Arc::new(StageExec::new(Arc::new(desc), inputs).preferring(prefer))
+    }
+
+    fn stage(&mut self, at: usize, readers: Readers) -> Result<Arc<dyn ExecutionPlan>> {
+        let stage = &self.query.stages[at];
+        let mut inputs = Vec::with_capacity(stage.inputs.len());
+        for (input, table) in &stage.inputs {
+            inputs.push(self.input(*input, stage.partitions, table)?);
+        }
+        if inputs.is_empty() {
+            inputs.push(leaf(stage.partitions)?);
+        }
+        Ok(self.exec(at, stage.work.clone(), readers, inputs))
+    }
+
+    /// Gives what a stage of `count` partitions reads of the stage `at`.
+    fn input(&mut self, at: usize, count: usize, table: &Table) -> Result<Arc<dyn ExecutionPlan>> {
+        let Some(shuffle) = self.query.stages[at].shuffle else {
+            return Err(bug!("a stage reads from one that writes no shuffle"));
+        };
+        let readers = self.readers.get(&at).map_or(&[][..], Vec::as_slice);
+        // Where all read alike, the blocks are sent to them as they are written.
+        let alike = readers.iter().all(|(n, other)| *n == count && *other == table);
+        let (sent, to) = if alike { (count, table.clone()) } else { (shuffle.partitions.max(1), None) };
+        let blocks: Arc<dyn ExecutionPlan> = match self.numbers.get(&at) {
+            Some((number, sent)) => Arc::new(UnresolvedShuffleExec::new(*number, schema(), partitioning(*sent))),
+            None => {
+                let readers = Readers::Stage { shuffle: shuffle.id, count: sent, to };
+                let plan = self.stage(at, readers)?;
+                let (plan, number) = self.repartitioned(plan, sent)?;
+                self.numbers.insert(at, (number, sent));
+                plan
+            }
+        };
+        if alike || (table.is_none() && count == sent) {
+            return Ok(blocks);
+        }
+        let readers = Readers::Stage { shuffle: shuffle.id, count, to: table.clone() };
+        let pass = self.exec(at, Work::Pass, readers, vec![blocks]);
+        self.repartitioned(pass, count).map(|(plan, _)| plan)
+    }
+
+    /// Sends the rows of a stage to `count` readers. Returns what the planner will call the stage, too.
+    fn repartitioned(&mut self, plan: Arc<dyn ExecutionPlan>, count: usize) -> Result<(Arc<dyn ExecutionPlan>, usize)> {
+        self.next += 1;
+        let plan = RepartitionExec::try_new(plan, partitioning(count)).map_err(wrong)?;
+        Ok((Arc::new(plan), self.next))
+    }
+}
+
+/// Makes a source with one row in each partition: Ballista cuts such sources where it makes tasks of a stage.
+fn leaf(partitions: usize) -> Result<Arc<dyn ExecutionPlan>> {
+    let columns = Arc::new(Schema::new(vec![Field::new("split", DataType::UInt32, false)]));
+    let row = |place: usize| -> Result<Vec<RecordBatch>> {
+        let split = Arc::new(UInt32Array::from(vec![place as u32]));
+        let batch = RecordBatch::try_new(Arc::clone(&columns), vec![split]);
+        Ok(vec![batch.map_err(|error| wrong(error.into()))?])
+    };
+    let rows = (0..partitions).map(row).collect::<Result<Vec<_>>>()?;
+    let source = MemorySourceConfig::try_new_exec(&rows, Arc::clone(&columns), None).map_err(wrong)?;
+    Ok(source)
+}

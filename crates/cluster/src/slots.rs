@@ -1,0 +1,296 @@
+//! Which task goes to which executor. Free slots are counted from the tasks that run, and not by adding and subtracting.
+//!
+//! Ballista gives slots back when a task reports its end. The tasks of a stage that is rolled back, because an executor is
+//! lost, report nothing that is counted; in time no slot would be left. What runs is in the graphs of the jobs, so what is
+//! free follows from them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ballista_core::JobId;
+use ballista_core::error::Result;
+use ballista_core::serde::protobuf::{ExecutorHeartbeat, job_status, task_status};
+use ballista_core::serde::scheduler::{ExecutorData, ExecutorMetadata, TaskKey};
+use ballista_scheduler::cluster::memory::InMemoryClusterState;
+use ballista_scheduler::cluster::{BoundTask, ClusterState, ClusterStateEventStream, ExecutorSlot};
+use ballista_scheduler::config::TaskDistributionPolicy;
+use ballista_scheduler::state::execution_graph::{TaskDescription, create_task_info};
+use ballista_scheduler::state::execution_stage::{ExecutionStage, RunningStage};
+use ballista_scheduler::state::task_manager::JobInfoCache;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::physical_plan::ExecutionPlan;
+use tokio::sync::{Mutex, watch};
+
+use crate::stage::{StageExec, TaskStamp};
+
+/// The executors of a cluster, and who of them is given what.
+pub(crate) struct Slots {
+    executors: InMemoryClusterState,
+    /// One placing at a time: what is free is counted before it is given away.
+    placing: Mutex<()>,
+    /// Who is ready for tasks.
+    ready: watch::Sender<BTreeSet<String>>,
+}
+
+impl Slots {
+    pub(crate) fn new() -> Slots {
+        let ready = watch::Sender::new(BTreeSet::new());
+        Slots { executors: InMemoryClusterState::default(), placing: Mutex::new(()), ready }
+    }
+
+    /// Returns who is ready for tasks, now and from now on.
+    pub(crate) fn ready(&self) -> watch::Receiver<BTreeSet<String>> {
+        self.ready.subscribe()
+    }
+}
+
+/// Divides the partitions of a stage among executors with so many free slots, and takes the slots.
+///
+/// A partition whose kept input an executor has goes there, and waits while all slots are taken there: elsewhere its input
+/// would have to be made again. Any other partition `p` goes to the executor at place `p` of the row, round and round, if
+/// that has a slot left, so that the same partition goes to the same executor from batch to batch; else where most slots
+/// are left. What has no place waits.
+pub(crate) fn place(
+    pending: Vec<usize>,
+    home_of: impl Fn(usize) -> Option<usize>,
+    free: &mut [u32],
+) -> (BTreeMap<usize, Vec<usize>>, Vec<usize>) {
+    let mut placed: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    let (mut homeless, mut waiting) = (Vec::new(), Vec::new());
+    if free.is_empty() {
+        return (placed, pending);
+    }
+    let (settled, others): (Vec<_>, Vec<_>) =
+        pending.into_iter().map(|partition| (partition, home_of(partition))).partition(|(_, home)| home.is_some());
+    for (partition, home) in settled.into_iter().chain(others) {
+        let at = home.unwrap_or(partition % free.len());
+        if free[at] > 0 {
+            free[at] -= 1;
+            placed.entry(at).or_default().push(partition);
+        } else if home.is_some() {
+            waiting.push(partition);
+        } else {
+            homeless.push(partition);
+        }
+    }
+    for partition in homeless {
+        match (0..free.len()).rev().max_by_key(|at| free[*at]).filter(|at| free[*at] > 0) {
+            Some(at) => {
+                free[at] -= 1;
+                placed.entry(at).or_default().push(partition);
+            }
+            None => waiting.push(partition),
+        }
+    }
+    (placed, waiting)
+}
+
+/// Returns, for each partition of a stage, the executor that has what it reads.
+fn preferred(plan: &Arc<dyn ExecutionPlan>) -> Arc<[Option<Arc<str>>]> {
+    // The stage's operator stands right under the one that writes its rows.
+    let mut plan = plan;
+    loop {
+        if let Some(stage) = plan.downcast_ref::<StageExec>() {
+            return Arc::clone(&stage.prefer);
+        }
+        match plan.children().as_slice() {
+            [child] => plan = child,
+            _ => return Arc::from([]),
+        }
+    }
+}
+
+/// Returns the plan of a stage with what is said of one task.
+fn stamped(plan: &Arc<dyn ExecutionPlan>, task: &TaskStamp) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+    let stamp = |plan: Arc<dyn ExecutionPlan>| {
+        Ok(match plan.downcast_ref::<StageExec>() {
+            Some(stage) => Transformed::yes(Arc::new(stage.stamped(task.clone())) as Arc<dyn ExecutionPlan>),
+            None => Transformed::no(plan),
+        })
+    };
+    Ok(Arc::clone(plan).transform_up(stamp)?.data)
+}
+
+/// Makes a task of some partitions of a stage, for an executor.
+fn bind(
+    stage: &mut RunningStage,
+    session: &str,
+    job: &JobId,
+    executor: &str,
+    slice: Vec<usize>,
+) -> datafusion::error::Result<BoundTask> {
+    let task_id = stage.task_infos.len();
+    let task_attempt = slice.iter().filter_map(|p| stage.task_failure_numbers.get(*p)).copied().max().unwrap_or(0);
+    let plan = stamped(&stage.plan, &TaskStamp { slice: slice.clone(), attempt: task_attempt as u32 })?;
+    let vcores_consumed = slice.len() as u32;
+    let mut info = create_task_info(executor.to_owned(), task_id);
+    info.global_input_partition_ids.clone_from(&slice);
+    info.vcores_consumed = vcores_consumed;
+    stage.task_infos.push(info);
+    let task = TaskDescription {
+        session_id: session.to_owned(),
+        key: TaskKey { job_id: job.clone(), stage_id: stage.stage_id, task_id },
+        stage_attempt_num: stage.stage_attempt_num,
+        task_attempt,
+        global_input_partition_ids: slice,
+        vcores_consumed,
+        plan,
+        session_config: Arc::clone(&stage.session_config),
+    };
+    Ok((executor.to_owned(), task))
+}
+
+#[async_trait]
+impl ClusterState for Slots {
+    async fn bind_schedulable_tasks(
+        &self,
+        _: TaskDistributionPolicy,
+        jobs: Arc<HashMap<JobId, JobInfoCache>>,
+        alive: Option<HashSet<String>>,
+    ) -> Result<Vec<BoundTask>> {
+        let _one = self.placing.lock().await;
+        let mut executors = self.executors.registered_executor_metadata().await;
+        executors.retain(|executor| alive.as_ref().is_none_or(|alive| alive.contains(&executor.id)));
+        executors.sort_by(|a, b| a.id.cmp(&b.id));
+        let mut taken: HashMap<String, u32> = HashMap::new();
+        for job in jobs.values() {
+            for stage in job.execution_graph.read().await.stages().values() {
+                let ExecutionStage::Running(stage) = stage else { continue };
+                for task in &stage.task_infos {
+                    if let task_status::Status::Running(running) = &task.task_status {
+                        *taken.entry(running.executor_id.clone()).or_default() += task.vcores_consumed;
+                    }
+                }
+            }
+        }
+        let mut free: Vec<u32> = executors
+            .iter()
+            .map(|e| e.specification.vcores.saturating_sub(taken.get(&e.id).copied().unwrap_or(0)))
+            .collect();
+        // Jobs in the order in which they came: the first one first.
+        let mut order: Vec<_> = jobs.iter().collect();
+        order.sort_by_key(|(id, _)| id.to_string());
+        let mut bound = Vec::new();
+        for (job, info) in order {
+            if !matches!(info.status, Some(job_status::Status::Running(_))) {
+                continue;
+            }
+            let mut graph = info.execution_graph.write().await;
+            let session = graph.session_id().to_owned();
+            let mut seen = Vec::new();
+            while let Some(stage) = graph.fetch_running_stage(&seen) {
+                seen.push(stage.stage_id);
+                let pending = stage.pending.next_slice(usize::MAX);
+                let prefer = preferred(&stage.plan);
+                let home_of = |partition: usize| {
+                    let id = prefer.get(partition)?.as_deref()?;
+                    executors.iter().position(|executor| executor.id == id)
+                };
+                let (placed, waiting) = place(pending, home_of, &mut free);
+                stage.pending.reschedule(waiting);
+                for (at, slice) in placed {
+                    bound.push(bind(stage, &session, job, &executors[at].id, slice)?);
+                }
+            }
+        }
+        Ok(bound)
+    }
+
+    /// Nothing is counted here, so nothing is given back.
+    async fn unbind_tasks(&self, _: Vec<ExecutorSlot>) -> Result<()> {
+        Ok(())
+    }
+
+    async fn register_executor(&self, metadata: ExecutorMetadata, data: ExecutorData) -> Result<()> {
+        let id = metadata.id.clone();
+        self.executors.register_executor(metadata, data).await?;
+        self.ready.send_modify(|ready| {
+            ready.insert(id);
+        });
+        Ok(())
+    }
+
+    async fn save_executor_metadata(&self, metadata: ExecutorMetadata) -> Result<()> {
+        let id = metadata.id.clone();
+        self.executors.save_executor_metadata(metadata).await?;
+        self.ready.send_modify(|ready| {
+            ready.insert(id);
+        });
+        Ok(())
+    }
+
+    async fn get_executor_metadata(&self, id: &str) -> Result<ExecutorMetadata> {
+        self.executors.get_executor_metadata(id).await
+    }
+
+    async fn registered_executor_metadata(&self) -> Vec<ExecutorMetadata> {
+        self.executors.registered_executor_metadata().await
+    }
+
+    async fn save_executor_heartbeat(&self, heartbeat: ExecutorHeartbeat) -> Result<()> {
+        self.executors.save_executor_heartbeat(heartbeat).await
+    }
+
+    async fn remove_executor(&self, id: &str) -> Result<()> {
+        self.executors.remove_executor(id).await?;
+        self.ready.send_modify(|ready| {
+            ready.remove(id);
+        });
+        Ok(())
+    }
+
+    fn executor_heartbeats(&self) -> HashMap<String, ExecutorHeartbeat> {
+        self.executors.executor_heartbeats()
+    }
+
+    fn get_executor_heartbeat(&self, id: &str) -> Option<ExecutorHeartbeat> {
+        self.executors.get_executor_heartbeat(id)
+    }
+
+    async fn cluster_state_events(&self) -> Result<ClusterStateEventStream> {
+        self.executors.cluster_state_events().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn placed(pending: &[usize], free: &[u32]) -> (Vec<(usize, Vec<usize>)>, Vec<usize>, Vec<u32>) {
+        let mut free = free.to_vec();
+        let (placed, waiting) = place(pending.to_vec(), |_| None, &mut free);
+        (placed.into_iter().collect(), waiting, free)
+    }
+
+    #[test]
+    fn a_partition_goes_home_where_there_is_a_slot() {
+        assert_eq!(placed(&[0, 1], &[1, 1]), (vec![(0, vec![0]), (1, vec![1])], vec![], vec![0, 0]));
+        assert_eq!(placed(&[0, 1, 2, 3], &[2, 2]), (vec![(0, vec![0, 2]), (1, vec![1, 3])], vec![], vec![0, 0]));
+    }
+
+    #[test]
+    fn others_go_where_most_slots_are_left_and_the_rest_waits() {
+        assert_eq!(placed(&[0, 2], &[1, 1]), (vec![(0, vec![0]), (1, vec![2])], vec![], vec![0, 0]));
+        assert_eq!(placed(&[0, 2, 4], &[1, 1]), (vec![(0, vec![0]), (1, vec![2])], vec![4], vec![0, 0]));
+        assert_eq!(placed(&[0, 1, 2], &[0, 3]), (vec![(1, vec![1, 0, 2])], vec![], vec![0, 0]));
+    }
+
+    #[test]
+    fn a_partition_waits_for_the_executor_that_has_its_input() {
+        let has = |partition: usize| [None, Some(0), Some(1), Some(0)][partition];
+        let mut free = [1, 1];
+        let (placed, waiting) = place(vec![0, 1, 2, 3], has, &mut free);
+        assert_eq!(placed.into_iter().collect::<Vec<_>>(), [(0, vec![1]), (1, vec![2])]);
+        assert_eq!(waiting, [3, 0], "3 for its executor, 0 for any");
+        let mut free = [0, 2];
+        let (placed, waiting) = place(vec![0, 1], has, &mut free);
+        assert_eq!((placed.into_iter().collect::<Vec<_>>(), waiting), (vec![(1, vec![0])], vec![1]));
+    }
+
+    #[test]
+    fn without_executors_all_waits() {
+        assert_eq!(placed(&[0, 1], &[]), (vec![], vec![0, 1], vec![]));
+        assert_eq!(placed(&[0, 1], &[0, 0]).1, [0, 1]);
+    }
+}

@@ -1,0 +1,281 @@
+//! One stage of a job as an operator of DataFusion: it reads the rows of the stages before, and gives rows for those behind.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::{DataFusionError, Result as DfResult};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, ReplaceChildrenOptions,
+};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use millstream_core::plan::away::{AwayBlock, AwayTask};
+use millstream_core::plan::{Properties, StageId};
+use millstream_core::{Result, ShuffleId, bug, codec};
+use serde::{Deserialize, Serialize};
+
+use crate::failure;
+use crate::here::Here;
+use crate::routing;
+use crate::rows::{Kind, RowReader, RowWriter, schema};
+
+/// What a stage is, as it travels.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct StageDesc {
+    /// The engine of the driver that asks.
+    pub(crate) engine: u64,
+    /// The stage's number within its job.
+    pub(crate) stage: u32,
+    /// What its tasks do.
+    pub(crate) work: Work,
+    /// Who reads what they leave.
+    pub(crate) readers: Readers,
+    /// How often the whole job has been tried before.
+    pub(crate) tried: u32,
+    /// What the scheduler says of one task, and of a stage that is not a task yet nothing.
+    pub(crate) task: TaskStamp,
+}
+
+/// What the scheduler says of a task when it places it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct TaskStamp {
+    /// Which partitions of the stage the task has, as Ballista counts them, in its own order.
+    pub(crate) slice: Vec<usize>,
+    /// Which attempt it is, from 0.
+    pub(crate) attempt: u32,
+}
+
+/// What the tasks of a stage do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Work {
+    /// Run a program.
+    Run {
+        /// What `StageProgram::ship` wrote.
+        program: Bytes,
+        /// Which partition of the program's Rdd is read by which of Ballista's.
+        real: Vec<usize>,
+        /// How many partitions the Rdd has.
+        partitions: usize,
+        /// What the thread that asked says about its jobs.
+        properties: Properties,
+    },
+    /// Send blocks on to those who read them: for readers that want other partitions than those of their own number.
+    Pass,
+}
+
+/// Who reads what a stage leaves.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Readers {
+    /// The driver.
+    Driver,
+    /// The stages behind.
+    Stage {
+        /// The shuffle that is written.
+        shuffle: ShuffleId,
+        /// How many partitions the stage behind has, as Ballista counts them.
+        count: usize,
+        /// For each partition of the shuffle those of the stage behind that read it; nothing if it is that of the same number.
+        to: Option<Vec<Vec<u32>>>,
+    },
+}
+
+/// The operator.
+#[derive(Debug)]
+pub(crate) struct StageExec {
+    pub(crate) desc: Arc<StageDesc>,
+    /// One for each stage that is read; one with a row a partition if there is none.
+    pub(crate) inputs: Vec<Arc<dyn ExecutionPlan>>,
+    /// For each partition the executor that has what it reads. The driver places tasks by it; it does not travel.
+    pub(crate) prefer: Arc<[Option<Arc<str>>]>,
+    properties: Arc<PlanProperties>,
+}
+
+impl StageExec {
+    pub(crate) fn new(desc: Arc<StageDesc>, inputs: Vec<Arc<dyn ExecutionPlan>>) -> StageExec {
+        let partitions = inputs.first().map_or(0, |input| input.properties().output_partitioning().partition_count());
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(schema()),
+            Partitioning::UnknownPartitioning(partitions),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        );
+        StageExec { desc, inputs, prefer: Arc::from([]), properties: Arc::new(properties) }
+    }
+
+    /// Returns the stage with the executors that have what its partitions read.
+    pub(crate) fn preferring(self, prefer: Vec<Option<Arc<str>>>) -> StageExec {
+        StageExec { prefer: Arc::from(prefer), ..self }
+    }
+
+    fn with_inputs(&self, inputs: Vec<Arc<dyn ExecutionPlan>>) -> StageExec {
+        StageExec { prefer: Arc::clone(&self.prefer), ..StageExec::new(Arc::clone(&self.desc), inputs) }
+    }
+
+    /// Returns the same stage with what the scheduler says of one task.
+    pub(crate) fn stamped(&self, task: TaskStamp) -> StageExec {
+        let desc = StageDesc { task, ..(*self.desc).clone() };
+        StageExec::new(Arc::new(desc), self.inputs.clone())
+    }
+}
+
+impl DisplayAs for StageExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.desc.work {
+            Work::Run { .. } => "run",
+            Work::Pass => "pass on",
+        };
+        write!(f, "millstream stage {}: {what}", self.desc.stage)
+    }
+}
+
+impl ExecutionPlan for StageExec {
+    fn name(&self) -> &str {
+        "StageExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        self.inputs.iter().collect()
+    }
+
+    /// Else the planner would spread the rows in its own way.
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false; self.inputs.len()]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> DfResult<TreeNodeRecursion>,
+    ) -> DfResult<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(self.with_inputs(children)))
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(self.with_inputs(children)))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
+        let inputs = self.inputs.iter().map(|input| input.execute(partition, Arc::clone(&context)));
+        let inputs = inputs.collect::<DfResult<Vec<_>>>()?;
+        let Some(place) = self.desc.task.slice.get(partition).copied() else {
+            return Err(failure::told(&bug!("a task has no partition {partition}")));
+        };
+        let desc = Arc::clone(&self.desc);
+        let output = stream::once(async move {
+            let mut rows = RowReader::default();
+            for mut input in inputs {
+                // A stage that reads from nobody has a row a partition, which says nothing more.
+                let leaf = input.schema() != schema();
+                while let Some(batch) = input.try_next().await? {
+                    if !leaf {
+                        rows.push(&batch, Some(place as u32)).map_err(|error| failure::told(&error))?;
+                    }
+                }
+            }
+            let batches = run_beside(desc, place, rows).await?;
+            Ok::<_, DataFusionError>(stream::iter(batches.into_iter().map(Ok)))
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema(), output.try_flatten().boxed())))
+    }
+}
+
+/// Sets a flag when it is dropped: a future that is given up is not polled again.
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Runs a task on a thread for what blocks, so that it can be cancelled and holds nobody else up.
+async fn run_beside(desc: Arc<StageDesc>, place: usize, rows: RowReader) -> DfResult<Vec<RecordBatch>> {
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let _guard = CancelOnDrop(Arc::clone(&cancelled));
+    let run = move || run(&desc, place, rows, cancelled);
+    match tokio::task::spawn_blocking(run).await {
+        Ok(Ok(batches)) => Ok(batches),
+        Ok(Err(error)) => Err(failure::told(&error)),
+        Err(error) => Err(failure::told(&bug!("the thread of a task ended: {error}"))),
+    }
+}
+
+fn run(desc: &StageDesc, place: usize, rows: RowReader, cancelled: Arc<AtomicBool>) -> Result<Vec<RecordBatch>> {
+    let readers = match &desc.readers {
+        Readers::Driver => 1,
+        Readers::Stage { count, .. } => *count,
+    };
+    let mut out = RowWriter::new(routing::keys(readers)?);
+    let mut blocks = Vec::new();
+    for (kind, bytes) in rows.finish()? {
+        match kind {
+            Kind::Block { shuffle, map, partition, items } => {
+                blocks.push(AwayBlock { shuffle, map, partition, items, bytes });
+            }
+            // One reader takes them on, so that they arrive once.
+            note @ (Kind::Note { .. } | Kind::Result { .. }) => out.push(0, note, &bytes)?,
+        }
+    }
+    match &desc.work {
+        Work::Pass => {
+            for AwayBlock { shuffle, map, partition, items, bytes } in blocks {
+                send(&mut out, &desc.readers, partition, Kind::Block { shuffle, map, partition, items }, &bytes)?;
+            }
+        }
+        Work::Run { program, real, partitions, properties } => {
+            let Some(partition) = real.get(place).copied() else {
+                return Err(bug!("a stage has no partition {place} of those that are wanted"));
+            };
+            let task = AwayTask {
+                program: program.clone(),
+                stage: StageId(desc.stage),
+                partition,
+                partitions: *partitions,
+                attempt: desc.tried + desc.task.attempt,
+                properties: Arc::clone(properties),
+            };
+            let output = Here::get()?.worker(desc.engine)?.run(task, blocks, cancelled)?;
+            if let (Some(blocks), Readers::Stage { shuffle, .. }) = (output.blocks, &desc.readers) {
+                for (q, (items, bytes)) in blocks.into_iter().enumerate() {
+                    let kind = Kind::Block { shuffle: *shuffle, map: partition, partition: q, items };
+                    send(&mut out, &desc.readers, q, kind, &bytes)?;
+                }
+            }
+            if let Some(bytes) = output.result {
+                out.push(0, Kind::Result { partition }, &bytes)?;
+            }
+            let note = codec::encode(&(Here::get()?.id(), output.note))?;
+            out.push(0, Kind::Note { stage: desc.stage, partition }, &note)?;
+        }
+    }
+    out.finish()
+}
+
+/// Writes a block for all who read it.
+fn send(out: &mut RowWriter, readers: &Readers, partition: usize, kind: Kind, bytes: &[u8]) -> Result<()> {
+    let Readers::Stage { to, .. } = readers else {
+        return Err(bug!("the last stage writes a shuffle"));
+    };
+    match to {
+        None => out.push(partition as u32, kind, bytes),
+        Some(to) => to.get(partition).into_iter().flatten().try_for_each(|reader| out.push(*reader, kind, bytes)),
+    }
+}

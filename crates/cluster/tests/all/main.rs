@@ -1,0 +1,20 @@
+//! Programs on a local cluster: two executors with one slot each, which are processes of this very test binary.
+//!
+//! The tables of operations, windows and states are those of the other crates, as they are: `check` runs each of them on
+//! the cluster too.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod failures;
+mod programs;
+mod strangers;
+
+#[path = "../../../core/tests/travels.rs"]
+mod travels;
+
+#[path = "../../../streaming/tests/operations.rs"]
+mod operations;
+#[path = "../../../streaming/tests/state.rs"]
+mod state;
+#[path = "../../../streaming/tests/windows.rs"]
+mod windows;
