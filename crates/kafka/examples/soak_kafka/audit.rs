@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use millstream_core::{Context, Error, ErrorKind, Result};
-use millstream_kafka::{Record, all_of, rdd};
+use millstream_kafka::{Isolation, ReadBy, Record, all_of, rdd_by};
 
 use crate::program::KEYS;
 
@@ -41,8 +41,19 @@ pub(crate) fn audit(brokers: &str, topic: &str, numbers: u64) -> Result<()> {
         let (number, count) = record.text()?.split_once(' ')?;
         Some((number.parse().ok()?, count.parse().ok()?))
     };
-    let records: Vec<(u64, u64)> = rdd(&context, brokers, all_of(brokers, [topic])?)?.flat_map(read).collect()?;
-    verdict(numbers, records).map_err(|text| Error::new(ErrorKind::Data, text))
+    let ranges = all_of(brokers, [topic])?;
+    let by = |read_by| -> Result<Vec<Record>> {
+        rdd_by(&context, brokers, ranges.iter().cloned(), Isolation::ReadCommitted, read_by)?.collect()
+    };
+    let records = by(ReadBy::Fastest)?;
+    // What one reader shows and the other does not was never committed, or is lost by it.
+    let others = if records == by(ReadBy::Client)? { "" } else { "; and the two readers differ" };
+    let judged = verdict(numbers, records.into_iter().filter_map(read));
+    match (judged, others) {
+        (Ok(()), "") => Ok(()),
+        (Ok(()), others) => Err(Error::new(ErrorKind::Data, format!("all is there once{others}"))),
+        (Err(text), others) => Err(Error::new(ErrorKind::Data, format!("{text}{others}"))),
+    }
 }
 
 #[cfg(test)]

@@ -128,6 +128,12 @@ impl Sender {
     }
 }
 
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
+    }
+}
+
 /// A program that is killed again and again.
 pub(crate) struct Soak {
     brokers: String,

@@ -13,12 +13,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::hash::BuildHasher;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use millstream_core::clock::monotonic;
 use millstream_core::threads::lock;
-use millstream_core::{Data, Error, ErrorKind, Rdd, Result};
+use millstream_core::{Data, Error, ErrorKind, Rdd, Result, millis};
 use millstream_streaming::{OutputBatch, OutputRun, Transactional};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
 use rdkafka::error::KafkaError;
@@ -27,14 +28,18 @@ use rdkafka::{Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 
 use super::KafkaSink;
-use super::marker::{Marker, Next, Settled, Takeover, next, settle, take_over};
+use super::marker::{Marker, Next, Settled, Takeover, Writer, next, settle, take_over};
 use super::producer::Sender;
 use super::record::{NewRecord, ToRecord};
 use crate::mistakes::{Mistake, passed, planted};
 use crate::settings::{Heard, Told};
 
 /// How often a batch is tried whose transaction failed.
-const ATTEMPTS: u32 = 3;
+const ATTEMPTS: u32 = 8;
+
+/// How long it is waited before the second attempt; each later one waits for so much longer. Who is late and fences this run
+/// for a moment is gone by then.
+const PAUSE: Duration = millis(50);
 
 /// What the checkpoint keeps of a batch that is written: the last batch of the output that has a mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +56,7 @@ pub(crate) struct ExactlyOnce {
 /// What a run has of an output.
 struct Open {
     name: Name,
-    run: u64,
+    writer: Writer,
     sender: Sender,
     marks: BaseConsumer<Told>,
     heard: Heard,
@@ -100,7 +105,7 @@ impl ExactlyOnce {
                 Ok(()) => return Ok(sender),
                 // What was under way of the one before is being settled.
                 Err(KafkaError::Transaction(error)) if error.is_retriable() && monotonic() < deadline => {
-                    std::thread::park_timeout(millstream_core::millis(20));
+                    std::thread::park_timeout(millis(20));
                 }
                 Err(error) => return Err(sender.failed(self.doing("taking over", name), &error)),
             }
@@ -211,26 +216,42 @@ impl ExactlyOnce {
         let metadata = metadata.ok_or_else(|| {
             Error::new(ErrorKind::Internal, "a consumer with a group has no metadata of it; please report it")
         })?;
-        let mut open = Open { name, run, sender, marks, heard, metadata, found: 0, written: None };
-        if run == 0 {
-            return Ok(open);
+        let writer = Writer { run, taker: fresh() };
+        let mut open = Open { name, writer, sender, marks, heard, metadata, found: 0, written: None };
+        if run > 0 {
+            self.take_over(&mut open, known)?;
         }
-        let marker = self.read_mark(&open.marks, &open.heard, &open.name)?;
-        match take_over(marker, run, known) {
-            _ if planted(Mistake::MarkNotRead) => {}
-            Takeover::Late(other) => return Err(self.late(&open.name, other)),
-            Takeover::Gone(known) => return Err(self.gone(&open.name, known)),
-            Takeover::From(batch) => open.found = batch,
-        }
-        passed("mark-read");
-        // From here on whoever ran before sees that it is late, also if it fences this run for a moment.
-        let marker = Marker { batch: open.found, run };
-        let taken = open.sender.producer.begin_transaction();
-        let taken = taken.and_then(|()| self.mark(&open, marker));
-        let taken = taken.and_then(|()| open.sender.producer.commit_transaction(self.sink.patience));
-        taken.map_err(|error| open.sender.failed(self.doing("taking over", &open.name), &error))?;
         passed("taken-over");
         Ok(open)
+    }
+
+    /// Reads the mark and writes it again: from here on whoever ran before sees that it is late, also if it fences this run
+    /// for a moment. That is in doubt as any transaction is, if it fails.
+    fn take_over(&self, open: &mut Open, known: Option<i64>) -> Result<()> {
+        let mut attempt = 1;
+        loop {
+            let marker = self.read_mark(&open.marks, &open.heard, &open.name)?;
+            match take_over(marker, open.writer, known) {
+                _ if planted(Mistake::MarkNotRead) => {}
+                Takeover::Late(other) => return Err(self.late(&open.name, other)),
+                Takeover::Gone(known) => return Err(self.gone(&open.name, known)),
+                Takeover::From(batch) => open.found = batch,
+            }
+            passed("mark-read");
+            let marker = Marker { batch: open.found, writer: open.writer };
+            let taken = open.sender.producer.begin_transaction();
+            let taken = taken.and_then(|()| self.mark(open, marker));
+            let taken = taken.and_then(|()| open.sender.producer.commit_transaction(self.sink.patience));
+            let Err(error) = taken else { return Ok(()) };
+            if attempt == ATTEMPTS {
+                return Err(open.sender.failed(self.doing("taking over", &open.name), &error));
+            }
+            tracing::warn!(attempt, %error, "an output of Kafka could not be taken over; it is tried again");
+            std::thread::park_timeout(PAUSE * attempt);
+            attempt += 1;
+            open.sender.purge();
+            open.sender = self.fence(&open.name)?;
+        }
     }
 
     /// Writes a batch as one transaction.
@@ -241,15 +262,15 @@ impl ExactlyOnce {
         passed("begun");
         open.sender.send_all(records.iter().cloned(), &self.sink.topic, self.sink.patience)?;
         passed("sent");
-        let marker = Marker { batch, run: open.run };
+        let marker = Marker { batch, writer: open.writer };
         let outside = planted(Mistake::MarkOutside);
-        if open.run > 0 && !outside {
+        if open.writer.run > 0 && !outside {
             self.mark(open, marker).map_err(|error| fail("marking", &error))?;
         }
         passed("marked");
         producer.commit_transaction(self.sink.patience).map_err(|error| fail("committing", &error))?;
         passed("committed");
-        if open.run > 0 && outside {
+        if open.writer.run > 0 && outside {
             let marked = producer.begin_transaction().and_then(|()| self.mark(open, marker));
             let marked = marked.and_then(|()| producer.commit_transaction(self.sink.patience));
             marked.map_err(|error| fail("marking", &error))?;
@@ -262,15 +283,15 @@ impl ExactlyOnce {
     fn settle(&self, open: &mut Open, batch: i64) -> Result<Settled> {
         open.sender.purge();
         open.sender = self.fence(&open.name)?;
-        if open.run == 0 {
+        if open.writer.run == 0 {
             return Ok(Settled::Aborted);
         }
         let marker = self.read_mark(&open.marks, &open.heard, &open.name)?;
-        Ok(settle(marker, open.run, batch))
+        Ok(settle(marker, open.writer, batch))
     }
 
     fn take(&self, open: &mut Open, records: &[NewRecord], batch: i64) -> Result<()> {
-        if open.run > 0 {
+        if open.writer.run > 0 {
             match next(batch, open.found, open.written) {
                 Next::Write => {}
                 Next::LeaveOut => {
@@ -304,13 +325,20 @@ impl ExactlyOnce {
             }
             tracing::warn!(batch, attempt, %error, "a transaction of Kafka failed; it is not there, and is written \
                 again");
+            std::thread::park_timeout(PAUSE * attempt);
             attempt += 1;
         }
     }
 }
 
+/// Returns a number that nobody has had before.
+fn fresh() -> u64 {
+    // Of the system's chance; a copy of a directory may run in another container, under the same process id.
+    std::collections::hash_map::RandomState::new().hash_one(monotonic())
+}
+
 fn left(deadline: Duration) -> Duration {
-    deadline.saturating_sub(monotonic()).max(millstream_core::millis(1))
+    deadline.saturating_sub(monotonic()).max(millis(1))
 }
 
 impl<T: Data + ToRecord> Transactional<T> for ExactlyOnce {

@@ -8,18 +8,35 @@ const FORM: &str = "millstream 1 run ";
 pub(crate) struct Marker {
     /// The last batch that is written, in milliseconds; 0 if none is.
     pub(crate) batch: i64,
-    /// The fencing token of the run that wrote it, or took over.
+    /// Who wrote it, or took over.
+    pub(crate) writer: Writer,
+}
+
+/// Who writes: a run of a program, and which of those that believe to be that run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Writer {
+    /// The fencing token of the run.
     pub(crate) run: u64,
+    /// A number that no other taker has: copies of one checkpoint directory begin the same run.
+    pub(crate) taker: u64,
+}
+
+impl Writer {
+    /// Says whether another one writes that this one must give way to: of a later run, or of the same.
+    fn gives_way_to(self, other: Writer) -> bool {
+        other.run > self.run || other.run == self.run && other.taker != self.taker
+    }
 }
 
 impl Marker {
     pub(crate) fn metadata(self) -> String {
-        format!("{FORM}{}", self.run)
+        format!("{FORM}{} taker {}", self.writer.run, self.writer.taker)
     }
 
     /// Reads a mark; nothing if somebody else committed there.
     pub(crate) fn read(offset: i64, metadata: &str) -> Option<Marker> {
-        Some(Marker { batch: offset, run: metadata.strip_prefix(FORM)?.parse().ok()? })
+        let (run, taker) = metadata.strip_prefix(FORM)?.split_once(" taker ")?;
+        Some(Marker { batch: offset, writer: Writer { run: run.parse().ok()?, taker: taker.parse().ok()? } })
     }
 }
 
@@ -34,11 +51,11 @@ pub(crate) enum Takeover {
     Gone(i64),
 }
 
-/// Decides whether a run may take an output over. `known` is the last batch of which the checkpoint knows that it was
-/// written.
-pub(crate) fn take_over(marker: Option<Marker>, run: u64, known: Option<i64>) -> Takeover {
+/// Decides whether a writer may take an output over; it may have done so before, without having heard of it. `known` is
+/// the last batch of which the checkpoint knows that it was written.
+pub(crate) fn take_over(marker: Option<Marker>, writer: Writer, known: Option<i64>) -> Takeover {
     match (marker, known) {
-        (Some(marker), _) if marker.run >= run => Takeover::Late(marker.run),
+        (Some(marker), _) if writer.gives_way_to(marker.writer) => Takeover::Late(marker.writer.run),
         (Some(marker), Some(known)) if marker.batch < known => Takeover::Gone(known),
         (None, Some(known)) => Takeover::Gone(known),
         (marker, _) => Takeover::From(marker.map_or(0, |marker| marker.batch)),
@@ -82,10 +99,10 @@ pub(crate) enum Settled {
 
 /// Decides what became of the transaction of `batch`, when its producer has been fenced and its mark is read again. A
 /// run that fences another one that is later must not write.
-pub(crate) fn settle(marker: Option<Marker>, run: u64, batch: i64) -> Settled {
+pub(crate) fn settle(marker: Option<Marker>, writer: Writer, batch: i64) -> Settled {
     match marker {
         None => Settled::Gone,
-        Some(marker) if marker.run > run => Settled::Late(marker.run),
+        Some(marker) if writer.gives_way_to(marker.writer) => Settled::Late(marker.writer.run),
         Some(marker) if marker.batch >= batch => Settled::Committed,
         Some(_) => Settled::Aborted,
     }
@@ -95,32 +112,41 @@ pub(crate) fn settle(marker: Option<Marker>, run: u64, batch: i64) -> Settled {
 mod tests {
     use super::*;
 
+    /// A mark of this taker, in a run.
     fn mark(batch: i64, run: u64) -> Option<Marker> {
-        Some(Marker { batch, run })
+        Some(Marker { batch, writer: Writer { run, taker: 1 } })
+    }
+
+    /// A mark of another one.
+    fn other(batch: i64, run: u64) -> Option<Marker> {
+        Some(Marker { batch, writer: Writer { run, taker: 2 } })
     }
 
     #[test]
     fn a_mark_is_read_as_it_was_written_and_no_other_offset_is_one() {
-        let marker = Marker { batch: 2000, run: 7 };
+        let marker = Marker { batch: 2000, writer: Writer { run: 7, taker: u64::MAX } };
         assert_eq!(Marker::read(2000, &marker.metadata()), Some(marker));
         assert_eq!(Marker::read(2000, ""), None);
-        assert_eq!(Marker::read(2000, "millstream 1 run x"), None);
+        assert_eq!(Marker::read(2000, "millstream 1 run 7 taker x"), None);
     }
 
     #[test]
     fn a_start_takes_over_from_what_it_finds_or_refuses() {
         for (marker, run, known, want) in [
             (None, 1, None, Takeover::From(0)),
-            (mark(0, 1), 2, None, Takeover::From(0)),
-            (mark(5, 1), 2, None, Takeover::From(5)),
-            (mark(5, 1), 2, Some(5), Takeover::From(5)),
-            (mark(6, 1), 2, Some(5), Takeover::From(6)),
-            (mark(5, 1), 2, Some(6), Takeover::Gone(6)),
+            (other(0, 1), 2, None, Takeover::From(0)),
+            (other(5, 1), 2, None, Takeover::From(5)),
+            (other(5, 1), 2, Some(5), Takeover::From(5)),
+            (other(6, 1), 2, Some(5), Takeover::From(6)),
+            (other(5, 1), 2, Some(6), Takeover::Gone(6)),
             (None, 2, Some(6), Takeover::Gone(6)),
-            (mark(5, 3), 2, None, Takeover::Late(3)),
-            (mark(5, 2), 2, Some(5), Takeover::Late(2)),
+            (other(5, 3), 2, None, Takeover::Late(3)),
+            // A copy of the directory has begun the same run.
+            (other(5, 2), 2, Some(5), Takeover::Late(2)),
+            // It is its own: the answer was lost.
+            (mark(5, 2), 2, Some(5), Takeover::From(5)),
         ] {
-            assert_eq!(take_over(marker, run, known), want, "{marker:?} {run} {known:?}");
+            assert_eq!(take_over(marker, Writer { run, taker: 1 }, known), want, "{marker:?} {run} {known:?}");
         }
     }
 
@@ -143,11 +169,12 @@ mod tests {
         for (marker, want) in [
             (mark(6, 2), Settled::Committed),
             (mark(5, 2), Settled::Aborted),
-            (mark(6, 3), Settled::Late(3)),
-            (mark(5, 3), Settled::Late(3)),
+            (other(6, 3), Settled::Late(3)),
+            (other(5, 3), Settled::Late(3)),
+            (other(6, 2), Settled::Late(2)),
             (None, Settled::Gone),
         ] {
-            assert_eq!(settle(marker, 2, 6), want, "{marker:?}");
+            assert_eq!(settle(marker, Writer { run: 2, taker: 1 }, 6), want, "{marker:?}");
         }
     }
 }
