@@ -27,7 +27,7 @@ fn main() -> Result<()> {
         let begun = monotonic();
         let words = context.parallelize(lines.clone(), 2).flat_map(|line| line.split(' ')).map(|word| (word, 1u64));
         let counts = words.reduce_by_key_partitioned(|a, b| a + b, 2).collect()?;
-        assert_eq!(counts.iter().map(|(_, count)| count).sum::<u64>(), 800);
+        assert_eq!(counts.iter().map(|(_, count)| count).sum::<u64>(), 900);
         if batch >= 10 {
             took.push(monotonic().saturating_sub(begun));
         }
