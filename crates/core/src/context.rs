@@ -18,6 +18,7 @@ use crate::clock::{Clock, SystemClock, wall_time};
 use crate::codec;
 use crate::conf::EngineConf;
 use crate::data::{Data, ExchangeData};
+use crate::disk::{Disk, RealDisk};
 use crate::error::{CallSite, Error, ErrorKind, Result};
 use crate::events::{ApplicationStart, EngineEvent, EngineListener, Events, JobWatch};
 use crate::memory::MemoryBudget;
@@ -50,6 +51,8 @@ pub struct Env {
     pub memory: Arc<MemoryBudget>,
     /// Where tasks write what they have no memory for.
     pub spill: Arc<SpillDir>,
+    /// Where files of outputs are written.
+    pub output_disk: Arc<dyn Disk>,
     /// Where checkpoints are, once that has been said.
     pub(crate) saved: Checkpoints,
     /// Whom to tell what happens.
@@ -164,6 +167,7 @@ pub struct ContextBuilder {
     clock: Option<Arc<dyn Clock>>,
     blocks: Option<Arc<dyn BlockStore>>,
     backend: Option<Arc<dyn Backend>>,
+    output_disk: Option<Arc<dyn Disk>>,
     app_id: Option<String>,
     listeners: NewListeners,
 }
@@ -200,6 +204,14 @@ impl ContextBuilder {
         self
     }
 
+    /// Writes files of outputs (`save_as_text_file` and its kin) to `disk`, and not to the system's file system. Executors of
+    /// a cluster write to their own.
+    #[must_use]
+    pub fn with_output_disk(mut self, disk: Arc<dyn Disk>) -> ContextBuilder {
+        self.output_disk = Some(disk);
+        self
+    }
+
     /// Calls the application `id` instead of giving it a fresh name.
     #[must_use]
     pub fn with_app_id(mut self, id: impl Into<String>) -> ContextBuilder {
@@ -222,8 +234,13 @@ impl ContextBuilder {
     ///
     /// # Errors
     ///
-    /// The kind is `Unavailable`: the system gives no more threads.
+    /// The kind is `Unavailable`: the system gives no more threads. `Config`: the disk for outputs is an object store.
     pub fn build(self) -> Result<Context> {
+        let output_disk = self.output_disk.unwrap_or_else(|| Arc::new(RealDisk));
+        if output_disk.objects().is_some() {
+            let text = "files of outputs are renamed into their place, which an object store cannot do: give                         with_output_disk a disk that can";
+            return Err(Error::new(ErrorKind::Config, text));
+        }
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let app_id =
@@ -247,8 +264,18 @@ impl ContextBuilder {
         let saved_under = RwLock::new(format!("rdds-{app_id}"));
         let saved = Checkpoints::default();
         let saved_so_far = AtomicU64::new(0);
-        let env =
-            Arc::new(Env { blocks, shuffles, memory, spill, saved, saved_under, saved_so_far, events, driver: None });
+        let env = Arc::new(Env {
+            blocks,
+            shuffles,
+            memory,
+            spill,
+            output_disk,
+            saved,
+            saved_under,
+            saved_so_far,
+            events,
+            driver: None,
+        });
         let events = &env.events;
         for listener in self.listeners.0 {
             events.listeners.add(listener);
@@ -296,6 +323,7 @@ impl Context {
             clock: None,
             blocks: None,
             backend: None,
+            output_disk: None,
             app_id: None,
             listeners: NewListeners::default(),
         }

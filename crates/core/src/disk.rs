@@ -46,11 +46,11 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// Says whether there is a file or folder.
     fn exists(&self, path: &Path) -> Result<bool>;
 
-    /// Returns the names in a folder, files and folders, sorted; none if there is no folder.
+    /// Returns the names in a folder, files and folders, sorted; none if there is no folder. It is an error if it is a file.
     fn list(&self, folder: &Path) -> Result<Vec<String>>;
 
-    /// Gives a file another name, in one step; what had that name is replaced. Durable after
-    /// [`sync_folder`](Disk::sync_folder) of the new name's folder.
+    /// Gives a file or a folder another name, in one step; what had that name is replaced, but it is an error if a folder would
+    /// replace a file, or a folder that is not empty. Durable after [`sync_folder`](Disk::sync_folder) of the new name's folder.
     fn rename(&self, from: &Path, to: &Path) -> Result<()>;
 
     /// Removes a file. Durable after [`sync_folder`](Disk::sync_folder).
@@ -62,6 +62,18 @@ pub trait Disk: Debug + Send + Sync + 'static {
 
     /// Makes a folder and those it is in, durably, on return. It is fine if it is there.
     fn create_folder(&self, path: &Path) -> Result<()>;
+
+    /// Makes a folder and those it is in. Each is durable after [`sync_folder`](Disk::sync_folder) of the folder that it is in. It
+    /// is fine if it is there.
+    fn make_folder(&self, path: &Path) -> Result<()> {
+        self.create_folder(path)
+    }
+
+    /// Removes a folder if nothing is in it, in one step; otherwise, or if there is none, nothing happens. Durable after
+    /// [`sync_folder`](Disk::sync_folder) of the folder that it was in. A disk that has no folders has nothing to do.
+    fn remove_empty_folder(&self, _path: &Path) -> Result<()> {
+        Ok(())
+    }
 
     /// Cuts a file to `len` bytes, durably, on return.
     fn truncate(&self, path: &Path, len: u64) -> Result<()>;

@@ -39,11 +39,13 @@ pub enum Mutant {
     TakesOldNumber,
     /// Of each state only the newest save is kept, though a window needs an older one.
     OnlyNewestState,
+    /// The folder of a batch is put in its place before what is in it is durable.
+    PublishedNotSynced,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Mutant; 16] = [
+    pub const ALL: [Mutant; 17] = [
         Mutant::RunsBeforeAllocated,
         Mutant::CommitsBeforeEnd,
         Mutant::ForgetsBeforeEnd,
@@ -60,6 +62,7 @@ impl Mutant {
         Mutant::SinkCommitsBeforeEnd,
         Mutant::TakesOldNumber,
         Mutant::OnlyNewestState,
+        Mutant::PublishedNotSynced,
     ];
 }
 

@@ -6,8 +6,16 @@ mod common;
 
 use std::fs;
 use std::path::Path;
+#[cfg(target_os = "linux")]
+use std::sync::Arc;
 
 use common::context;
+#[cfg(target_os = "linux")]
+use millstream_core::Result;
+#[cfg(target_os = "linux")]
+use millstream_core::conf::EngineConf;
+#[cfg(target_os = "linux")]
+use millstream_core::disk::{Disk, DiskFile, DiskLock, RealDisk};
 use millstream_core::{Context, ErrorKind, Rdd, Text, overwriting};
 
 fn still_works(context: &Context) {
@@ -168,23 +176,79 @@ fn rd58_rd59_what_cannot_be_written_is_unavailable_and_says_where() {
     assert_eq!(fs::read(&file).unwrap(), b"in the way");
 }
 
+/// The system's files, but the second part of an output is on a device that is always full.
+#[cfg(target_os = "linux")]
+#[derive(Debug)]
+struct FullForTheSecond;
+
+#[cfg(target_os = "linux")]
+impl Disk for FullForTheSecond {
+    fn create(&self, path: &Path) -> Result<Box<dyn DiskFile>> {
+        let is_second = path.to_string_lossy().contains("part-00001");
+        if is_second { RealDisk.open_append(Path::new("/dev/full")) } else { RealDisk.create(path) }
+    }
+
+    fn open_append(&self, path: &Path) -> Result<Box<dyn DiskFile>> {
+        RealDisk.open_append(path)
+    }
+
+    fn read(&self, path: &Path) -> Result<Vec<u8>> {
+        RealDisk.read(path)
+    }
+
+    fn read_at(&self, path: &Path, offset: u64, len: usize) -> Result<Vec<u8>> {
+        RealDisk.read_at(path, offset, len)
+    }
+
+    fn len(&self, path: &Path) -> Result<u64> {
+        RealDisk.len(path)
+    }
+
+    fn exists(&self, path: &Path) -> Result<bool> {
+        RealDisk.exists(path)
+    }
+
+    fn list(&self, folder: &Path) -> Result<Vec<String>> {
+        RealDisk.list(folder)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        RealDisk.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> Result<()> {
+        RealDisk.remove_file(path)
+    }
+
+    fn remove_folder(&self, path: &Path) -> Result<()> {
+        RealDisk.remove_folder(path)
+    }
+
+    fn create_folder(&self, path: &Path) -> Result<()> {
+        RealDisk.create_folder(path)
+    }
+
+    fn truncate(&self, path: &Path, len: u64) -> Result<()> {
+        RealDisk.truncate(path, len)
+    }
+
+    fn sync_folder(&self, path: &Path) -> Result<()> {
+        RealDisk.sync_folder(path)
+    }
+
+    fn lock(&self, path: &Path) -> Result<Option<Box<dyn DiskLock>>> {
+        RealDisk.lock(path)
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn rd58_a_full_disk_is_unavailable_and_leaves_no_part_that_is_not_whole() {
-    let full = Path::new("/dev/full");
-    if !full.exists() {
-        return;
-    }
-    let (context, folder) = (context("local[1]"), tempfile::tempdir().unwrap());
+    let conf = EngineConf::new("local[1]", "full").unwrap();
+    let context = Context::builder(conf).with_output_disk(Arc::new(FullForTheSecond)).build().unwrap();
+    let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
-    let second = out.join(".part-00001.0");
-    // While the first part is written, the place of the second is put on a device that is always full.
-    let rdd = context.parallelize((0..50_000u64).collect(), 2).map_partitions_with_index(move |p, xs| {
-        if p == 0 {
-            std::os::unix::fs::symlink(Path::new("/dev/full"), &second).unwrap();
-        }
-        xs
-    });
+    let rdd = context.parallelize((0..50_000u64).collect(), 2);
     let (error, line) = (rdd.save_as_text_file(&out).unwrap_err(), line!());
     assert_eq!((error.kind(), error.site().unwrap().line()), (ErrorKind::Unavailable, line), "{error}");
     assert!(error.to_string().contains("No space left"), "{error}");

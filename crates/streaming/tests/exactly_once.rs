@@ -3,17 +3,17 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use millstream_core::clock::ManualClock;
+use millstream_core::disk::{Disk, write_durably};
 use millstream_core::threads::lock;
 use millstream_core::{Error, ErrorKind, Rdd, Result, Time, secs};
 use millstream_streaming::{
     Conf, DStream, OnFailure, OutputBatch, OutputRun, RddQueue, StreamingContext, Transactional,
 };
-use millstream_testkit::{Batches, Check, Fault, SimDisk, StreamTest, batches, run_outputs_through_crashes};
+use millstream_testkit::{Batches, Check, Fault, Operation, SimDisk, StreamTest, batches, run_outputs_through_crashes};
 
 fn at(s: i64) -> Time {
     Time::from_millis(s * 1000)
@@ -276,60 +276,107 @@ fn without_a_checkpoint_directory_a_batch_is_committed_at_once() {
 
 // --------------------------------------------------------------------------------------------------------- files
 
-fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
+/// Returns what is in the files of a folder, together.
+fn text(disk: &SimDisk, folder: &Path) -> String {
+    let names = disk.list(folder).unwrap();
+    let parts = names.iter().filter(|name| name.starts_with("part-"));
+    parts.map(|name| String::from_utf8(disk.read(&folder.join(name)).unwrap()).unwrap()).collect()
 }
 
-fn text(folder: &Path) -> String {
-    let parts = names(folder).into_iter().filter(|name| name.starts_with("part-"));
-    parts.map(|name| fs::read_to_string(folder.join(name)).unwrap()).collect()
+fn folder_of(batch: Time) -> PathBuf {
+    PathBuf::from(format!("/out/out-{}", batch.as_millis()))
+}
+
+fn lines(items: &[i32]) -> String {
+    items.iter().map(|item| format!("{item}\n")).collect()
+}
+
+/// Puts a folder in the place of the third batch, which somebody else has written, with a file of his own.
+fn in_the_way(disk: &SimDisk) {
+    disk.create_folder(&folder_of(at(3))).unwrap();
+    for (name, text) in
+        [("part-00000", "of another program\n"), ("part-00007", "more\n"), ("_SUCCESS", ""), ("notes", "mine")]
+    {
+        write_durably(disk, &folder_of(at(3)).join(name), text.as_bytes()).unwrap();
+    }
+}
+
+/// Runs a program that writes files, with whatever is planned for its disk.
+fn write_files(disk: &SimDisk) {
+    let attach = |stream: DStream<i32>| {
+        // Whoever looks sees whole folders, or none, in whatever state the machine has come back.
+        for (at, items) in all() {
+            let (folder, other) = (folder_of(at), "of another program\nmore\n");
+            if disk.exists(&folder).unwrap() {
+                assert!(disk.exists(&folder.join("_SUCCESS")).unwrap(), "{at}\n{}", disk.trace());
+                let text = text(disk, &folder);
+                assert!(text == lines(&items) || text == other, "{at} is {text:?}\n{}", disk.trace());
+            }
+        }
+        stream.save_as_text_files("/out/out", "");
+    };
+    run_outputs_through_crashes(Check::new(2, 1), disk, &numbers(), &attach).unwrap_or_else(|e| panic!("{e}"));
 }
 
 #[test]
-fn r24_files_have_each_batch_once_whatever_happens_to_the_checkpoint_at_any_step() {
-    let run = |out: &Path, disk: &SimDisk| {
-        let prefix = out.join("out").to_str().unwrap().to_owned();
-        let attach = |stream: DStream<i32>| {
-            stream.save_as_text_files(prefix.clone(), "");
+fn r24_files_have_each_batch_once_whatever_happens_to_the_disk_at_any_step() {
+    for is_in_the_way in [false, true] {
+        let prepared = |seed| {
+            let disk = SimDisk::new(seed);
+            if is_in_the_way {
+                in_the_way(&disk);
+            }
+            disk
         };
-        run_outputs_through_crashes(Check::new(2, 1), disk, &numbers(), &attach).unwrap_or_else(|e| panic!("{e}"));
-    };
-    let (root, disk) = (tempfile::tempdir().unwrap(), SimDisk::new(0));
-    run(root.path(), &disk);
-    for step in 1..=disk.operations().len() as u64 {
-        let (root, disk) = (tempfile::tempdir().unwrap(), SimDisk::new(step));
-        disk.fail_at(step, Fault::Crash);
-        run(root.path(), &disk);
-        let want = ["out-1000", "out-2000", "out-3000", "out-4000", "out-5000"];
-        assert_eq!(names(root.path()), want, "nothing else is left: a crash at {step}");
-        for (at, items) in all() {
-            let folder = root.path().join(format!("out-{}", at.as_millis()));
-            let want: String = items.iter().map(|item| format!("{item}\n")).collect();
-            assert_eq!(text(&folder), want, "batch {at}, a crash at {step}");
-            let mark = fs::read_to_string(folder.join("_SUCCESS")).unwrap();
-            assert!(mark.contains(&format!("\"save_as_text_files 1/{}\"", at.as_millis())), "{mark}");
+        let disk = prepared(0);
+        let before = disk.operations().len() as u64;
+        write_files(&disk);
+        let steps = disk.operations();
+        for wanted in ["make_folder", "rename", "sync", "sync_folder", "remove_empty_folder"] {
+            let is_there = |step: &Operation| step.name == wanted && step.path.starts_with("/out");
+            assert!(steps.iter().any(is_there), "{wanted} of a batch's folder is among the steps");
+        }
+        for step in before + 1..=steps.len() as u64 {
+            for fault in Fault::ALL {
+                let disk = prepared(step);
+                disk.fail_at(step, fault);
+                write_files(&disk);
+                assert_eq!(disk.fired(), [fault], "at {step}");
+                // What has ended is durable.
+                disk.crash(step);
+                disk.restart();
+                let context = format!("{fault:?} at {step}\n{}", disk.trace());
+                let want = ["out-1000", "out-2000", "out-3000", "out-4000", "out-5000"];
+                assert_eq!(disk.list(Path::new("/out")).unwrap(), want, "nothing else is left: {context}");
+                for (at, items) in all() {
+                    let folder = folder_of(at);
+                    assert_eq!(text(&disk, &folder), lines(&items), "batch {at}: {context}");
+                    let mark = String::from_utf8(disk.read(&folder.join("_SUCCESS")).unwrap()).unwrap();
+                    assert!(mark.contains(&format!("\"save_as_text_files 1/{}\"", at.as_millis())), "{mark}");
+                }
+                if is_in_the_way {
+                    let notes = disk.read(&folder_of(at(3)).join("notes"));
+                    assert_eq!(notes.as_deref().ok(), Some(&b"mine"[..]), "{context}");
+                }
+            }
         }
     }
 }
 
 #[test]
 fn r24_a_batch_that_runs_again_leaves_the_folder_that_it_has_published() {
-    let (root, disk) = (tempfile::tempdir().unwrap(), SimDisk::new(0));
-    let prefix = root.path().join("out").to_str().unwrap().to_owned();
+    let disk = SimDisk::new(0);
     let runs = Arc::new(Mutex::new(0));
     let attach = |stream: DStream<i32>| {
-        stream.save_as_text_files(prefix.clone(), "");
+        stream.save_as_text_files("/out/out", "");
         // The machine stops when the files of the third batch are there and its end is not written.
-        let (runs, disk, out) = (Arc::clone(&runs), disk.clone(), root.path().join("out-3000"));
+        let (runs, disk) = (Arc::clone(&runs), disk.clone());
         stream.foreach_rdd(move |_, time| {
             if time == at(3) {
                 let mut runs = lock(&runs);
                 *runs += 1;
                 if *runs == 1 {
-                    fs::write(out.join("part-00000"), "published").unwrap();
+                    disk.tamper(folder_of(time).join("part-00000"), |bytes| *bytes = b"published".to_vec());
                     disk.crash(7);
                     return Err(Error::new(ErrorKind::Unavailable, "the machine stops"));
                 }
@@ -339,7 +386,7 @@ fn r24_a_batch_that_runs_again_leaves_the_folder_that_it_has_published() {
     };
     assert_eq!(run_outputs_through_crashes(Check::new(2, 1), &disk, &numbers(), &attach).unwrap(), 2);
     assert_eq!(*lock(&runs), 2, "it ran again");
-    assert_eq!(text(&root.path().join("out-3000")), "published");
+    assert_eq!(text(&disk, &folder_of(at(3))), "published");
 }
 
 // ----------------------------------------------------------------------------------------------- what is chosen

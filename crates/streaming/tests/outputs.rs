@@ -14,10 +14,11 @@ use std::sync::{Arc, Mutex};
 
 use common::{Notes, Story, WATCHDOG, advance, at, batches_of, continuing, ends, failure, gather, sink, within};
 use millstream_core::clock::ManualClock;
+use millstream_core::disk::Disk;
 use millstream_core::threads::lock;
 use millstream_core::{Csv, ErrorKind, JsonLines, Rdd, Result, SequenceFiles, TaskContext, Text, Time, secs};
 use millstream_streaming::{Conf, DStream, Interval, OutputBatch, RddQueue, StreamingContext};
-use millstream_testkit::{Batches, Check, StreamTest, batches};
+use millstream_testkit::{Batches, Check, Fault, Operation, SimDisk, StreamTest, batches, input};
 
 fn numbers() -> Batches<i32> {
     batches![[1, 2], [3], []]
@@ -238,32 +239,38 @@ fn a_full_disk_under_an_output_fails_the_batch_at_its_line() {
     assert!(error.to_string().contains("No space left"), "{error}");
 }
 
-#[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_under_saved_files_fails_the_batch_and_leaves_nothing() {
-    if !Path::new("/dev/full").exists() {
-        return;
-    }
-    let (test, folder) = (Check::new(2, 1).context(), tempfile::tempdir().unwrap());
-    let out = folder.path().join("out-1000");
-    // While the first part is written, the place of the second is put on a device that is always full.
-    let second = folder.path().join(".out-1000.draft/0/.part-00001.0");
-    let stream = test.input(Batches::new(vec![millstream_testkit::Row::of((0..50_000u64).collect())]));
-    let broken = stream.map(move |n| {
-        if n == 0 {
-            std::os::unix::fs::symlink("/dev/full", &second).unwrap();
-        }
-        n
-    });
-    let line = line!() + 1;
-    broken.save_as_text_files(folder.path().join("out").to_str().unwrap(), "");
-    test.ssc().start().unwrap();
-    test.clock().advance_to(at(1));
-    let error = test.ssc().await_termination().unwrap_err();
-    assert_eq!((error.kind(), error.batch()), (ErrorKind::Unavailable, Some(at(1))), "{error}");
-    assert_eq!(error.site().map(|site| site.line()), Some(line), "{error}");
-    assert!(error.to_string().contains("No space left"), "{error}");
-    assert_eq!(names(folder.path()), [""; 0], "nothing of it is there: {}", out.display());
+    let run = |disk: &SimDisk| {
+        let mut conf = Conf::new("local[1]", "full").unwrap();
+        conf.engine.default_parallelism = Some(2);
+        conf.streaming.exclusive = false;
+        let clock = ManualClock::new(Time::ZERO);
+        let builder = StreamingContext::builder(conf, secs(1)).with_clock(Arc::new(clock.clone()));
+        let ssc = builder.with_output_disk(Arc::new(disk.clone())).build().unwrap();
+        let rows = Batches::new(vec![millstream_testkit::Row::of((0..50_000u64).collect())]);
+        let line = line!() + 1;
+        input(&ssc, rows, 2).save_as_text_files("/out", "");
+        ssc.start().unwrap();
+        clock.advance_to(at(1));
+        ssc.await_batch(at(1));
+        let ended = ssc.await_termination_or_timeout(std::time::Duration::ZERO);
+        ssc.stop().unwrap();
+        ended.map_err(|error| {
+            assert_eq!((error.kind(), error.batch()), (ErrorKind::Unavailable, Some(at(1))), "{error}");
+            assert_eq!(error.site().map(|site| site.line()), Some(line), "{error}");
+            error.to_string()
+        })
+    };
+    let disk = SimDisk::new(0);
+    run(&disk).unwrap();
+    let is_second = |step: &Operation| step.name == "append" && step.path.to_string_lossy().contains("part-00001");
+    let second = disk.operations().into_iter().find(is_second).unwrap();
+    let disk = SimDisk::new(0);
+    disk.fail_at(second.number, Fault::DiskFull);
+    let error = run(&disk).unwrap_err();
+    assert!(error.contains("disk is full") && error.contains("part-00001"), "{error}");
+    assert_eq!(disk.list(Path::new("/")).unwrap(), [""; 0], "nothing of it is there");
 }
 
 // -------------------------------------------------------------------------------------------- foreach and failures

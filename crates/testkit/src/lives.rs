@@ -23,7 +23,7 @@ const PATIENCE: Duration = secs(20);
 const STARTS: usize = 50;
 
 /// A durable program on a simulated disk, which is started again whenever it ends before its time, until all its batches, one a
-/// second, have ended.
+/// second, have ended. Its checkpoint is there, and files of its outputs.
 ///
 /// # Example
 ///
@@ -163,6 +163,7 @@ impl<'a> Lives<'a> {
             .how
             .builder(conf, secs(1))?
             .with_clock(Arc::new(clock.clone()) as Arc<dyn Clock>)
+            .with_output_disk(Arc::new(self.disk.clone()) as Arc<dyn Disk>)
             .with_disk(Arc::new(self.disk.clone()) as Arc<dyn Disk>);
         let ssc = builder.get_or_create(Path::new(FOLDER), setup)?;
         let outcome = self.to_the_end(&ssc, clock, done, until);

@@ -1,5 +1,6 @@
 //! A disk in memory that loses, at a crash, whatever was not made durable.
 
+mod names;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -38,8 +39,7 @@ impl Fault {
 pub struct Operation {
     /// Its number, from 1.
     pub number: u64,
-    /// What was asked: `create`, `append`, `sync`, `truncate`, `rename`, `remove_file`, `remove_folder`, `create_folder` or
-    /// `sync_folder`.
+    /// What was asked, by the name of the method: `create`, `append`, `sync`, `truncate`, `rename`, `remove_file` and so on.
     pub name: &'static str,
     /// The file or folder.
     pub path: PathBuf,
@@ -234,7 +234,15 @@ impl Disk for SimDisk {
     }
 
     fn create_folder(&self, path: &Path) -> Result<()> {
-        lock(&self.state).create_folder(path)
+        lock(&self.state).create_folder(path, true)
+    }
+
+    fn make_folder(&self, path: &Path) -> Result<()> {
+        lock(&self.state).create_folder(path, false)
+    }
+
+    fn remove_empty_folder(&self, path: &Path) -> Result<()> {
+        lock(&self.state).remove_empty_folder(path)
     }
 
     fn truncate(&self, path: &Path, len: u64) -> Result<()> {

@@ -21,6 +21,7 @@ mod model {
 #[path = "simulation"]
 mod simulation {
     pub(crate) mod feed;
+    pub(crate) mod files;
     pub(crate) mod ordered;
     pub(crate) mod run;
     pub(crate) mod sender;

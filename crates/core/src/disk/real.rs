@@ -130,6 +130,19 @@ impl Disk for RealDisk {
         Ok(())
     }
 
+    fn make_folder(&self, path: &Path) -> Result<()> {
+        fs::create_dir_all(path).map_err(|e| failed("made", path, e))
+    }
+
+    fn remove_empty_folder(&self, path: &Path) -> Result<()> {
+        match fs::remove_dir(path) {
+            Err(e) if !matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+                Err(failed("removed", path, e))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn truncate(&self, path: &Path, len: u64) -> Result<()> {
         let cut = || {
             let file = OpenOptions::new().write(true).open(path)?;
@@ -140,6 +153,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_folder(&self, path: &Path) -> Result<()> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         sync_folder(path).map_err(|e| failed("made durable", path, e))
     }
 

@@ -204,6 +204,7 @@ impl Worker {
     /// Makes the stores that one task sees.
     fn env(&self, shuffles: ShuffleStore, blocks: Arc<dyn BlockStore>) -> Env {
         Env {
+            output_disk: Arc::new(crate::disk::RealDisk),
             blocks,
             shuffles,
             memory: Arc::clone(&self.memory),

@@ -345,7 +345,7 @@ impl<T: Data> Rdd<T> {
         site: CallSite,
     ) -> Result<()> {
         self.context().check_action(site)?;
-        let folder = OutputFolder::begin(path).map_err(|e| e.at(site))?;
+        let folder = OutputFolder::begin(&self.context().env().output_disk, path).map_err(|e| e.at(site))?;
         self.run_all::<u64>(action(folder.path().to_path_buf()), site)?;
         folder.finish().map_err(|e| e.at(site))
     }

@@ -2,18 +2,17 @@
 
 use std::any::Any;
 use std::cell::Cell;
-use std::ffi::OsStr;
-use std::fs;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::actions::Action;
 use super::pipeline::Pipeline;
-use super::publish::{Draft, take_stamp};
+use super::publish::{Draft, failed, take_stamp};
 use crate::codec::{self, TypeCodec};
 use crate::data::ExchangeData;
+use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::TaskContext;
 use crate::plan::ship::PlanWriter;
@@ -37,29 +36,31 @@ pub fn overwriting<R>(body: impl FnOnce() -> R) -> R {
 
 /// A folder that output files are being written to.
 pub(crate) struct OutputFolder {
+    disk: Arc<dyn Disk>,
     path: PathBuf,
     /// Where they are written meanwhile, if the folder is that of a batch.
     draft: Option<Draft>,
 }
 
 impl OutputFolder {
-    pub(crate) fn begin(path: &Path) -> Result<OutputFolder> {
+    pub(crate) fn begin(disk: &Arc<dyn Disk>, path: &Path) -> Result<OutputFolder> {
+        let disk = Arc::clone(disk);
         if let Some(stamp) = take_stamp() {
-            let draft = Draft::begin(path, stamp)?;
-            return Ok(OutputFolder { path: draft.folder().to_path_buf(), draft: Some(draft) });
+            let draft = Draft::begin(&disk, path, stamp)?;
+            return Ok(OutputFolder { disk, path: draft.folder().to_path_buf(), draft: Some(draft) });
         }
-        let failed = |e| Error::io(ErrorKind::Unavailable, format!("folder {} could not be made", path.display()), e);
-        if path.exists() {
+        let not_made = |e: Error| failed(path, "made", &e);
+        if disk.exists(path).map_err(not_made)? {
             if !OVERWRITE.get() {
                 return Err(Error::new(
                     ErrorKind::Config,
                     format!("output folder {} exists already; remove it or name another", path.display()),
                 ));
             }
-            clear(path).map_err(failed)?;
+            clear(&*disk, path).map_err(not_made)?;
         }
-        fs::create_dir_all(path).map_err(failed)?;
-        Ok(OutputFolder { path: path.to_path_buf(), draft: None })
+        disk.make_folder(path).map_err(not_made)?;
+        Ok(OutputFolder { disk, path: path.to_path_buf(), draft: None })
     }
 
     /// Returns where the files are to be written.
@@ -72,27 +73,41 @@ impl OutputFolder {
             return draft.publish();
         }
         let marker = self.path.join("_SUCCESS");
-        fs::write(&marker, b"").map_err(|e| {
-            Error::io(ErrorKind::Unavailable, format!("file {} could not be written", marker.display()), e)
-        })
+        self.disk.create(&marker).map(drop).map_err(|e| not_written(&marker, &e))
     }
 }
 
+fn not_written(file: &Path, error: &Error) -> Error {
+    let text = format!("file {} could not be written: {}", file.display(), error.message());
+    Error::new(ErrorKind::Unavailable, text)
+}
+
 /// Says whether a name in an output folder is one that an output gives.
-pub(super) fn is_ours(name: &OsStr) -> bool {
-    let name = name.to_string_lossy();
+pub(super) fn is_ours(name: &str) -> bool {
     name == "_SUCCESS" || name.starts_with("part-") || name.starts_with(".part-")
 }
 
 /// Removes what an earlier attempt left, and nothing else.
-fn clear(folder: &Path) -> std::io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if is_ours(&entry.file_name()) {
-            fs::remove_file(entry.path())?;
-        }
+fn clear(disk: &dyn Disk, folder: &Path) -> Result<()> {
+    let names = disk.list(folder)?;
+    names.iter().filter(|name| is_ours(name)).try_for_each(|name| disk.remove_file(&folder.join(name)))
+}
+
+/// A file that a task writes.
+pub(super) type Part = BufWriter<Bytes>;
+
+/// What is written to a file of a disk.
+pub(super) struct Bytes(Box<dyn DiskFile>);
+
+impl Write for Bytes {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.append(bytes).map_err(|e| io::Error::other(e.message().to_owned()))?;
+        Ok(bytes.len())
     }
-    Ok(())
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Writes one `part-` file under another name first.
@@ -100,34 +115,42 @@ pub(super) fn write_part(
     folder: &Path,
     task: &TaskContext,
     ending: &str,
-    body: impl FnOnce(&mut BufWriter<fs::File>) -> Result<u64>,
+    body: impl FnOnce(&mut Part) -> Result<u64>,
 ) -> Result<Box<dyn Any + Send + Sync>> {
+    let disk = &*task.env().output_disk;
     let name = format!("part-{:05}{ending}", task.partition());
     let (last, first) = (folder.join(&name), folder.join(format!(".{name}.{}", task.attempt())));
-    let failed = |e| Error::io(ErrorKind::Unavailable, format!("file {} could not be written", last.display()), e);
-    let begun = Begun(Some(&first));
-    let mut file = BufWriter::with_capacity(1 << 16, fs::File::create(&first).map_err(failed)?);
+    let begin = || {
+        if disk.exists(&first)? {
+            // Of a task that ended with its process.
+            disk.remove_file(&first)?;
+        }
+        disk.create(&first)
+    };
+    let begun = Begun(disk, Some(&first));
+    let mut file = BufWriter::with_capacity(1 << 16, Bytes(begin().map_err(|e| not_written(&last, &e))?));
     let count = body(&mut file)?;
-    file.flush().map_err(failed)?;
+    file.flush()
+        .map_err(|e| Error::io(ErrorKind::Unavailable, format!("file {} could not be written", last.display()), e))?;
     drop(file);
-    fs::rename(&first, &last).map_err(failed)?;
+    disk.rename(&first, &last).map_err(|e| not_written(&last, &e))?;
     begun.done();
     Ok(Box::new(count))
 }
 
 /// Removes a file that was begun and not finished, however its writing ended.
-struct Begun<'a>(Option<&'a Path>);
+struct Begun<'a>(&'a dyn Disk, Option<&'a Path>);
 
 impl Begun<'_> {
     fn done(mut self) {
-        self.0 = None;
+        self.1 = None;
     }
 }
 
 impl Drop for Begun<'_> {
     fn drop(&mut self) {
-        if let Some(path) = self.0 {
-            let _ = fs::remove_file(path);
+        if let Some(path) = self.1 {
+            let _ = self.0.remove_file(path);
         }
     }
 }

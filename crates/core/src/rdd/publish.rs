@@ -9,13 +9,13 @@
 //! A folder with the stamp of the same batch is left as it is: every attempt at a batch writes the same.
 
 use std::cell::RefCell;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::output::is_ours;
-use crate::disk::{Disk, RealDisk};
+use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
+use crate::mutants::{Mutant, planted};
 
 /// Which batch an output folder is of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,9 +92,11 @@ enum Met {
 
 /// A folder that is being written, and is not yet in its place.
 pub(super) struct Draft {
+    disk: Arc<dyn Disk>,
     path: PathBuf,
     folder: PathBuf,
     stamp: Stamp,
+    is_published: bool,
 }
 
 fn beside(path: &Path, what: &str) -> PathBuf {
@@ -102,30 +104,44 @@ fn beside(path: &Path, what: &str) -> PathBuf {
     path.with_file_name(format!(".{name}.{what}"))
 }
 
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
+}
+
+/// Says which folder could not be made or written.
+pub(super) fn failed(path: &Path, what: &str, error: &Error) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("folder {} could not be {what}: {}", path.display(), error.message()))
+}
+
 impl Draft {
     /// Begins a folder, and lets go of what runs that were stopped have left of it.
-    pub(super) fn begin(path: &Path, stamp: Stamp) -> Result<Draft> {
-        let failed = |e| Error::io(ErrorKind::Unavailable, format!("folder {} could not be made", path.display()), e);
-        if path.exists() && !path.is_dir() {
-            return Err(failed(io::Error::from(io::ErrorKind::NotADirectory)));
-        }
-        let drafts = beside(path, "draft");
-        let folder = drafts.join(stamp.epoch.to_string());
-        let draft = Draft { path: path.to_owned(), folder, stamp };
-        draft.restore().map_err(failed)?;
-        for entry in fs::read_dir(&drafts).into_iter().flatten().flatten() {
-            let epoch = entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok());
-            if epoch.is_some_and(|epoch| epoch <= draft.stamp.epoch) {
-                fs::remove_dir_all(entry.path()).map_err(failed)?;
+    pub(super) fn begin(disk: &Arc<dyn Disk>, path: &Path, stamp: Stamp) -> Result<Draft> {
+        let folder = beside(path, "draft").join(stamp.epoch.to_string());
+        let draft = Draft { disk: Arc::clone(disk), path: path.to_owned(), folder, stamp, is_published: false };
+        draft.make().map_err(|e| failed(path, "made", &e))?;
+        Ok(draft)
+    }
+
+    fn make(&self) -> Result<()> {
+        // Fails if it is a file.
+        self.disk.list(&self.path)?;
+        self.restore()?;
+        let drafts = parent(&self.folder);
+        for name in self.disk.list(drafts)? {
+            if name.parse::<u64>().is_ok_and(|epoch| epoch <= self.stamp.epoch) {
+                self.disk.remove_folder(&drafts.join(name))?;
             }
         }
-        if draft.stamp.epoch > 0
-            && let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.exists())
-        {
-            RealDisk.create_folder(parent).map_err(|e| failed(io::Error::other(e.to_string())))?;
+        let around = parent(&self.path);
+        if self.is_durable() && !around.as_os_str().is_empty() && !self.disk.exists(around)? {
+            self.disk.create_folder(around)?;
         }
-        fs::create_dir_all(&draft.folder).map_err(failed)?;
-        Ok(draft)
+        self.disk.make_folder(&self.folder)
+    }
+
+    /// Says whether a later run is to find it: otherwise nothing waits for the disk.
+    fn is_durable(&self) -> bool {
+        self.stamp.epoch > 0
     }
 
     /// Returns where the parts are written.
@@ -134,138 +150,115 @@ impl Draft {
     }
 
     /// Brings back what was taken away by a run that was stopped before it put something in its place, or ends its work.
-    fn restore(&self) -> io::Result<()> {
+    fn restore(&self) -> Result<()> {
         let replaced = beside(&self.path, "replaced");
-        match (replaced.exists(), self.path.exists()) {
+        match (self.disk.exists(&replaced)?, self.disk.exists(&self.path)?) {
             (false, _) => Ok(()),
-            (true, false) => fs::rename(&replaced, &self.path),
+            (true, false) => self.disk.rename(&replaced, &self.path),
             (true, true) => self.carry_over(&replaced),
         }
     }
 
     /// Puts the folder in its place, whole and durable.
-    pub(super) fn publish(self) -> Result<()> {
-        let failed = |e: io::Error| {
-            Error::io(ErrorKind::Unavailable, format!("folder {} could not be written", self.path.display()), e)
-        };
-        step("mark").and_then(|()| fs::write(self.folder.join("_SUCCESS"), self.stamp.text())).map_err(failed)?;
-        if self.stamp.epoch > 0 {
-            step("sync").map_err(failed)?;
-            for entry in fs::read_dir(&self.folder).map_err(failed)? {
-                let file = entry.and_then(|entry| fs::File::open(entry.path())).map_err(failed)?;
-                file.sync_all().map_err(failed)?;
-            }
-            RealDisk.sync_folder(&self.folder)?;
-        }
-        step("publish").map_err(failed)?;
-        // A folder that is empty is replaced by this; one that is not, is not.
-        match fs::rename(&self.folder, &self.path) {
-            Ok(()) => {}
-            Err(_) if self.path.is_dir() => {
-                match self.stamp.meets(&fs::read_to_string(self.path.join("_SUCCESS")).unwrap_or_default()) {
-                    Met::Same => {}
-                    Met::Newer(epoch) => {
-                        let text = format!(
-                            "folder {} was written by the run {epoch} of this program, and this is the run {}: it comes too \
-                             late",
-                            self.path.display(),
-                            self.stamp.epoch
-                        );
-                        return Err(Error::new(ErrorKind::Stopped, text));
-                    }
-                    Met::Other => self.replace().map_err(failed)?,
-                }
-            }
-            Err(error) => return Err(failed(error)),
-        }
-        step("done").map_err(failed)?;
-        if let (Some(parent), 1..) = (self.path.parent(), self.stamp.epoch) {
-            RealDisk.sync_folder(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
-        }
+    pub(super) fn publish(mut self) -> Result<()> {
+        self.to_its_place().map_err(|e| match e.kind() {
+            ErrorKind::Stopped => e,
+            _ => failed(&self.path, "written", &e),
+        })?;
+        self.is_published = true;
         Ok(())
     }
 
-    /// Takes away what is there, puts this in its place, and brings back what was not ours.
-    fn replace(&self) -> io::Result<()> {
+    fn to_its_place(&self) -> Result<()> {
+        self.disk.create(&self.folder.join("_SUCCESS"))?.append(self.stamp.text().as_bytes())?;
+        if self.is_durable() && !planted(Mutant::PublishedNotSynced) {
+            for name in self.disk.list(&self.folder)? {
+                self.disk.open_append(&self.folder.join(name))?.sync()?;
+            }
+            self.disk.sync_folder(&self.folder)?;
+        }
+        // A folder that is empty is replaced by this; one that is not, is not.
+        if let Err(error) = self.disk.rename(&self.folder, &self.path) {
+            if self.disk.list(&self.path)?.is_empty() {
+                return Err(error);
+            }
+            match self.stamp.meets(&self.mark()?) {
+                Met::Same => self.disk.remove_folder(&self.folder)?,
+                Met::Newer(epoch) => {
+                    let text = format!(
+                        "folder {} was written by the run {epoch} of this program, and this is the run {}: it comes too late",
+                        self.path.display(),
+                        self.stamp.epoch
+                    );
+                    return Err(Error::new(ErrorKind::Stopped, text));
+                }
+                Met::Other => self.replace()?,
+            }
+        }
+        self.disk.remove_empty_folder(parent(&self.folder))?;
+        self.sync(parent(&self.path))
+    }
+
+    /// Returns what is in the `_SUCCESS` of the folder in whose place this is to be.
+    fn mark(&self) -> Result<String> {
+        let mark = self.path.join("_SUCCESS");
+        let bytes = if self.disk.exists(&mark)? { self.disk.read(&mark)? } else { Vec::new() };
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn sync(&self, folder: &Path) -> Result<()> {
+        if self.is_durable() { self.disk.sync_folder(folder) } else { Ok(()) }
+    }
+
+    /// Takes away what is there, puts this in its place, and brings back what was not ours. Each step is durable before the
+    /// next: what is not ours is nowhere else.
+    fn replace(&self) -> Result<()> {
         let replaced = beside(&self.path, "replaced");
-        step("take away")?;
-        fs::rename(&self.path, &replaced)?;
-        step("put in place")?;
-        if let Err(error) = fs::rename(&self.folder, &self.path) {
-            let _ = fs::rename(&replaced, &self.path);
+        self.disk.rename(&self.path, &replaced)?;
+        if let Err(error) = self.sync(parent(&self.path)).and_then(|()| self.disk.rename(&self.folder, &self.path)) {
+            let _ = self.disk.rename(&replaced, &self.path);
             return Err(error);
         }
         self.carry_over(&replaced)
     }
 
     /// Moves what is not ours from a folder that was replaced, and removes the rest.
-    fn carry_over(&self, replaced: &Path) -> io::Result<()> {
-        step("carry over")?;
-        for entry in fs::read_dir(replaced)? {
-            let entry = entry?;
-            let to = self.path.join(entry.file_name());
-            if !is_ours(&entry.file_name()) && !to.exists() {
-                fs::rename(entry.path(), to)?;
+    fn carry_over(&self, replaced: &Path) -> Result<()> {
+        // Else a crash could leave what is moved in a draft.
+        self.sync(parent(&self.path))?;
+        for name in self.disk.list(replaced)? {
+            let to = self.path.join(&name);
+            if !is_ours(&name) && !self.disk.exists(&to)? {
+                self.disk.rename(&replaced.join(name), &to)?;
             }
         }
-        step("remove")?;
-        fs::remove_dir_all(replaced)
+        // Also where an earlier attempt has moved it.
+        self.sync(&self.path)?;
+        self.disk.remove_folder(replaced)
     }
 }
 
 impl Drop for Draft {
-    /// Removes what was not published.
+    /// Removes what was not published. What cannot be removed now, the next run that writes this folder removes.
     fn drop(&mut self) {
-        if crashed() {
+        if self.is_published {
             return;
         }
-        let _ = fs::remove_dir_all(&self.folder);
-        if let Some(drafts) = self.folder.parent() {
-            // Fails if another run is writing there.
-            let _ = fs::remove_dir(drafts);
-        }
+        let _ = self.disk.remove_folder(&self.folder);
+        let _ = self.disk.remove_empty_folder(parent(&self.folder));
     }
 }
-
-#[cfg(not(test))]
-#[allow(clippy::unnecessary_wraps, reason = "in tests the machine stops here")]
-fn step(_: &'static str) -> io::Result<()> {
-    Ok(())
-}
-
-#[cfg(not(test))]
-fn crashed() -> bool {
-    false
-}
-
-#[cfg(test)]
-use self::tests::{crashed, step};
 
 #[cfg(test)]
 mod tests {
-    use std::cell::{Cell, RefCell};
+    use std::fs;
 
     use super::*;
+    use crate::disk::RealDisk;
 
-    thread_local! {
-        /// After how many steps the machine stops.
-        static LEFT: Cell<Option<usize>> = const { Cell::new(None) };
-        static STEPS: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
-    }
-
-    pub(super) fn step(name: &'static str) -> io::Result<()> {
-        STEPS.with_borrow_mut(|steps| steps.push(name));
-        match LEFT.get() {
-            Some(0) => Err(io::Error::other("the machine stops here")),
-            left => {
-                LEFT.set(left.map(|left| left - 1));
-                Ok(())
-            }
-        }
-    }
-
-    pub(super) fn crashed() -> bool {
-        LEFT.get() == Some(0)
+    fn begin(path: &Path, stamp: Stamp) -> Draft {
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        Draft::begin(&disk, path, stamp).unwrap()
     }
 
     fn stamp(output: &str, epoch: u64) -> Stamp {
@@ -273,7 +266,7 @@ mod tests {
     }
 
     fn write(path: &Path, stamp: Stamp, text: &str) -> Result<()> {
-        let draft = Draft::begin(path, stamp)?;
+        let draft = begin(path, stamp);
         fs::write(draft.folder().join("part-00000"), text).unwrap();
         draft.publish()
     }
@@ -291,41 +284,6 @@ mod tests {
             assert!(path.join("_SUCCESS").exists(), "it is whole");
             fs::read_to_string(path.join("part-00000")).unwrap()
         })
-    }
-
-    #[test]
-    fn a_machine_that_stops_at_any_step_leaves_a_whole_folder_or_none_and_the_next_run_ends_it() {
-        for before in [None, Some("of another program")] {
-            for stop in 0.. {
-                let root = tempfile::tempdir().unwrap();
-                let path = root.path().join("out-1000");
-                if let Some(text) = before {
-                    fs::create_dir(&path).unwrap();
-                    for (name, text) in
-                        [("part-00000", text), ("part-00001", "more"), ("_SUCCESS", ""), ("notes", "mine")]
-                    {
-                        fs::write(path.join(name), text).unwrap();
-                    }
-                }
-                LEFT.set(Some(stop));
-                let ended = write(&path, stamp("o/1000", 1), "new");
-                LEFT.set(None);
-                let found = content(&path);
-                let fine = [None, before, Some("new")].contains(&found.as_deref());
-                assert!(fine, "stopped at {stop}: {found:?}");
-                assert!(ended.is_err() || found.as_deref() == Some("new"), "stopped at {stop}: {found:?}");
-                write(&path, stamp("o/1000", 2), "new").unwrap();
-                assert_eq!(content(&path).as_deref(), Some("new"));
-                let notes = before.map(|_| "notes");
-                let want: Vec<_> = ["_SUCCESS"].into_iter().chain(notes).chain(["part-00000"]).collect();
-                assert_eq!(names(&path), want, "stopped at {stop}");
-                assert_eq!(names(root.path()), ["out-1000"], "nothing is left, stopped at {stop}");
-                if ended.is_ok() {
-                    assert!(stop > 3, "there are steps");
-                    break;
-                }
-            }
-        }
     }
 
     #[test]
@@ -351,7 +309,7 @@ mod tests {
     fn a_writer_of_an_earlier_run_that_comes_late_changes_nothing() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("out-1000");
-        let late = Draft::begin(&path, stamp("o/1000", 1)).unwrap();
+        let late = begin(&path, stamp("o/1000", 1));
         fs::write(late.folder().join("part-00000"), "late").unwrap();
         write(&path, stamp("o/1000", 2), "in time").unwrap();
         assert!(late.publish().is_err(), "what it wrote was taken away");
@@ -366,7 +324,7 @@ mod tests {
     fn two_runs_that_write_at_once_end_with_one_whole_folder() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("out-1000");
-        let newer = Draft::begin(&path, stamp("o/1000", 2)).unwrap();
+        let newer = begin(&path, stamp("o/1000", 2));
         fs::write(newer.folder().join("part-00000"), "new").unwrap();
         // One that is paused takes nothing away from the newer one.
         write(&path, stamp("o/1000", 1), "old").unwrap();

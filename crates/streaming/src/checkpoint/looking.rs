@@ -55,6 +55,14 @@ impl Disk for Looking {
         Ok(())
     }
 
+    fn make_folder(&self, _: &Path) -> Result<()> {
+        Ok(())
+    }
+
+    fn remove_empty_folder(&self, _: &Path) -> Result<()> {
+        Ok(())
+    }
+
     fn truncate(&self, _: &Path, _: u64) -> Result<()> {
         Ok(())
     }

@@ -28,6 +28,7 @@ pub struct StreamingContextBuilder {
     blocks: Option<Arc<dyn BlockStore>>,
     app_id: Option<String>,
     disk: Option<Arc<dyn Disk>>,
+    output_disk: Option<Arc<dyn Disk>>,
     site: CallSite,
 }
 
@@ -65,6 +66,13 @@ impl StreamingContextBuilder {
     #[must_use]
     pub fn with_disk(mut self, disk: Arc<dyn Disk>) -> Self {
         self.disk = Some(disk);
+        self
+    }
+
+    /// Writes files of outputs (`save_as_text_files` and its kin) to `disk`, and not to the system's file system.
+    #[must_use]
+    pub fn with_output_disk(mut self, disk: Arc<dyn Disk>) -> Self {
+        self.output_disk = Some(disk);
         self
     }
 
@@ -120,9 +128,16 @@ impl StreamingContextBuilder {
         check_interval(self.interval).and_then(|()| self.conf.streaming.check()).map_err(|e| e.at(self.site))?;
         let disk = self.disk();
         if let Some(engine) = self.engine {
-            if self.clock.is_some() || self.backend.is_some() || self.blocks.is_some() || self.app_id.is_some() {
-                let text = "a clock, a backend, a block store and an application id belong to an engine that is made: \
-                            give them to the builder of the engine that on_engine names";
+            let of_the_engine = [
+                self.clock.is_some(),
+                self.backend.is_some(),
+                self.blocks.is_some(),
+                self.output_disk.is_some(),
+                self.app_id.is_some(),
+            ];
+            if of_the_engine.contains(&true) {
+                let text = "a clock, a backend, a block store, a disk for outputs and an application id belong to an engine \
+                            that is made: give them to the builder of the engine that on_engine names";
                 return Err(Error::new(ErrorKind::Config, text).at(self.site));
             }
             return Ok(StreamingContext::make(engine, self.conf.streaming, self.interval, disk, self.site));
@@ -136,6 +151,9 @@ impl StreamingContextBuilder {
         }
         if let Some(blocks) = self.blocks {
             engine = engine.with_block_store(blocks);
+        }
+        if let Some(disk) = self.output_disk {
+            engine = engine.with_output_disk(disk);
         }
         if let Some(id) = self.app_id {
             engine = engine.with_app_id(id);
@@ -196,6 +214,7 @@ impl StreamingContext {
             blocks: None,
             app_id: None,
             disk: None,
+            output_disk: None,
             site: CallSite::here("StreamingContext"),
         }
     }

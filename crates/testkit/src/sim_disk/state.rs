@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use millstream_core::{Error, ErrorKind, Result};
 
+use super::names::{Entry, Names, Place, TOP};
 use super::{Fault, Operation};
 
 const SECTOR: usize = 512;
@@ -21,10 +22,11 @@ pub(super) struct State {
     pub(super) faults: BTreeMap<u64, Fault>,
     pub(super) operations: Vec<Operation>,
     pub(super) nodes: BTreeMap<u64, Node>,
+    /// The next number of a file or a folder.
     next_node: u64,
     /// What names mean now, and what they would mean if only what is durable were left.
-    names: BTreeMap<PathBuf, Entry>,
-    durable: BTreeMap<PathBuf, Entry>,
+    names: Names,
+    durable: Names,
     changes: Vec<Change>,
     locks: BTreeSet<PathBuf>,
 }
@@ -39,26 +41,21 @@ pub(super) struct Node {
     doubtful: Vec<Range<usize>>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Entry {
-    Folder,
-    File(u64),
-}
-
 /// A change of names that is not durable.
 #[derive(Clone)]
-struct Change {
-    /// Whose sync makes it durable.
-    folder: PathBuf,
-    what: What,
+enum Change {
+    Link(Place, Entry),
+    Unlink(Place, Entry),
+    Move(Place, Place, Entry),
 }
 
-#[derive(Clone)]
-enum What {
-    Link(PathBuf, u64),
-    Unlink(PathBuf, u64),
-    Move(PathBuf, PathBuf, u64),
-    RemoveFolder(PathBuf),
+impl Change {
+    /// Returns the folder whose sync makes it durable.
+    fn folder(&self) -> u64 {
+        match self {
+            Change::Link((folder, _), _) | Change::Unlink((folder, _), _) | Change::Move(_, (folder, _), _) => *folder,
+        }
+    }
 }
 
 /// How far an operation goes.
@@ -78,10 +75,6 @@ pub(super) fn data(text: String) -> Error {
 
 fn unavailable(text: String) -> Error {
     Error::new(ErrorKind::Unavailable, text)
-}
-
-fn folder_of(path: &Path) -> PathBuf {
-    path.parent().unwrap_or(path).to_owned()
 }
 
 fn is_top(path: &Path) -> bool {
@@ -161,9 +154,9 @@ impl State {
             faults: BTreeMap::new(),
             operations: Vec::new(),
             nodes: BTreeMap::new(),
-            next_node: 0,
-            names: BTreeMap::new(),
-            durable: BTreeMap::new(),
+            next_node: TOP + 1,
+            names: Names::new(),
+            durable: Names::new(),
             changes: Vec::new(),
             locks: BTreeSet::new(),
         }
@@ -186,20 +179,11 @@ impl State {
         self.up = false;
         for change in std::mem::take(&mut self.changes) {
             if self.chance.one_in(2) {
-                self.settle(&change.what);
+                self.settle(&change);
             }
         }
-        let durable = std::mem::take(&mut self.durable);
-        for (path, entry) in &durable {
-            // Parents come first in the order of the map.
-            let parent = folder_of(path);
-            if is_top(path) || is_top(&parent) || self.durable.contains_key(&parent) {
-                self.durable.insert(path.clone(), *entry);
-            }
-        }
+        let kept = self.durable.keep_what_has_a_name();
         self.names = self.durable.clone();
-        let kept: BTreeSet<u64> =
-            self.names.values().filter_map(|e| if let Entry::File(node) = e { Some(*node) } else { None }).collect();
         self.nodes.retain(|node, _| kept.contains(node));
         for node in self.nodes.values_mut() {
             node.crash(&mut self.chance);
@@ -207,22 +191,14 @@ impl State {
     }
 
     /// Makes a change durable.
-    fn settle(&mut self, what: &What) {
-        let names = &mut self.durable;
-        match what {
-            What::Link(path, node) => drop(names.insert(path.clone(), Entry::File(*node))),
-            What::Unlink(path, node) => {
-                if names.get(path) == Some(&Entry::File(*node)) {
-                    names.remove(path);
-                }
+    fn settle(&mut self, change: &Change) {
+        match change {
+            Change::Link(place, entry) => self.durable.set(place, *entry),
+            Change::Unlink(place, entry) => self.durable.clear(place, *entry),
+            Change::Move(from, to, entry) => {
+                self.durable.clear(from, *entry);
+                self.durable.set(to, *entry);
             }
-            What::Move(from, to, node) => {
-                if names.get(from) == Some(&Entry::File(*node)) {
-                    names.remove(from);
-                }
-                names.insert(to.clone(), Entry::File(*node));
-            }
-            What::RemoveFolder(path) => names.retain(|name, _| !name.starts_with(path)),
         }
     }
 
@@ -233,7 +209,7 @@ impl State {
         let fault = self.faults.remove(&number);
         self.operations.push(Operation { number, name, path: path.to_owned(), bytes, fault });
         Ok(match fault {
-            None if self.full && matches!(name, "append" | "create" | "create_folder") => Go::Full,
+            None if self.full && matches!(name, "append" | "create" | "create_folder" | "make_folder") => Go::Full,
             None => Go::Whole,
             Some(Fault::Crash) => Go::Crash,
             Some(Fault::TornWrite) => Go::Torn,
@@ -287,9 +263,9 @@ impl State {
 
     pub(super) fn node_at(&self, path: &Path) -> Result<u64> {
         self.running(path)?;
-        match self.names.get(path) {
-            Some(Entry::File(node)) => Ok(*node),
-            Some(Entry::Folder) => Err(data(format!("{} is a folder", path.display()))),
+        match self.names.find(path) {
+            Some(Entry::File(node)) => Ok(node),
+            Some(Entry::Folder(_)) => Err(data(format!("{} is a folder", path.display()))),
             None => Err(data(format!("{} is not there", path.display()))),
         }
     }
@@ -309,23 +285,26 @@ impl State {
 
     pub(super) fn create(&mut self, path: &Path) -> Result<u64> {
         let go = self.begin("create", path, 0)?;
-        if self.names.contains_key(path) {
+        if self.names.find(path).is_some() {
             return Err(data(format!("{} could not be made: it is there", path.display())));
         }
-        self.in_a_folder(path)?;
+        let place = self.in_a_folder(path)?;
         let node = self.next_node;
         if self.happens(go) {
-            self.next_node += 1;
-            self.link(path, node);
+            self.link(place, Entry::File(node));
         }
         self.end(go, "create", path)?;
         Ok(node)
     }
 
-    fn link(&mut self, path: &Path, node: u64) {
-        self.nodes.insert(node, Node::default());
-        self.names.insert(path.to_owned(), Entry::File(node));
-        self.changes.push(Change { folder: folder_of(path), what: What::Link(path.to_owned(), node) });
+    /// Gives the next file or folder a name.
+    fn link(&mut self, place: Place, entry: Entry) {
+        if let Entry::File(node) = entry {
+            self.nodes.insert(node, Node::default());
+        }
+        self.next_node += 1;
+        self.names.set(&place, entry);
+        self.changes.push(Change::Link(place, entry));
     }
 
     pub(super) fn append(&mut self, epoch: u64, node: u64, path: &Path, bytes: &[u8]) -> Result<()> {
@@ -380,34 +359,38 @@ impl State {
 
     // ---- names ----
 
-    fn in_a_folder(&self, path: &Path) -> Result<()> {
-        let folder = folder_of(path);
-        if is_top(&folder) || self.names.get(&folder) == Some(&Entry::Folder) {
-            return Ok(());
-        }
-        Err(data(format!("there is no folder {}", folder.display())))
+    fn in_a_folder(&self, path: &Path) -> Result<Place> {
+        self.names.place(path).ok_or_else(|| data(format!("{} is in no folder that is there", path.display())))
     }
 
     pub(super) fn exists(&self, path: &Path) -> Result<bool> {
         self.running(path)?;
-        Ok(is_top(path) || self.names.contains_key(path))
+        Ok(self.names.find(path).is_some())
     }
 
     pub(super) fn list(&self, folder: &Path) -> Result<Vec<String>> {
         self.running(folder)?;
-        let inside = self.names.keys().filter(|name| name.parent() == Some(folder));
-        Ok(inside.filter_map(|name| Some(name.file_name()?.to_string_lossy().into_owned())).collect())
+        match self.names.find(folder) {
+            Some(Entry::Folder(found)) => Ok(self.names.list(found).map(|(name, _)| name.clone()).collect()),
+            Some(Entry::File(_)) => Err(unavailable(format!("{} is a file", folder.display()))),
+            None => Ok(Vec::new()),
+        }
     }
 
     pub(super) fn rename(&mut self, from: &Path, to: &Path) -> Result<()> {
         let go = self.begin("rename", from, 0)?;
-        let node = self.node_at(from)?;
-        self.in_a_folder(to)?;
+        let moved = self.names.find(from).ok_or_else(|| data(format!("{} is not there", from.display())))?;
+        let (old, new) = (self.in_a_folder(from)?, self.in_a_folder(to)?);
+        if let (Entry::Folder(_), Some(there)) = (moved, self.names.find(to)) {
+            let is_empty = matches!(there, Entry::Folder(folder) if self.names.list(folder).next().is_none());
+            if !is_empty {
+                return Err(unavailable(format!("{} is there, and no empty folder", to.display())));
+            }
+        }
         if self.happens(go) {
-            self.names.remove(from);
-            self.names.insert(to.to_owned(), Entry::File(node));
-            let what = What::Move(from.to_owned(), to.to_owned(), node);
-            self.changes.push(Change { folder: folder_of(to), what });
+            self.names.clear(&old, moved);
+            self.names.set(&new, moved);
+            self.changes.push(Change::Move(old, new, moved));
         }
         self.end(go, "rename", from)
     }
@@ -415,80 +398,116 @@ impl State {
     pub(super) fn remove_file(&mut self, path: &Path) -> Result<()> {
         let go = self.begin("remove_file", path, 0)?;
         let node = self.node_at(path)?;
+        let place = self.in_a_folder(path)?;
         if self.happens(go) {
-            self.names.remove(path);
-            self.changes.push(Change { folder: folder_of(path), what: What::Unlink(path.to_owned(), node) });
+            self.unlink(place, Entry::File(node));
         }
         self.end(go, "remove_file", path)
     }
 
+    fn unlink(&mut self, place: Place, entry: Entry) {
+        self.names.clear(&place, entry);
+        self.changes.push(Change::Unlink(place, entry));
+    }
+
     pub(super) fn remove_folder(&mut self, path: &Path) -> Result<()> {
         let go = self.begin("remove_folder", path, 0)?;
-        let inside = |(name, entry): (&PathBuf, &Entry)| match entry {
-            Entry::File(node) if name.starts_with(path) => Some((name.clone(), *node)),
-            _ => None,
+        let found = self.names.find(path).zip(self.names.place(path));
+        let files = match &found {
+            Some((Entry::Folder(folder), _)) => self.names.files_below(*folder, path),
+            _ => Vec::new(),
         };
-        let files: Vec<(PathBuf, u64)> = self.names.iter().filter_map(inside).collect();
         // Files go one after the other, then the folder.
         let part = if go == Go::Whole || go == Go::Torn { files.len() } else { self.chance.part(files.len()) };
-        for (file, node) in files.into_iter().take(part) {
-            self.names.remove(&file);
-            self.changes.push(Change { folder: folder_of(&file), what: What::Unlink(file, node) });
+        for (_, place, node) in files.into_iter().take(part) {
+            self.unlink(place, Entry::File(node));
         }
-        if go == Go::Whole && self.names.contains_key(path) {
-            self.names.retain(|name, _| !name.starts_with(path));
-            self.changes.push(Change { folder: folder_of(path), what: What::RemoveFolder(path.to_owned()) });
+        if let (Go::Whole, Some((entry @ Entry::Folder(_), place))) = (go, found) {
+            self.unlink(place, entry);
         }
         self.end(go, "remove_folder", path)
     }
 
-    pub(super) fn create_folder(&mut self, path: &Path) -> Result<()> {
-        let go = self.begin("create_folder", path, 0)?;
+    pub(super) fn remove_empty_folder(&mut self, path: &Path) -> Result<()> {
+        let Some(Entry::Folder(folder)) = self.names.find(path) else { return self.running(path) };
+        if self.names.list(folder).next().is_some() {
+            return self.running(path);
+        }
+        let go = self.begin("remove_empty_folder", path, 0)?;
+        let place = self.in_a_folder(path)?;
+        if self.happens(go) {
+            self.unlink(place, Entry::Folder(folder));
+        }
+        self.end(go, "remove_empty_folder", path)
+    }
+
+    /// Makes a folder and those it is in; `durably`, or so that their names can be lost.
+    pub(super) fn create_folder(&mut self, path: &Path, durably: bool) -> Result<()> {
+        let name = if durably { "create_folder" } else { "make_folder" };
+        let go = self.begin(name, path, 0)?;
         let mut missing: Vec<&Path> = Vec::new();
         for folder in path.ancestors().filter(|folder| !is_top(folder)) {
-            match self.names.get(folder) {
-                Some(Entry::Folder) => break,
+            match self.names.find(folder) {
+                Some(Entry::Folder(_)) => break,
                 Some(Entry::File(_)) => return Err(unavailable(format!("{} is a file", folder.display()))),
                 None => missing.push(folder),
             }
         }
         let part = if go == Go::Whole { missing.len() } else { self.chance.part(missing.len()) };
         for folder in missing.into_iter().rev().take(part) {
-            self.make_durable(&folder_of(folder));
-            self.names.insert(folder.to_owned(), Entry::Folder);
-            self.durable.insert(folder.to_owned(), Entry::Folder);
+            let place = self.in_a_folder(folder)?;
+            let parent = place.0;
+            self.link(place, Entry::Folder(self.next_node));
+            if durably {
+                self.make_durable(parent);
+            }
         }
-        self.end(go, "create_folder", path)
+        self.end(go, name, path)
     }
 
     pub(super) fn sync_folder(&mut self, path: &Path) -> Result<()> {
         let go = self.begin("sync_folder", path, 0)?;
-        if !self.exists(path)? {
+        let Some(Entry::Folder(folder)) = self.names.find(path) else {
             return Err(data(format!("there is no folder {}", path.display())));
-        }
+        };
         if self.happens(go) {
-            self.make_durable(path);
+            self.make_durable(folder);
         }
         self.end(go, "sync_folder", path)
     }
 
-    fn make_durable(&mut self, folder: &Path) {
-        let (now, later) = std::mem::take(&mut self.changes).into_iter().partition(|change| change.folder == folder);
+    fn make_durable(&mut self, folder: u64) {
+        let (now, later): (Vec<Change>, Vec<Change>) =
+            std::mem::take(&mut self.changes).into_iter().partition(|change| change.folder() == folder);
         self.changes = later;
-        let now: Vec<Change> = now;
         for change in now {
-            self.settle(&change.what);
+            self.settle(&change);
+            if let Change::Move(from, _, moved) = change {
+                self.never_was(&from, moved);
+            }
         }
+    }
+
+    /// What has durably been moved away from a place does not come back there: how it had come there is of no account.
+    fn never_was(&mut self, place: &Place, what: Entry) {
+        let mut left = Vec::new();
+        for change in std::mem::take(&mut self.changes) {
+            match change {
+                Change::Link(at, entry) if at == *place && entry == what => {}
+                Change::Move(before, at, entry) if at == *place && entry == what => self.durable.clear(&before, entry),
+                other => left.push(other),
+            }
+        }
+        self.changes = left;
     }
 
     // ---- locks ----
 
     pub(super) fn lock(&mut self, path: &Path) -> Result<bool> {
         self.running(path)?;
-        if !self.names.contains_key(path) {
-            self.in_a_folder(path)?;
-            self.link(path, self.next_node);
-            self.next_node += 1;
+        if self.names.find(path).is_none() {
+            let place = self.in_a_folder(path)?;
+            self.link(place, Entry::File(self.next_node));
         }
         Ok(self.locks.insert(path.to_owned()))
     }

@@ -181,3 +181,39 @@ fn a_file_is_replaced_whole_or_not_at_all_whatever_goes_wrong() {
         }
     }
 }
+
+#[test]
+fn a_folder_that_is_moved_is_in_one_place_with_what_was_durable_in_it() {
+    let mut found = BTreeSet::new();
+    for seed in 0..200 {
+        let disk = disk(seed);
+        disk.make_folder(p("/d/new/1")).unwrap();
+        let mut file = disk.create(p("/d/new/1/a")).unwrap();
+        file.append(b"whole").unwrap();
+        file.sync().unwrap();
+        disk.sync_folder(p("/d/new/1")).unwrap();
+        disk.create(p("/d/new/1/b")).unwrap();
+        assert!(disk.rename(p("/d/new"), p("/d/new/1/a")).is_err(), "a file is in the way");
+        disk.rename(p("/d/new/1"), p("/d/out")).unwrap();
+        assert_eq!(disk.list(p("/d/out")).unwrap(), ["a", "b"]);
+        disk.remove_empty_folder(p("/d/out")).unwrap();
+        disk.remove_empty_folder(p("/d/new")).unwrap();
+        disk.remove_empty_folder(p("/d/new")).unwrap();
+        assert_eq!(disk.list(p("/d")).unwrap(), ["out"], "one was empty");
+        assert!(disk.list(p("/d/out/a")).is_err(), "a file");
+        let synced = disk.fork();
+        disk.crash(seed);
+        disk.restart();
+        if disk.exists(p("/d/out")).unwrap() {
+            assert_eq!(disk.read(p("/d/out/a")).unwrap(), b"whole");
+        }
+        found.insert([disk.list(p("/d")).unwrap(), disk.list(p("/d/new")).unwrap(), disk.list(p("/d/out")).unwrap()]);
+        synced.sync_folder(p("/d")).unwrap();
+        synced.crash(seed);
+        synced.restart();
+        assert_eq!(synced.list(p("/d")).unwrap(), ["out"]);
+        assert_eq!(synced.read(p("/d/out/a")).unwrap(), b"whole");
+    }
+    // Not there at all, in its old place or moved, with the name that was not durable or without.
+    assert!(found.len() >= 5, "{found:?}");
+}

@@ -17,6 +17,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use super::feed::{Feed, Numbered};
+use super::files;
 use super::ordered::{self, Ordered};
 use super::sender::{self, Sender};
 use super::sink::Sink;
@@ -212,6 +213,9 @@ fn through(plan: Plan, drawn: &Drawn, disk: &SimDisk) -> Result<Ran, String> {
                 Ok(())
             });
         }
+        if files::are_written(plan.seed) {
+            files::write(&all);
+        }
         let main = all.filter(|record| !record.1).map(|record| record.2);
         let beside = all.filter(|record| record.1).map(|record| record.2);
         for (output, program) in programs.iter().enumerate() {
@@ -236,6 +240,7 @@ fn through(plan: Plan, drawn: &Drawn, disk: &SimDisk) -> Result<Ran, String> {
     if let Some(mistake) = feed.mistakes().first() {
         return Err(mistake.clone());
     }
+    let (fired, trace) = (disk.fired(), disk.trace());
     let rows = nothing_lost_nothing_twice(&given, &feed, sender.as_ref(), plan.batches)?;
     as_the_model(&rows, &gives, &programs)?;
     if let Some(ordered) = drawn.ordered {
@@ -246,6 +251,9 @@ fn through(plan: Plan, drawn: &Drawn, disk: &SimDisk) -> Result<Ran, String> {
             }
         }
     }
+    if files::are_written(plan.seed) {
+        files::look(disk, plan.seed, &rows)?;
+    }
     if let Some(sink) = &sink {
         let want: BTreeMap<Time, Vec<Numbered>> = (1..).map(at).zip(rows).collect();
         let got = sink.committed();
@@ -255,15 +263,7 @@ fn through(plan: Plan, drawn: &Drawn, disk: &SimDisk) -> Result<Ran, String> {
     }
     let kinds = programs.iter().flatten().map(|op| op.kind).collect();
     let sent = sender.is_some();
-    Ok(Ran {
-        starts,
-        fired: disk.fired(),
-        trace: disk.trace(),
-        kinds,
-        sent,
-        sink: sink.is_some(),
-        ordered: drawn.ordered,
-    })
+    Ok(Ran { starts, fired, trace, kinds, sent, sink: sink.is_some(), ordered: drawn.ordered })
 }
 
 fn at(batch: usize) -> Time {
