@@ -34,6 +34,11 @@ pub struct Digest {
 }
 
 impl Digest {
+    /// Returns the digest of so many things of which nothing is known: each is made out by no bytes.
+    pub fn of_unknown(count: u64) -> Digest {
+        Digest { count, hash: hash_bytes(b"").wrapping_mul(count) }
+    }
+
     /// Adds one thing, by the bytes that make it out.
     pub fn add(&mut self, bytes: &[u8]) {
         self.count += 1;
@@ -72,6 +77,7 @@ mod tests {
         let mut digest = Digest::default();
         assert_eq!(digest.to_string(), "0 of 0000000000000000");
         digest.add(b"");
+        assert_eq!(digest, Digest::of_unknown(1));
         digest.add(b"to be");
         assert_eq!(digest.to_string(), "2 of 6f835c7253d92e68");
         let mut twice = digest;

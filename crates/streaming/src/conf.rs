@@ -128,7 +128,8 @@ pub struct StreamingConf {
     pub checkpoint_dir: Option<std::path::PathBuf>,
     /// How many batches that have ended can be [replayed](crate::commands), each alone, with what it was given. None, unless told
     /// otherwise: what they were given, received blocks among it, and the states that they were made from stay that much longer,
-    /// in memory too, and the elements of outputs that have a [`digest`](crate::DStream::digested) are read once more.
+    /// in memory too, and what each output is given is made once more, for its [`digest`](crate::DStream::digested) or to be
+    /// counted, unless it is kept ([`cache`](crate::DStream::cache)).
     pub retain_batches: usize,
     /// Whether a batch of an earlier run that is made again fails if an input tells that what it was given is not the same any
     /// more: a file that was changed. It does, unless told otherwise.

@@ -258,6 +258,7 @@ fn a_batch_that_is_retained_is_made_again_with_the_same_digests_and_without_its_
             assert_eq!(answered, Answer::Yes, "{text}");
             assert!(text.contains("It is the batch that it was"), "{text}");
             assert_eq!(text.matches("the same").count(), 3, "print, and two that are asked for:\n{text}");
+            assert!(text.contains("3 of 4 outputs compared, and 1 by the number of elements alone"), "{text}");
             let (_, last) = look(&disk, "replay /checkpoint last --json", &replayed).unwrap();
             assert!(last.contains(&format!("\"batch_ms\": {to}000")) && last.contains("\"is_same\": true"), "{last}");
         }
@@ -276,6 +277,34 @@ fn a_batch_that_is_retained_is_made_again_with_the_same_digests_and_without_its_
     run_retaining(&disk, 25, 25);
     let (answered, _) = look(&disk, "replay /checkpoint 25000", &replayed).unwrap();
     assert_eq!(answered, Answer::Yes);
+}
+
+#[test]
+fn of_what_cannot_be_written_down_the_number_is_compared_and_without_anything_to_compare_the_answer_is_no() {
+    let few = |ssc: &StreamingContext, most: i64| {
+        let ticks = ssc.input(Ticks).uid("ticks");
+        let some = ticks.filter(move |(_, n): &(String, i64)| *n < most);
+        some.foreach_rdd(|rdd, _| rdd.count().map(drop)).uid("to somewhere");
+        ticks
+    };
+    for (retained, most, want, part) in [
+        (1, 99, Answer::Yes, "0 of 1 outputs compared, and 1 by the number of elements alone"),
+        (1, 0, Answer::No, "NOT AS MANY"),
+        (0, 99, Answer::No, "Nobody knows"),
+    ] {
+        let disk = SimDisk::new(8);
+        let settings = |conf: &mut Conf| conf.streaming.retain_batches = retained;
+        run_with(&disk, 1, secs(1), 1, 3, &settings, |ssc| {
+            let ticks = few(ssc, 99);
+            if retained == 0 {
+                // What was given to the batch stays, as a later one needs it.
+                ticks.window(secs(3)).foreach_rdd(|_, _| ()).uid("window");
+            }
+        })
+        .unwrap();
+        let (answered, text) = look(&disk, "replay /checkpoint 3000", &|ssc| drop(few(ssc, most))).unwrap();
+        assert!(answered == want && text.contains(part), "{retained}, {most}: {text}");
+    }
 }
 
 /// A program that counts the lines of files, of which some states are saved late, so that a start reads batches again.

@@ -18,7 +18,8 @@ usage: {} checkpoint inspect DIR [--json]
   upgrade   makes it this program's: what is named by --drop is thrown away, for good
   replay    makes one batch again, without its outputs; BATCH is its time in milliseconds, or `last`
 
-  The exit code is 0 for yes, 1 for no (the program is refused, a batch is not the same), and 2 for a mistake.
+  The exit code is 0 for yes, 1 for no (the program is refused, a batch is not the same or nothing of it
+  was kept to compare), and 2 for a mistake.
 ";
 
 /// What to do.

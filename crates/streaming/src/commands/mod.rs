@@ -19,7 +19,9 @@
 //!
 //! The graph is built as at every start. States are read as they were saved, and batches behind them are made again with what they
 //! were given, up to the one that is asked for. Its outputs are not run: `print` prints, and of all others the number of elements
-//! and their [`Digest`](millstream_core::Digest) are shown beside that of the original. So a batch that went wrong can be stepped
+//! and their [`Digest`](millstream_core::Digest) are shown beside that of the original. Of elements that need not be able to be
+//! written down (`foreach_rdd`, `foreach_batch`, `save_to`) only the number is compared, unless the stream is
+//! [`digested`](crate::DStream::digested); the answer says how many outputs were compared, and how. So a batch that went wrong can be stepped
 //! through in a debugger. Batches are kept for that as the setting
 //! [`retain_batches`](crate::StreamingConf::retain_batches) says.
 
@@ -36,7 +38,7 @@ use millstream_core::{Error, ErrorKind, Result};
 use serde::Serialize;
 
 use self::arguments::{Command, USAGE, Which, parse};
-use self::report::{Planned, Replayed, ReplayedOutput};
+use self::report::{By, Compared, Planned, Replayed, ReplayedOutput};
 use crate::checkpoint::identity::Wishes;
 use crate::checkpoint::{Durable, Found, Held, Looking, told};
 use crate::conf::Conf;
@@ -50,9 +52,9 @@ pub type Setup<'a> = &'a dyn Fn(&StreamingContext) -> Result<()>;
 /// What a command came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Yes: the program goes on from there, the batch is the same. The exit code is 0.
+    /// Yes: the program goes on from there; the batch is the same, as far as something of it was kept to compare. The exit code is 0.
     Yes,
-    /// No. The exit code is 1; a mistake has 2.
+    /// No, or nothing was kept of the batch, so that nobody knows. The exit code is 1; a mistake has 2.
     No,
 }
 
@@ -192,7 +194,7 @@ fn answer_on(
         Command::Replay { folder, batch } => {
             let it = replay(disk, &folder, batch, program?, json)?;
             say(if json { as_json(&it)? } else { report::replayed(&it) })?;
-            Ok(if it.is_same == Some(false) { Answer::No } else { Answer::Yes })
+            Ok(if it.is_same == Some(true) { Answer::Yes } else { Answer::No })
         }
     }
 }
@@ -286,13 +288,15 @@ fn replay(
             Look::Digested(digest) => (digest.count(), Some(digest)),
         };
         let original = known.results(at).and_then(|results| results.get(&output.name)).copied();
+        let compared = original.map(|original| Compared::of(elements, digest, original));
         outputs.push(ReplayedOutput {
             name: output.name,
             place: format!("{}:{}", output.site.file(), output.site.line()),
             elements,
             digest: digest.map(|digest| digest.to_string()),
             original: original.map(|digest| digest.to_string()),
-            is_same: digest.zip(original).map(|(now, then)| now == then),
+            is_same: compared.map(|compared| compared.is_same),
+            compared_by: compared.map(|compared| compared.by),
         });
     }
     // What had a digest, and is not there to be compared.
@@ -305,6 +309,7 @@ fn replay(
                 digest: None,
                 original: Some(original.to_string()),
                 is_same: Some(false),
+                compared_by: Some(By::Digest),
             });
         }
     }

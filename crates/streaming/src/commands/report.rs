@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use millstream_core::Digest;
 use serde::Serialize;
 
 use crate::checkpoint::told::{Inspected, LeftOutLine, PlanLine};
@@ -24,7 +25,7 @@ pub(super) struct Planned {
 pub(super) struct Replayed {
     pub(super) folder: String,
     pub(super) batch_ms: i64,
-    /// Whether all digests are the same; nothing if none was kept.
+    /// Whether all that was compared is the same; nothing if nothing was.
     pub(super) is_same: Option<bool>,
     pub(super) outputs: Vec<ReplayedOutput>,
 }
@@ -39,6 +40,36 @@ pub(super) struct ReplayedOutput {
     /// The digest of the original, if it was kept.
     pub(super) original: Option<String>,
     pub(super) is_same: Option<bool>,
+    /// By what; nothing if nothing of the original was kept.
+    pub(super) compared_by: Option<By>,
+}
+
+/// By what an output is compared with the original.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum By {
+    Digest,
+    /// By the number of its elements alone.
+    Count,
+}
+
+/// How an output compares with the original.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Compared {
+    pub(super) by: By,
+    pub(super) is_same: bool,
+}
+
+impl Compared {
+    /// Compares what an output is given now with the digest that was kept. If one of the two is of elements that could not be written
+    /// down, only their number tells.
+    pub(super) fn of(elements: u64, digest: Option<Digest>, original: Digest) -> Compared {
+        let was_counted = original.count() > 0 && original == Digest::of_unknown(original.count());
+        match digest {
+            Some(digest) if !was_counted => Compared { by: By::Digest, is_same: digest == original },
+            _ => Compared { by: By::Count, is_same: elements == original.count() },
+        }
+    }
 }
 
 /// Puts rows below each other, each column as wide as it must be.
@@ -142,10 +173,12 @@ pub(super) fn replayed(it: &Replayed) -> String {
     let mut rows = vec![row(["output", "elements", "digest", "original", ""])];
     for output in &it.outputs {
         let dash = || "-".to_owned();
-        let verdict = match output.is_same {
-            Some(true) => "the same",
-            Some(false) => "NOT THE SAME",
-            None => "",
+        let verdict = match (output.is_same, output.compared_by) {
+            (Some(true), Some(By::Count)) => "as many",
+            (Some(false), Some(By::Count)) => "NOT AS MANY",
+            (Some(true), _) => "the same",
+            (Some(false), _) => "NOT THE SAME",
+            (None, _) => "",
         };
         rows.push(row([
             &format!("{} at {}", output.name, output.place),
@@ -155,12 +188,29 @@ pub(super) fn replayed(it: &Replayed) -> String {
             verdict,
         ]));
     }
-    let end = match it.is_same {
-        Some(true) => "It is the batch that it was.",
-        Some(false) => "It is NOT the batch that it was.",
-        None => "No digest of it was kept: set retain_batches, or call digested() on a stream.",
-    };
-    format!("batch {} ms\n\n{}\n{end}\n", it.batch_ms, table(&rows))
+    format!("batch {} ms\n\n{}\n{}\n", it.batch_ms, table(&rows), verdict(it))
+}
+
+/// Says whether the batch is what it was, and how much that is worth.
+fn verdict(it: &Replayed) -> String {
+    let compared = |by| it.outputs.iter().filter(|output| output.compared_by == by).count();
+    let (all, digests, counts) = (it.outputs.len(), compared(Some(By::Digest)), compared(Some(By::Count)));
+    let how = format!("{digests} of {all} outputs compared");
+    let how = if counts > 0 { format!("{how}, and {counts} by the number of elements alone") } else { how };
+    match it.is_same {
+        Some(true) if digests == all => format!("It is the batch that it was: {how}."),
+        Some(true) => {
+            format!(
+                "It is the batch that it was, as far as that is known: {how}. Call digested() on the streams of the others."
+            )
+        }
+        Some(false) => format!("It is NOT the batch that it was: {how}."),
+        None => {
+            "Nobody knows whether it is the batch that it was: nothing of what its outputs were given was kept. Set \
+                 retain_batches before the program runs, or call digested() on a stream."
+                .to_owned()
+        }
+    }
 }
 
 #[cfg(test)]
@@ -198,5 +248,55 @@ state  old                          refused   u32, then u64
 The program is refused; nothing was changed.
 ";
         assert_eq!(planned(&it), want);
+    }
+
+    #[test]
+    fn what_could_not_be_written_down_then_or_now_is_compared_by_its_number() {
+        let mut digest = Digest::default();
+        digest.add(b"a");
+        let (none, unknown) = (Digest::default(), Digest::of_unknown);
+        for (elements, now, then, by, is_same) in [
+            (1, Some(digest), digest, By::Digest, true),
+            (0, Some(none), digest, By::Digest, false),
+            (1, Some(digest), none, By::Digest, false),
+            (0, Some(none), none, By::Digest, true),
+            (1, None, unknown(1), By::Count, true),
+            (2, None, unknown(1), By::Count, false),
+            (0, None, none, By::Count, true),
+            (1, None, digest, By::Count, true),
+            (1, Some(digest), unknown(1), By::Count, true),
+            (1, Some(digest), unknown(2), By::Count, false),
+        ] {
+            assert_eq!(Compared::of(elements, now, then), Compared { by, is_same }, "{now:?}, {then}");
+        }
+    }
+
+    #[test]
+    fn a_verdict_says_how_much_was_compared() {
+        let replayed = |outputs: &[(Option<bool>, Option<By>)]| {
+            let output = |(is_same, compared_by): &(Option<bool>, Option<By>)| ReplayedOutput {
+                name: "print 1".into(),
+                place: "main.rs:9".into(),
+                elements: 1,
+                digest: None,
+                original: None,
+                is_same: *is_same,
+                compared_by: *compared_by,
+            };
+            let mut known = outputs.iter().filter_map(|output| output.0).peekable();
+            let is_same = known.peek().is_some().then(|| known.all(|same| same));
+            let outputs = outputs.iter().map(output).collect();
+            verdict(&Replayed { folder: "d".into(), batch_ms: 1000, is_same, outputs })
+        };
+        let (same, as_many, unknown) = ((Some(true), Some(By::Digest)), (Some(true), Some(By::Count)), (None, None));
+        assert_eq!(replayed(&[same]), "It is the batch that it was: 1 of 1 outputs compared.");
+        let text = replayed(&[same, as_many, as_many, unknown]);
+        let want = "as far as that is known: 1 of 4 outputs compared, and 2 by the number of elements alone.";
+        assert!(text.contains(want), "{text}");
+        let text = replayed(&[same, (Some(false), Some(By::Count))]);
+        assert!(text.starts_with("It is NOT the batch that it was: 1 of 2 outputs compared, and 1 by"), "{text}");
+        for outputs in [&[unknown][..], &[]] {
+            assert!(replayed(outputs).starts_with("Nobody knows"));
+        }
     }
 }

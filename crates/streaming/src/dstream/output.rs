@@ -228,7 +228,8 @@ impl<T: ExchangeData> DStream<T> {
     /// [replay](crate::commands) can tell whether it made the same. It is an output that does nothing else.
     ///
     /// `print` and files of text or objects have one by themselves in a program that
-    /// [retains batches](crate::StreamingConf::retain_batches). This is for streams that other outputs take.
+    /// [retains batches](crate::StreamingConf::retain_batches). This is for streams that other outputs take: of those only the
+    /// number of elements is compared.
     ///
     /// # Example
     ///

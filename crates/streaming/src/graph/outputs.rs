@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use millstream_core::{CallSite, Context, Result, Scope, Time};
+use millstream_core::{CallSite, Context, Digest, Result, Scope, Time};
 
 use super::{Batch, Digests, Graph, Look, LookBody, LookOutput, RunId, StreamId};
 use crate::batch::job_set::Job;
@@ -43,7 +43,7 @@ pub(crate) struct OutputSlot {
 /// Whether a digest of what an output is given is kept, where there is a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WantsDigest {
-    /// Its elements cannot be written down.
+    /// Its elements cannot be written down: if batches are retained, that of their number.
     Cannot,
     /// If batches are retained.
     IfRetained,
@@ -66,7 +66,7 @@ impl OutputSlot {
         match digests {
             Digests::None => false,
             Digests::Asked => self.digest == WantsDigest::Always,
-            Digests::All => self.digest != WantsDigest::Cannot,
+            Digests::All => true,
         }
     }
 }
@@ -122,7 +122,9 @@ impl Graph {
                         body()?;
                         match look() {
                             Ok(Look::Digested(digest)) => results.put(time, output_name, digest),
-                            Ok(Look::Counted(_)) => {}
+                            Ok(Look::Counted(count)) => {
+                                results.put(time, output_name, Digest::of_unknown(count));
+                            }
                             Err(error) if is_asked_for => return Err(error),
                             // The output has ended well; what only a replay would ask for must not undo that.
                             Err(error) => {

@@ -30,7 +30,7 @@ pub(crate) enum Digests {
     None,
     /// Those of which the program asks it.
     Asked,
-    /// All whose elements can be written down.
+    /// All: of elements that cannot be written down, that of so many unknown ones.
     All,
 }
 
