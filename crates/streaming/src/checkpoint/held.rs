@@ -133,7 +133,13 @@ impl Held {
                 return Ok(());
             }
             if number > next {
-                let text = format!("records {next} to {} of the log are missing", number - 1);
+                let text = format!(
+                    "records {next} to {} are missing in {}: a file of the log was taken away, or the checkpoint file beside it \
+                     that stood for them (of the number {number} or a later one). Restore it from a copy; or begin anew with \
+                     checkpoint_anew, which throws away all that is there",
+                    number - 1,
+                    folder.join("log").display()
+                );
                 return Err(Error::new(ErrorKind::Data, text));
             }
             next += 1;

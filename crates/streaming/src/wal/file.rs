@@ -111,9 +111,19 @@ pub(super) fn too_long(record: &[u8]) -> Error {
     Error::new(ErrorKind::Config, text)
 }
 
-/// An error about damage: what is wrong, in which file, where.
+/// What to do about a log that is damaged. Nothing is cut off or skipped by itself: it had been acknowledged.
+const REMEDY: &str = "Restore the file from a copy; or begin anew with checkpoint_anew, which throws away all that is in the \
+                      checkpoint directory";
+
+/// An error about damage: what is wrong, in which file, where, and what to do.
 fn damaged(path: &Path, offset: u64, what: &str) -> Error {
-    Error::new(ErrorKind::Data, format!("the log is damaged: {} at byte {offset}: {what}", path.display()))
+    let text = format!("the log is damaged: {} at byte {offset}: {what}. {REMEDY}", path.display());
+    Error::new(ErrorKind::Data, text)
+}
+
+/// An error about a file that is not there.
+fn missing(path: &Path) -> Error {
+    Error::new(ErrorKind::Data, format!("the log is damaged: {} is missing. {REMEDY}", path.display()))
 }
 
 /// Says whether these bytes are the whole frame of a record.

@@ -7,7 +7,7 @@ use millstream_core::disk::{Disk, write_durably};
 use millstream_core::{Error, ErrorKind, Result, Time};
 
 use super::super::segment::{Frames, HEADER, Header, NoHeader, proof};
-use super::{Segment, damaged, path_of};
+use super::{Segment, damaged, missing, path_of};
 
 pub(super) struct Found {
     pub(super) segments: VecDeque<Segment>,
@@ -33,7 +33,13 @@ pub(super) fn header(path: &Path, bytes: &[u8], number: u64) -> Result<Header> {
 fn no_header(path: &Path, why: NoHeader) -> Error {
     let what = match why {
         NoHeader::Bad => "the header is spoilt".to_owned(),
-        NoHeader::Version(version) => format!("it is of version {version}, and this build reads version 1"),
+        NoHeader::Version(version) => {
+            let text = format!(
+                "the log {} is of version {version}, and this build reads version 1: run the build that wrote it",
+                path.display()
+            );
+            return Error::new(ErrorKind::Data, text);
+        }
         NoHeader::Number(number) => format!("it is segment {number} under another name"),
     };
     damaged(path, 0, &what)
@@ -141,8 +147,4 @@ fn last(disk: &dyn Disk, folder: &Path, numbers: &[u64]) -> Result<Option<(Segme
         Some(newer) if newer.previous != 0 => Err(missing(&path_of(folder, newer.previous))),
         _ => Ok(None),
     }
-}
-
-fn missing(path: &Path) -> Error {
-    Error::new(ErrorKind::Data, format!("the log is damaged: {} is missing", path.display()))
 }
