@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use millstream_core::clock::{Clock, ManualClock};
-use millstream_core::disk::Disk;
+use millstream_core::disk::{Disk, write_durably};
 use millstream_core::threads::lock;
 use millstream_core::{Context, Error, ErrorKind, Rdd, Result, Text, Time, secs};
 use millstream_streaming::commands::answer;
@@ -323,6 +323,34 @@ fn r8_the_newest_file_that_can_be_read_is_taken_and_none_is_an_error() {
 }
 
 #[test]
+fn r5_r6_what_has_another_name_is_no_checkpoint_and_names_only_grow() {
+    let world = World::new();
+    world.live(0, 6, &program).unwrap();
+    world.take();
+    let before = checkpoints(&world.disk);
+    world.disk.restart();
+    // By their letters all of them are newer.
+    let others = ["checkpoint-new", "checkpoint-99999999999999999999.bk", "checkpoint-x00000000000000000", "my notes"];
+    for name in others {
+        write_durably(&world.disk, &Path::new(FOLDER).join(name), b"not ours").unwrap();
+    }
+    world.live(6, 8, &program).unwrap();
+    assert_eq!(world.take(), rows(&SUMS[6..]), "it went on from the newest that has its name");
+    let there = checkpoints(&world.disk);
+    for name in others {
+        assert_eq!(world.disk.read(&Path::new(FOLDER).join(name)).unwrap(), b"not ours", "{name} is left alone");
+    }
+    let is_other = |path: &PathBuf| others.iter().any(|name| path.ends_with(name));
+    let (mut after, mut last) = (there, before.last().cloned().unwrap());
+    after.retain(|path| !is_other(path) && !before.contains(path));
+    assert!(!after.is_empty(), "it has written some");
+    for path in after {
+        assert!(path > last, "{} behind {}", path.display(), last.display());
+        last = path;
+    }
+}
+
+#[test]
 fn a_version_that_this_build_does_not_know_is_refused_by_its_number() {
     let world = World::new();
     world.live(0, 6, &program).unwrap();
@@ -344,7 +372,8 @@ fn a_log_without_the_checkpoint_that_stood_before_it_has_a_gap() {
     }
     let error = refused(&world, 16, &program);
     assert_eq!(error.kind(), ErrorKind::Data);
-    assert!(error.to_string().contains("are missing"), "{error}");
+    let error = error.to_string();
+    assert!(error.contains("are missing in /checkpoint/log") && error.contains("Restore it"), "{error}");
 }
 
 #[test]

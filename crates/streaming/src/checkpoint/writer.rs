@@ -206,6 +206,8 @@ fn told(outcome: Result<()>) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::Receiver;
+
     use millstream_core::checkpoint::MemoryCheckpoints;
     use millstream_core::disk::RealDisk;
 
@@ -252,5 +254,67 @@ mod tests {
         drop(writer);
         assert_eq!(std::fs::read_dir(folder.path()).expect("it is there").count(), 0);
         assert!(states.read("states-1/part").is_ok());
+    }
+
+    /// A log that is slow at its first record: it says that it has begun, and waits for a word.
+    #[derive(Debug)]
+    struct Slow {
+        begun: Sender<()>,
+        go_on: Mutex<Receiver<()>>,
+        written: Arc<Mutex<Vec<Vec<i64>>>>,
+    }
+
+    impl WriteAheadLog for Slow {
+        fn append_all(&mut self, records: &[(&[u8], Time)]) -> Result<Vec<RecordHandle>> {
+            if lock(&self.written).is_empty() {
+                self.begun.send(()).expect("the test waits for it");
+                lock(&self.go_on).recv().expect("the test says so");
+            }
+            lock(&self.written).push(records.iter().map(|(_, number)| number.as_millis()).collect());
+            Ok(Vec::new())
+        }
+
+        fn read(&self, _: &RecordHandle) -> Result<Vec<u8>> {
+            Ok(Vec::new())
+        }
+
+        fn replay(&mut self, _: &mut dyn FnMut(Time, RecordHandle, &[u8]) -> Result<()>) -> Result<()> {
+            Ok(())
+        }
+
+        fn forget_before(&mut self, _: Time) -> Result<()> {
+            Ok(())
+        }
+
+        fn close(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn r3_k21_records_are_handed_over_without_waiting_and_those_that_gather_share_one_wait_for_the_disk() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ((begun, begins), (go, go_on)) = (channel(), channel());
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let log = Slow { begun, go_on: Mutex::new(go_on), written: Arc::clone(&written) };
+        let snapshots = Snapshots::new(Arc::new(RealDisk), folder.path());
+        let states = Arc::new(MemoryCheckpoints::new());
+        let writer = Writer::start(Targets { log: Box::new(log), snapshots, states, first: 0 }).expect("a thread");
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let append = |number: u64| {
+            let told = Arc::clone(&told);
+            writer.append(number, vec![1], Box::new(move |result| lock(&told).push((number, result.is_ok()))));
+        };
+        append(0);
+        begins.recv().expect("the log has begun");
+        (1..4).for_each(append);
+        assert_eq!(*lock(&told), [], "nothing is durable yet, and nobody has waited");
+        go.send(()).expect("the log waits");
+        writer.append_and_wait(4, vec![1]).expect("it is durable");
+        drop(writer);
+        let all: Vec<i64> = lock(&written).concat();
+        assert_eq!(all, [0, 1, 2, 3, 4], "in their order");
+        assert!(lock(&written)[1].len() >= 3, "those that gathered are one append: {:?}", lock(&written));
+        assert_eq!(*lock(&told), [0, 1, 2, 3].map(|number| (number, true)));
     }
 }
