@@ -25,7 +25,7 @@ use crate::batch::lifecycle::Event;
 use crate::batch::mailbox::Mailbox;
 use crate::checkpoint::identity::Wishes;
 use crate::conf::StreamingConf;
-use crate::dstream::{DStream, Input, handle};
+use crate::dstream::{DStream, Input, KeptIn, handle};
 use crate::graph::{GraphShared, StreamKind, StreamSpec};
 use crate::input::{ConstantSource, Hurry, InputSource, QueueSource, RddQueue, WhenEmpty};
 use crate::listener::{ListenerBus, StreamingListener};
@@ -148,7 +148,12 @@ impl StreamingContext {
         let inner = &self.inner;
         let by_settings = inner.conf.checkpoint_dir.is_some() && !inner.ignores_folder.load(Ordering::Relaxed);
         let durable = by_settings || lock(&inner.kept_in).is_some();
-        inner.graph.ask(|graph| graph.describe(durable)).unwrap_or_default()
+        let kept = match durable {
+            false => KeptIn::Nothing,
+            true if inner.disk.objects().is_some() => KeptIn::Bucket,
+            true => KeptIn::Disk,
+        };
+        inner.graph.ask(|graph| graph.describe(kept)).unwrap_or_default()
     }
 
     /// Returns what went wrong so far: the error that a wait would return, and operations called after the start.

@@ -44,10 +44,27 @@ pub(crate) enum OutputKind {
     Transaction(Arc<dyn AnySink>),
 }
 
-/// Says what an output gives, and why: by what it does, what the program asked for, and whether there is a checkpoint. Pure.
-pub(crate) fn guarantee(kind: &OutputKind, asked: Option<Guarantee>, durable: bool) -> (Guarantee, &'static str) {
+/// Where the checkpoint of a program is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeptIn {
+    /// There is none.
+    Nothing,
+    Disk,
+    /// Where a start on another machine finds it, too.
+    Bucket,
+}
+
+/// Says what an output gives, and why: by what it does, what the program asked for, and where the checkpoint is. Pure.
+pub(crate) fn guarantee(kind: &OutputKind, asked: Option<Guarantee>, kept: KeptIn) -> (Guarantee, &'static str) {
     match (kind, asked) {
-        _ if !durable => (Guarantee::AtMostOnce, "there is no checkpoint directory, so no later run knows of a batch"),
+        _ if kept == KeptIn::Nothing => {
+            (Guarantee::AtMostOnce, "there is no checkpoint directory, so no later run knows of a batch")
+        }
+        (OutputKind::Files, _) if kept == KeptIn::Bucket => (
+            Guarantee::ExactlyOnce,
+            "a batch's folder appears in one step, and is left if the batch runs again; where a start on another machine sees the \
+             same folder: the checkpoint is in a bucket, and files are not",
+        ),
         (OutputKind::Files, _) => {
             (Guarantee::ExactlyOnce, "a batch's folder appears in one step, and is left if the batch runs again")
         }
@@ -191,8 +208,11 @@ mod tests {
             (&OutputKind::Files, None, ExactlyOnce),
             (&OutputKind::Files, Some(AtMostOnce), ExactlyOnce),
         ] {
-            assert_eq!(guarantee(kind, asked, true).0, want, "{asked:?}");
-            assert_eq!(guarantee(kind, asked, false).0, AtMostOnce, "{asked:?}");
+            assert_eq!(guarantee(kind, asked, KeptIn::Disk).0, want, "{asked:?}");
+            assert_eq!(guarantee(kind, asked, KeptIn::Bucket).0, want, "{asked:?}");
+            assert_eq!(guarantee(kind, asked, KeptIn::Nothing).0, AtMostOnce, "{asked:?}");
         }
+        assert!(guarantee(&OutputKind::Files, None, KeptIn::Bucket).1.contains("the same folder"));
+        assert!(!guarantee(&OutputKind::Files, None, KeptIn::Disk).1.contains("the same folder"));
     }
 }

@@ -23,7 +23,7 @@ use millstream_core::{
 };
 
 pub use self::guarantee::{Guarantee, Output};
-pub(crate) use self::guarantee::{OutputKind, guarantee};
+pub(crate) use self::guarantee::{KeptIn, OutputKind, guarantee};
 pub(crate) use self::joined::{transform_all, union_all};
 pub(crate) use self::node::{AnyInput, AnyNode, Input, NodeFn};
 pub use self::output::{Outcome, OutputBatch};

@@ -22,7 +22,7 @@ pub(crate) use self::results::{Digests, Look, LookBody, LookOutput, Results, cou
 pub(crate) use self::shared::{GraphShared, Running};
 use crate::checkpoint::identity::{Keeper, Kept};
 use crate::checkpoint::{Keepers, KeptBy, Known, Past, StreamFacts};
-use crate::dstream::{AnyInput, AnyNode, OutputKind, PreparedOutputs};
+use crate::dstream::{AnyInput, AnyNode, KeptIn, OutputKind, PreparedOutputs};
 use crate::state::migrate::Migrations;
 
 /// Names a stream within its graph: its place in the vector.
@@ -437,7 +437,7 @@ impl Graph {
     }
 
     /// Describes the graph, a line a stream and output, for people.
-    pub(crate) fn describe(&self, durable: bool) -> String {
+    pub(crate) fn describe(&self, kept: KeptIn) -> String {
         let mut text = String::new();
         for (i, slot) in self.slots.iter().enumerate() {
             let parents: Vec<_> = slot.spec.parents.iter().map(|p| format!("#{}", p.0)).collect();
@@ -447,14 +447,14 @@ impl Graph {
                 StreamKind::Input { input, .. } => {
                     let unnoticed = "it is not noticed if it gives something else to a batch that is made again: \
                                      implement digest and notices_change";
-                    let unnoticed = (durable && !input.notices_change()).then(|| unnoticed.to_owned());
+                    let unnoticed = (kept != KeptIn::Nothing && !input.notices_change()).then(|| unnoticed.to_owned());
                     input.remark().into_iter().chain(unnoticed).map(|remark| format!("; {remark}")).collect()
                 }
                 StreamKind::Derived(_) => String::new(),
             };
             text.push_str(&format!("#{i} {}{from} every {:?}{uid}{remark}\n", slot.spec.site, slot.spec.slide));
         }
-        text + &self.describe_outputs(durable)
+        text + &self.describe_outputs(kept)
     }
 }
 

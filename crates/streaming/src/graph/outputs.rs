@@ -7,7 +7,7 @@ use millstream_core::{CallSite, Context, Digest, Result, Scope, Time};
 
 use super::{Batch, Digests, Graph, Look, LookBody, LookOutput, RunId, StreamId};
 use crate::batch::job_set::Job;
-use crate::dstream::{AnySink, Guarantee, OutputBatch, OutputKind, OutputRun, OutputStart, guarantee};
+use crate::dstream::{AnySink, Guarantee, KeptIn, OutputBatch, OutputKind, OutputRun, OutputStart, guarantee};
 
 /// Plans the job of one output for one batch.
 pub(crate) type PlanOutput = Box<dyn FnMut(&Batch<'_>) -> Result<Option<OutputBody>> + Send>;
@@ -232,9 +232,9 @@ impl Graph {
     }
 
     /// Describes the outputs, a line each, for people.
-    pub(super) fn describe_outputs(&self, durable: bool) -> String {
+    pub(super) fn describe_outputs(&self, kept: KeptIn) -> String {
         let line = |(output, name): (&OutputSlot, String)| {
-            let (gives, why) = guarantee(&output.kind, output.asked, durable);
+            let (gives, why) = guarantee(&output.kind, output.asked, kept);
             format!("-> {} of #{} as {name}: {gives}, since {why}\n", output.site, output.stream.0)
         };
         self.outputs.iter().zip(self.names_of_outputs()).map(line).collect()
