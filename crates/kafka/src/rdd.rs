@@ -58,7 +58,7 @@ pub fn rdd_by(
 ) -> Result<Rdd<Record>> {
     let brokers = brokers.into();
     brokers.check()?;
-    let how = Arc::new(How { brokers, isolation, patience: secs(60), read_by, kept: 64 });
+    let how = Arc::new(How { brokers, isolation, patience: secs(60), read_by, kept: 64, on_loss: crate::OnLoss::Stop });
     let mut splits = Vec::new();
     for range in ranges {
         if range.from < 0 || range.until < range.from {

@@ -12,7 +12,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, Headers, Message};
 use rdkafka::{Offset, Timestamp, TopicPartitionList};
 
-use super::{CHUNK, How, RangeReader, check_cancelled, out_of_range};
+use super::{CHUNK, How, RangeReader, behind_what_is_gone, check_cancelled, out_of_range, tell_lost};
 use crate::ranges::{OffsetRange, TopicPartition};
 use crate::record::{BlockWriter, Record};
 use crate::settings::{Heard, Told};
@@ -80,6 +80,16 @@ impl ClientReader {
         self.how.brokers.failed(doing, error, &self.heard)
     }
 
+    /// Has the consumer go on elsewhere in the partition.
+    fn go_to(&mut self, offset: i64) -> Result<()> {
+        self.ahead.clear();
+        let mut list = TopicPartitionList::new();
+        let listed = list.add_partition_offset(&self.range.topic, self.range.partition, Offset::Offset(offset));
+        listed.and_then(|()| self.consumer.assign(&list)).map_err(|error| self.failed(&error))?;
+        self.position = offset;
+        Ok(())
+    }
+
     /// Waits for the next thing that the consumer has to tell.
     fn wait(&mut self, out: &mut Vec<Record>) -> Result<Came> {
         let polled = self.consumer.poll(SLICE);
@@ -127,8 +137,16 @@ impl ClientReader {
                 match error.rdkafka_error_code() {
                     Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => {
                         let (topic, partition) = (&self.range.topic, self.range.partition);
-                        let there = self.consumer.fetch_watermarks(topic, partition, self.how.brokers.patience());
-                        Err(out_of_range(&self.range, &self.how.brokers, there.ok()))
+                        let there = self.consumer.fetch_watermarks(topic, partition, self.how.brokers.patience()).ok();
+                        let (position, until) = (self.position, self.range.until);
+                        match behind_what_is_gone(self.how.on_loss, position, until, there) {
+                            Some(behind) => {
+                                tell_lost(&self.range, position, behind);
+                                self.go_to(behind)?;
+                                Ok(Came::Nothing(behind))
+                            }
+                            None => Err(out_of_range(&self.range, &self.how.brokers, there)),
+                        }
                     }
                     // The client goes on by itself when a broker is back; who waits for too long is told why.
                     Some(
@@ -172,12 +190,7 @@ impl RangeReader for ClientReader {
         if self.position == range.from {
             return Ok(());
         }
-        self.ahead.clear();
-        let mut list = TopicPartitionList::new();
-        let listed = list.add_partition_offset(&range.topic, range.partition, Offset::Offset(range.from));
-        listed.and_then(|()| self.consumer.assign(&list)).map_err(|error| self.failed(&error))?;
-        self.position = range.from;
-        Ok(())
+        self.go_to(range.from)
     }
 
     fn read(&mut self, out: &mut Vec<Record>) -> Result<bool> {

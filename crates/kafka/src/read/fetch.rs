@@ -11,10 +11,10 @@ use millstream_core::{Error, ErrorKind, Result, millis};
 
 use super::batches::{Aborted, Batch, Broken, head};
 use super::wire::{Ask, Fetched, TopicId, Wire};
-use super::{CHUNK, How, RangeReader, check_cancelled, out_of_range};
+use super::{CHUNK, How, RangeReader, behind_what_is_gone, check_cancelled, out_of_range, tell_lost};
 use crate::ranges::OffsetRange;
 use crate::record::Record;
-use crate::source::Isolation;
+use crate::source::{Isolation, OnLoss};
 
 /// How much is asked for at once; a batch that is larger comes all the same.
 const MOST: i32 = 1 << 20;
@@ -124,6 +124,11 @@ impl FetchReader {
         if let (Some(is), Some(was)) = (topic.id, self.id)
             && is != was
         {
+            if self.how.on_loss == OnLoss::GoOn {
+                tell_lost(&self.range, self.position, self.range.until);
+                self.position = self.range.until;
+                return Ok(false);
+            }
             return Err(self.made_anew());
         }
         let leader = topic.leaders.into_iter().find(|(partition, _)| *partition == self.range.partition);
@@ -204,7 +209,16 @@ impl FetchReader {
                 let of = [self.range.topic_partition()];
                 let place = |place| cluster.offsets(&of, place).ok().and_then(|offsets| offsets.first().copied());
                 let there = place(crate::cluster::Place::Begin).zip(place(crate::cluster::Place::End));
-                return Err(out_of_range(&self.range, &self.how.brokers, there));
+                let position = self.position;
+                match behind_what_is_gone(self.how.on_loss, position, self.range.until, there) {
+                    Some(behind) => {
+                        tell_lost(&self.range, position, behind);
+                        self.restart();
+                        self.position = behind;
+                        return Ok(false);
+                    }
+                    None => return Err(out_of_range(&self.range, &self.how.brokers, there)),
+                }
             }
             Answer::OtherTopic => {
                 // A broker that has just started may not know it yet: what the name means now decides.
@@ -388,6 +402,8 @@ mod tests {
     use super::*;
     use crate::read::ReadBy;
     use crate::settings::Brokers;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
 
     #[test]
     fn k50_who_waits_for_records_waits_as_long_as_told_and_says_for_what() {
@@ -396,7 +412,7 @@ mod tests {
         let at = held.local_addr().unwrap().to_string();
         drop(held);
         let (brokers, isolation, read_by) = (Brokers::at(&at), Isolation::ReadCommitted, ReadBy::Fastest);
-        let how = Arc::new(How { brokers, isolation, patience: millis(30), read_by, kept: 1 });
+        let how = Arc::new(How { brokers, isolation, patience: millis(30), read_by, kept: 1, on_loss: OnLoss::Stop });
         let range = OffsetRange::new("t", 0, 3, 8);
         let mut reader = FetchReader::open(&how, &range, None);
         reader.begin(&range).unwrap();
@@ -405,5 +421,66 @@ mod tests {
         let text = error.to_string();
         assert!(text.contains("t/0 from 3 until 8") && text.contains(&at), "{text}");
         assert!(text.contains("after waiting for 30ms") && text.contains("connecting to the broker"), "{text}");
+    }
+
+    fn field(out: &mut Vec<u8>, parts: &[&[u8]]) {
+        parts.iter().for_each(|part| out.extend_from_slice(part));
+    }
+
+    /// Answers questions of one connection, in the oldest forms that are spoken, as a broker that has nothing but `records`.
+    fn answer_all(mut stream: TcpStream, port: u16, records: &[u8]) -> std::io::Result<()> {
+        let (no, one) = (&0i32.to_be_bytes(), &1i32.to_be_bytes());
+        loop {
+            let mut len = [0; 4];
+            stream.read_exact(&mut len)?;
+            let mut asked = vec![0; u32::from_be_bytes(len) as usize];
+            stream.read_exact(&mut asked)?;
+            let mut body = asked[4..8].to_vec();
+            match asked[1] {
+                18 => field(
+                    &mut body,
+                    &[&[0; 2], &3i32.to_be_bytes(), &[0, 1, 0, 0, 0, 10, 0, 2, 0, 0, 0, 4, 0, 3, 0, 0, 0, 7]],
+                ),
+                3 => {
+                    field(
+                        &mut body,
+                        &[no, one, one, &[0, 9], b"127.0.0.1", &i32::from(port).to_be_bytes(), &[0xff; 2]],
+                    );
+                    field(&mut body, &[&[0xff; 2], one, one, &[0; 2], &[0, 1], b"t", &[0], one]);
+                    field(&mut body, &[&[0; 2], no, one, no, no, no, no]);
+                }
+                _ => {
+                    field(&mut body, &[no, &[0; 2], no, one, &[0, 1], b"t", one, no, &[0; 2], &[0; 24], &[0xff; 4]]);
+                    field(&mut body, &[&(records.len() as i32).to_be_bytes(), records]);
+                }
+            }
+            stream.write_all(&(body.len() as u32).to_be_bytes())?;
+            stream.write_all(&body)?;
+        }
+    }
+
+    #[test]
+    fn answers_that_bring_a_range_no_further_do_not_keep_it_for_ever() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let serve = move || {
+            for stream in listener.incoming().flatten() {
+                // A batch that is cut in the middle, each time.
+                let answer =
+                    move || drop(answer_all(stream, port, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 2, 7]));
+                millstream_core::threads::spawn("connection", answer).unwrap().detach();
+            }
+        };
+        millstream_core::threads::spawn("broker", serve).unwrap().detach();
+        let (brokers, isolation, read_by) =
+            (Brokers::at(format!("127.0.0.1:{port}")), Isolation::ReadCommitted, ReadBy::Fastest);
+        let how = Arc::new(How { brokers, isolation, patience: millis(60), read_by, kept: 1, on_loss: OnLoss::Stop });
+        let range = OffsetRange::new("t", 0, 0, 8);
+        let mut reader = FetchReader::open(&how, &range, None);
+        reader.begin(&range).unwrap();
+        let error = reader.read(&mut Vec::new()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        let text = error.to_string();
+        assert!(text.contains("after waiting for 60ms") && !text.contains("lengths lead"), "{text}");
     }
 }

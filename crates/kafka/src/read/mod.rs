@@ -23,7 +23,7 @@ use crate::mistakes::passed;
 use crate::ranges::OffsetRange;
 use crate::record::Record;
 use crate::settings::Brokers;
-use crate::source::Isolation;
+use crate::source::{Isolation, OnLoss};
 
 /// How many records are given at once, about.
 const CHUNK: usize = 512;
@@ -36,6 +36,7 @@ pub(crate) struct How {
     /// How long a task waits for a record that must come (K-50).
     pub(crate) patience: Duration,
     pub(crate) read_by: ReadBy,
+    pub(crate) on_loss: OnLoss,
     /// How many readers are kept for the next batch, over all (K-48).
     pub(crate) kept: usize,
 }
@@ -173,10 +174,54 @@ pub(crate) fn out_of_range(range: &OffsetRange, brokers: &Brokers, there: Option
     Error::new(ErrorKind::Data, text)
 }
 
+/// Says where to go on, if what is to be read next at `position` is gone, and the source goes on with what is there: behind
+/// what is gone, or at the end of the range if that is. Nothing, if it is not gone (any more), or if the source is to stop. Pure.
+pub(crate) fn behind_what_is_gone(
+    on_loss: OnLoss,
+    position: i64,
+    until: i64,
+    there: Option<(i64, i64)>,
+) -> Option<i64> {
+    let (begin, end) = there.filter(|_| on_loss == OnLoss::GoOn)?;
+    match position {
+        _ if position < begin => Some(begin.min(until)),
+        // There is less than there was: another topic has its name.
+        _ if position > end => Some(until),
+        _ => None,
+    }
+}
+
+/// Tells the log that a part of a range is gone, of a source that goes on.
+pub(crate) fn tell_lost(range: &OffsetRange, from: i64, until: i64) {
+    let lost = OffsetRange { from, until, ..range.clone() };
+    tracing::warn!(lost = lost.count(), range = %lost, "records of Kafka are gone that a batch was given; the program goes on");
+}
+
 /// Fails if the job of the task that runs on this thread has been cancelled.
 pub(crate) fn check_cancelled() -> Result<()> {
     if TaskContext::current().is_some_and(|task| task.is_cancelled()) {
         return Err(Error::new(ErrorKind::Stopped, "the job was cancelled while a range of Kafka was read"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn behind_what_is_gone_is_what_is_there_or_the_end_of_the_range() {
+        use OnLoss::{GoOn, Stop};
+        for (on_loss, position, there, want) in [
+            (GoOn, 3, Some((5, 20)), Some(5)),
+            (GoOn, 3, Some((15, 20)), Some(10)),
+            (GoOn, 3, Some((0, 2)), Some(10)),
+            // It is there: who asked was told of a moment that is over.
+            (GoOn, 3, Some((0, 20)), None),
+            (GoOn, 3, None, None),
+            (Stop, 3, Some((5, 20)), None),
+        ] {
+            assert_eq!(behind_what_is_gone(on_loss, position, 10, there), want, "{on_loss:?} {position} {there:?}");
+        }
+    }
 }

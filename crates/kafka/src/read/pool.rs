@@ -68,7 +68,7 @@ mod tests {
     use crate::read::{How, ReadBy};
     use crate::record::Record;
     use crate::settings::Brokers;
-    use crate::source::Isolation;
+    use crate::source::{Isolation, OnLoss};
     use millstream_core::{Result, secs};
 
     struct At(i64);
@@ -91,7 +91,7 @@ mod tests {
     fn r70_readers_are_kept_by_partition_the_one_that_fits_first_and_no_more_than_are_asked_for() {
         let pool = Pool { waiting: Mutex::new(Waiting { next: 0, readers: BTreeMap::new() }) };
         let (brokers, isolation, read_by) = (Brokers::at("a:1"), Isolation::ReadCommitted, ReadBy::Fastest);
-        let how = How { brokers, isolation, patience: secs(1), read_by, kept: 3 };
+        let how = How { brokers, isolation, patience: secs(1), read_by, kept: 3, on_loss: OnLoss::Stop };
         let split = |how: &How, partition, from| {
             let range = OffsetRange::new("t", partition, from, from + 1);
             RangeSplit { how: Arc::new(how.clone()), range, id: None }

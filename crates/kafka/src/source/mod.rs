@@ -57,11 +57,12 @@ impl Isolation {
 }
 
 /// What is done when records are gone that no batch was given: deleted by age or by size, or with their topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum OnLoss {
     /// The batch fails, with an error that names topic, partition, and the offsets that were asked for and are there.
     Stop,
-    /// The program goes on with what is there. How many offsets are gone is in the batch's input info and in the log.
+    /// The program goes on with what is there. How many offsets are gone is in the batch's input info and in the log; of what
+    /// goes after a batch was given it and before its task reads it, in the log alone.
     GoOn,
 }
 
@@ -258,8 +259,8 @@ impl Direct {
     }
 
     fn how(&self) -> How {
-        let Direct { isolation, patience, read_by, kept, .. } = *self;
-        How { brokers: self.brokers.clone(), isolation, patience, read_by, kept }
+        let Direct { isolation, patience, read_by, kept, on_loss, .. } = *self;
+        How { brokers: self.brokers.clone(), isolation, patience, read_by, kept, on_loss }
     }
 
     /// Says what is wrong before anything is asked.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use millstream_core::clock::{Clock, ManualClock};
 use millstream_core::threads::lock;
 use millstream_core::{ErrorKind, Time, secs};
-use millstream_kafka::{Direct, OffsetRange, OnLoss, Start, TopicPartition, direct, offset_ranges, rdd};
+use millstream_kafka::{Direct, OffsetRange, OnLoss, ReadBy, Start, TopicPartition, direct, offset_ranges, rdd};
 use millstream_streaming::{BatchInfo, Conf, StreamingContext, StreamingListener};
 use millstream_testkit::StreamTest;
 
@@ -262,4 +262,21 @@ fn a_topic_that_comes_back_is_read_from_where_the_program_was_in_it() {
     write(&b, 0, ["b3"]);
     assert_eq!(run(&[&a], 3), [""; 0]);
     assert_eq!(run(&[&a, &b], 4), ["b3"]);
+}
+
+#[test]
+fn a_range_that_goes_between_its_batch_and_its_task_is_skipped_by_a_source_that_goes_on() {
+    for read_by in [ReadBy::Fastest, ReadBy::Client] {
+        let a = topic("skips", 1);
+        write(&a, 0, ["0"]);
+        let source = direct(brokers()).subscribe([&a]).start(Start::Earliest).on_loss(OnLoss::GoOn).read_by(read_by);
+        // Who looks no more gives the batch what is gone; and a reader that is kept may have fetched it before.
+        let mut program = program_of(source.look_for_partitions_every(secs(3600)).keep_readers(0));
+        program.test.run(1).unwrap();
+        write(&a, 0, (1..10).map(|n| n.to_string()));
+        admin().delete_records(&TopicPartition::new(&a, 0), 7).unwrap();
+        program.test.run(1).unwrap();
+        assert_eq!(*lock(&program.values), ["0", "7", "8", "9"], "{read_by:?}");
+        assert_eq!(lock(&program.ranges).last().unwrap().count(), 9);
+    }
 }
