@@ -3,6 +3,7 @@
 //! ```text
 //! start     fence (init_transactions)   read the mark   take over: write the mark again, with this run
 //! batch     is it covered by the mark?  leave it out
+//!           has an earlier one failed?  refuse it
 //!           begin   records   mark      commit
 //! in doubt  a new producer, fence, read the mark: it says whether the batch is there
 //! ```
@@ -11,9 +12,7 @@
 //! not outlive its process. If the process ends between the two, the batch runs again from the same input, and the mark
 //! says that it is there.
 
-use std::collections::BTreeSet;
 use std::fmt;
-use std::hash::BuildHasher;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -28,7 +27,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 
 use super::KafkaSink;
-use super::marker::{Marker, Next, Settled, Takeover, Writer, next, settle, take_over};
+use super::marker::{By, Marker, Next, Settled, Takeover, is_old, next, settle, take_over};
 use super::producer::Sender;
 use super::record::{NewRecord, ToRecord};
 use crate::mistakes::{Mistake, passed, planted};
@@ -56,7 +55,7 @@ pub(crate) struct ExactlyOnce {
 /// What a run has of an output.
 struct Open {
     name: Name,
-    writer: Writer,
+    by: By,
     sender: Sender,
     marks: BaseConsumer<Told>,
     heard: Heard,
@@ -65,6 +64,17 @@ struct Open {
     found: i64,
     /// The last batch that this run wrote.
     written: Option<i64>,
+    /// A batch that this run has begun, and that has not ended well.
+    begun: Option<i64>,
+    /// When the mark was last written.
+    marked: Duration,
+}
+
+impl Open {
+    /// Whether there is a checkpoint directory, and with it a mark.
+    fn is_marked(&self) -> bool {
+        self.by.run > 0
+    }
 }
 
 /// How an output is called at the broker.
@@ -137,6 +147,10 @@ impl ExactlyOnce {
         let answer =
             answer.map_err(|error| self.sink.brokers.failed(self.doing("reading the mark of", name), &error, heard))?;
         let Some(element) = answer.find_partition(&self.sink.topic, 0) else { return Ok(None) };
+        // The answer as a whole can be good, and that of the partition not: that is no mark that is not there.
+        element
+            .error()
+            .map_err(|error| self.sink.brokers.failed(self.doing("reading the mark of", name), &error, heard))?;
         match element.offset() {
             Offset::Offset(offset) => match Marker::read(offset, element.metadata()) {
                 Some(marker) => Ok(Some(marker)),
@@ -157,7 +171,7 @@ impl ExactlyOnce {
     }
 
     /// Adds a mark to the transaction that is open.
-    fn mark(&self, open: &Open, marker: Marker) -> Result<(), KafkaError> {
+    fn mark(&self, open: &Open, marker: &Marker) -> Result<(), KafkaError> {
         let mut list = TopicPartitionList::new();
         let mut element = list.add_partition(&self.sink.topic, 0);
         element.set_offset(Offset::Offset(marker.batch))?;
@@ -167,9 +181,9 @@ impl ExactlyOnce {
 
     fn late(&self, name: &Name, run: u64) -> Error {
         let text = format!(
-            "a later start of the program has taken over output `{}` at the brokers {}: run {run}. If none has, the \
-             checkpoint was \
-             removed or is a copy: delete the group {}, or give the output another uid",
+            "another start of the program has taken over output `{}` at the brokers {}: run {run}, of which this \
+             checkpoint directory knows nothing. It is a copy, or an old one, or was begun anew under the old name: go on \
+             with the other one, or delete the group {}, or give the output another uid",
             name.output,
             self.sink.brokers.named(),
             name.group
@@ -179,11 +193,9 @@ impl ExactlyOnce {
 
     fn gone(&self, name: &Name, known: i64) -> Error {
         let text = format!(
-            "the mark of output `{}` in group {} at the brokers {} is gone, and batch {known} ms was written: it has \
-             expired \
-             (offsets.retention.minutes), or topic {} was made anew. Batches behind it might be written twice. If \
-             nothing but empty batches \
-             ran since, or doubles do not matter, give the output another uid",
+            "the mark of output `{}` in group {} at the brokers {} is gone, which was written behind batch {known} ms: it \
+             has expired (offsets.retention.minutes), or topic {} was made anew. A batch behind it might be written \
+             twice. If doubles do not matter, give the output another uid",
             name.output,
             name.group,
             self.sink.brokers.named(),
@@ -193,7 +205,9 @@ impl ExactlyOnce {
     }
 
     /// Checks that the topic is there, and opens what a run without a checkpoint needs.
-    fn open(&self, name: Name, run: u64, known: Option<i64>) -> Result<Open> {
+    fn open(&self, name: Name, start: &OutputRun, known: Option<i64>) -> Result<Open> {
+        let run = start.fencing_token();
+        refuse_disorder(start)?;
         let cluster = crate::cluster::Cluster::open(&self.sink.brokers, None, crate::Isolation::ReadCommitted)?;
         if cluster.partitions(&self.sink.topic)?.is_empty() {
             let text = format!(
@@ -216,35 +230,33 @@ impl ExactlyOnce {
         let metadata = metadata.ok_or_else(|| {
             Error::new(ErrorKind::Internal, "a consumer with a group has no metadata of it; please report it")
         })?;
-        let writer = Writer { run, taker: fresh() };
-        let mut open = Open { name, writer, sender, marks, heard, metadata, found: 0, written: None };
-        if run > 0 {
-            self.take_over(&mut open, known)?;
+        let by = By { run, name: start.name().to_owned() };
+        let (written, begun, marked) = (None, None, monotonic());
+        let mut open = Open { name, by, sender, marks, heard, metadata, found: 0, written, begun, marked };
+        if run == 0 {
+            return Ok(open);
         }
+        self.take_over(&mut open, start, known)?;
         passed("taken-over");
         Ok(open)
     }
 
-    /// Reads the mark and writes it again: from here on whoever ran before sees that it is late, also if it fences this run
-    /// for a moment. That is in doubt as any transaction is, if it fails.
-    fn take_over(&self, open: &mut Open, known: Option<i64>) -> Result<()> {
+    /// Reads the mark and writes it again: from here on whoever ran before sees that it is late, also if it fences this run for a
+    /// moment. That is in doubt as any transaction is, if it fails.
+    fn take_over(&self, open: &mut Open, start: &OutputRun, known: Option<i64>) -> Result<()> {
         let mut attempt = 1;
         loop {
             let marker = self.read_mark(&open.marks, &open.heard, &open.name)?;
-            match take_over(marker, open.writer, known) {
+            match take_over(marker.as_ref(), &open.by, |name| start.follows(name), known) {
                 _ if planted(Mistake::MarkNotRead) => {}
                 Takeover::Late(other) => return Err(self.late(&open.name, other)),
                 Takeover::Gone(known) => return Err(self.gone(&open.name, known)),
                 Takeover::From(batch) => open.found = batch,
             }
             passed("mark-read");
-            let marker = Marker { batch: open.found, writer: open.writer };
-            let taken = open.sender.producer.begin_transaction();
-            let taken = taken.and_then(|()| self.mark(open, marker));
-            let taken = taken.and_then(|()| open.sender.producer.commit_transaction(self.sink.patience));
-            let Err(error) = taken else { return Ok(()) };
+            let Err(error) = self.mark_alone(open, "taking over") else { return Ok(()) };
             if attempt == ATTEMPTS {
-                return Err(open.sender.failed(self.doing("taking over", &open.name), &error));
+                return Err(error);
             }
             tracing::warn!(attempt, %error, "an output of Kafka could not be taken over; it is tried again");
             std::thread::park_timeout(PAUSE * attempt);
@@ -252,6 +264,17 @@ impl ExactlyOnce {
             open.sender.purge();
             open.sender = self.fence(&open.name)?;
         }
+    }
+
+    /// Writes the mark again, as it is.
+    fn mark_alone(&self, open: &mut Open, what: &str) -> Result<()> {
+        let marker = Marker { batch: open.written.unwrap_or(open.found), by: open.by.clone() };
+        let marked = open.sender.producer.begin_transaction();
+        let marked = marked.and_then(|()| self.mark(open, &marker));
+        let marked = marked.and_then(|()| open.sender.producer.commit_transaction(self.sink.patience));
+        marked.map_err(|error| open.sender.failed(self.doing(what, &open.name), &error))?;
+        open.marked = monotonic();
+        Ok(())
     }
 
     /// Writes a batch as one transaction.
@@ -262,16 +285,16 @@ impl ExactlyOnce {
         passed("begun");
         open.sender.send_all(records.iter().cloned(), &self.sink.topic, self.sink.patience)?;
         passed("sent");
-        let marker = Marker { batch, writer: open.writer };
+        let marker = Marker { batch, by: open.by.clone() };
         let outside = planted(Mistake::MarkOutside);
-        if open.writer.run > 0 && !outside {
-            self.mark(open, marker).map_err(|error| fail("marking", &error))?;
+        if open.is_marked() && !outside {
+            self.mark(open, &marker).map_err(|error| fail("marking", &error))?;
         }
         passed("marked");
         producer.commit_transaction(self.sink.patience).map_err(|error| fail("committing", &error))?;
         passed("committed");
-        if open.writer.run > 0 && outside {
-            let marked = producer.begin_transaction().and_then(|()| self.mark(open, marker));
+        if open.is_marked() && outside {
+            let marked = producer.begin_transaction().and_then(|()| self.mark(open, &marker));
             let marked = marked.and_then(|()| producer.commit_transaction(self.sink.patience));
             marked.map_err(|error| fail("marking", &error))?;
         }
@@ -283,16 +306,16 @@ impl ExactlyOnce {
     fn settle(&self, open: &mut Open, batch: i64) -> Result<Settled> {
         open.sender.purge();
         open.sender = self.fence(&open.name)?;
-        if open.writer.run == 0 {
+        if !open.is_marked() {
             return Ok(Settled::Aborted);
         }
         let marker = self.read_mark(&open.marks, &open.heard, &open.name)?;
-        Ok(settle(marker, open.writer, batch))
+        Ok(settle(marker.as_ref(), &open.by, batch))
     }
 
     fn take(&self, open: &mut Open, records: &[NewRecord], batch: i64) -> Result<()> {
-        if open.writer.run > 0 {
-            match next(batch, open.found, open.written) {
+        if open.is_marked() {
+            match next(batch, open.found, open.written, open.begun) {
                 Next::Write => {}
                 Next::LeaveOut => {
                     tracing::debug!(batch, output = open.name.output, "the batch is at the broker already");
@@ -306,6 +329,14 @@ impl ExactlyOnce {
                         open.name.output
                     );
                     return Err(Error::new(ErrorKind::Config, text));
+                }
+                Next::Behind(failed) => {
+                    let text = format!(
+                        "batch {batch} ms of output `{}` is not written: batch {failed} ms before it failed, and runs \
+                         again when the program is started again",
+                        open.name.output
+                    );
+                    return Err(Error::new(ErrorKind::Stopped, text));
                 }
             }
         }
@@ -331,10 +362,29 @@ impl ExactlyOnce {
     }
 }
 
-/// Returns a number that nobody has had before.
-fn fresh() -> u64 {
-    // Of the system's chance; a copy of a directory may run in another container, under the same process id.
-    std::collections::hash_map::RandomState::new().hash_one(monotonic())
+/// Refuses what would have a later batch written before an earlier one: the mark is one number, and would cover both.
+fn refuse_disorder(start: &OutputRun) -> Result<()> {
+    let refuse = |text: String| Err(Error::new(ErrorKind::Config, text));
+    // Without a checkpoint directory no batch runs again, and there is no mark.
+    if start.fencing_token() == 0 {
+        return Ok(());
+    }
+    if start.concurrent_jobs() > 1 {
+        return refuse(format!(
+            "output `{}` writes to Kafka exactly once, which needs batches one after the other: set concurrent_jobs to 1, \
+             not {}, or write at_least_once()",
+            start.output(),
+            start.concurrent_jobs()
+        ));
+    }
+    if start.goes_on_after_failures() {
+        return refuse(format!(
+            "output `{}` writes to Kafka exactly once, and a batch that failed could not be told from one that is written \
+             once a later one is: set on_failure to OnFailure::Stop, or write at_least_once()",
+            start.output()
+        ));
+    }
+    Ok(())
 }
 
 fn left(deadline: Duration) -> Duration {
@@ -345,17 +395,27 @@ impl<T: Data + ToRecord> Transactional<T> for ExactlyOnce {
     type Prepared = WrittenBatch;
 
     fn prepare(&self, rdd: &Rdd<T>, batch: &OutputBatch) -> Result<WrittenBatch> {
+        let at = batch.time().as_millis();
+        let not_started = || Error::new(ErrorKind::Stopped, "the output was not started");
+        {
+            // Whatever fails from here on, no later batch is written in this run.
+            let mut state = lock(&self.state);
+            let open = state.as_mut().ok_or_else(not_started)?;
+            open.begun.get_or_insert(at);
+        }
         let records = rdd.map(|row: T| row.to_record()).collect()?;
         passed("collected");
         let mut state = lock(&self.state);
-        let open = match &mut *state {
-            Some(open) => open,
-            None => return Err(Error::new(ErrorKind::Stopped, "the output was not started")),
-        };
-        let at = batch.time().as_millis();
+        let open = state.as_mut().ok_or_else(not_started)?;
         if !records.is_empty() {
             self.take(open, &records, at)?;
+            open.marked = monotonic();
             open.written = Some(open.written.unwrap_or(0).max(at)).filter(|_| at > open.found).or(open.written);
+        } else if open.is_marked() && is_old(monotonic().saturating_sub(open.marked)) {
+            self.mark_alone(open, "marking")?;
+        }
+        if open.begun == Some(at) {
+            open.begun = None;
         }
         passed("prepared");
         let last = open.written.unwrap_or(open.found);
@@ -373,11 +433,17 @@ impl<T: Data + ToRecord> Transactional<T> for ExactlyOnce {
     }
 
     fn recover(&self, known: &[(OutputBatch, WrittenBatch)], run: &OutputRun) -> Result<()> {
-        let last: BTreeSet<i64> = known.iter().filter_map(|(_, written)| written.last).collect();
-        let name = Name::of(run.app_id(), run.output());
-        let open = self.open(name, run.fencing_token(), last.last().copied())?;
+        // What was committed last counts, too: the mark behind it is there as long as it does not expire.
+        let last: Option<WrittenBatch> = run.last_committed()?;
+        let written = known.iter().map(|(_, written)| *written).chain(last);
+        let known = written.map(|written| written.last.unwrap_or(0)).max();
+        let open = self.open(Name::of(run.app_id(), run.output()), run, known)?;
         *lock(&self.state) = Some(open);
         Ok(())
+    }
+
+    fn tells_runs_apart(&self) -> bool {
+        true
     }
 
     fn how(&self) -> &'static str {

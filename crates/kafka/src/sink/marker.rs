@@ -1,43 +1,48 @@
 //! The mark that a batch leaves in the same transaction as its records, and what follows from it. Pure.
 
-/// What a mark's metadata begins with; the run follows.
-const FORM: &str = "millstream 1 run ";
+use std::time::Duration;
+
+use millstream_core::secs;
+
+/// What a mark's metadata begins with; the run and its name follow.
+const FORM: &str = "millstream 2 run ";
+
+/// A mark that no batch has moved for so long is written again: offsets of groups expire.
+const OLD: Duration = secs(6 * 3600);
 
 /// What a group's offset says: up to which batch an output is written, and by which run it was last taken over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Marker {
     /// The last batch that is written, in milliseconds; 0 if none is.
     pub(crate) batch: i64,
-    /// Who wrote it, or took over.
-    pub(crate) writer: Writer,
+    pub(crate) by: By,
 }
 
-/// Who writes: a run of a program, and which of those that believe to be that run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Writer {
-    /// The fencing token of the run.
+/// A run of a program, as its mark tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct By {
+    /// Its fencing token; 0 without a checkpoint directory.
     pub(crate) run: u64,
-    /// A number that no other taker has: copies of one checkpoint directory begin the same run.
-    pub(crate) taker: u64,
-}
-
-impl Writer {
-    /// Says whether another one writes that this one must give way to: of a later run, or of the same.
-    fn gives_way_to(self, other: Writer) -> bool {
-        other.run > self.run || other.run == self.run && other.taker != self.taker
-    }
+    /// Its name: in a copy of a checkpoint directory tokens count on alike, and names do not.
+    pub(crate) name: String,
 }
 
 impl Marker {
-    pub(crate) fn metadata(self) -> String {
-        format!("{FORM}{} taker {}", self.writer.run, self.writer.taker)
+    pub(crate) fn metadata(&self) -> String {
+        format!("{FORM}{} {}", self.by.run, self.by.name)
     }
 
     /// Reads a mark; nothing if somebody else committed there.
     pub(crate) fn read(offset: i64, metadata: &str) -> Option<Marker> {
-        let (run, taker) = metadata.strip_prefix(FORM)?.split_once(" taker ")?;
-        Some(Marker { batch: offset, writer: Writer { run: run.parse().ok()?, taker: taker.parse().ok()? } })
+        let (run, name) = metadata.strip_prefix(FORM)?.split_once(' ')?;
+        Some(Marker { batch: offset, by: By { run: run.parse().ok()?, name: name.to_owned() } })
     }
+}
+
+/// Says whether a batch without rows writes the mark again, `since` it was last written. Who writes nothing for a week would
+/// lose it else, and the next start with it.
+pub(crate) fn is_old(since: Duration) -> bool {
+    since >= OLD
 }
 
 /// What a start makes of the mark that it finds.
@@ -45,17 +50,24 @@ impl Marker {
 pub(crate) enum Takeover {
     /// The run takes over: batches up to this one are there.
     From(i64),
-    /// A later run has taken over, or another program has this name.
+    /// A run has taken over of which this checkpoint knows nothing: of a copy of it, or of another program of this name.
     Late(u64),
-    /// A batch is known to be written, and there is no mark of it: it has expired, or its topic was made anew.
+    /// A mark was written behind this batch, and it is not there: it has expired, or its topic was made anew.
     Gone(i64),
 }
 
-/// Decides whether a writer may take an output over; it may have done so before, without having heard of it. `known` is
-/// the last batch of which the checkpoint knows that it was written.
-pub(crate) fn take_over(marker: Option<Marker>, writer: Writer, known: Option<i64>) -> Takeover {
+/// Decides whether a run may take an output over; it may have done so before, without having heard of it. `follows` says whether the
+/// checkpoint knows a run by that name; `known` is the last batch of which it knows that the output has written it, 0 if it has
+/// written a mark alone.
+pub(crate) fn take_over(
+    marker: Option<&Marker>,
+    by: &By,
+    follows: impl Fn(&str) -> bool,
+    known: Option<i64>,
+) -> Takeover {
+    let is_ours = |other: &By| other == by || (other.run < by.run && follows(&other.name));
     match (marker, known) {
-        (Some(marker), _) if writer.gives_way_to(marker.writer) => Takeover::Late(marker.writer.run),
+        (Some(marker), _) if !is_ours(&marker.by) => Takeover::Late(marker.by.run),
         (Some(marker), Some(known)) if marker.batch < known => Takeover::Gone(known),
         (None, Some(known)) => Takeover::Gone(known),
         (marker, _) => Takeover::From(marker.map_or(0, |marker| marker.batch)),
@@ -71,13 +83,16 @@ pub(crate) enum Next {
     LeaveOut,
     /// A later batch of this run is there, and nobody can tell whether this one is.
     OutOfOrder(i64),
+    /// An earlier batch of this run has failed, and runs again at the next start: were this one there, the mark would cover both.
+    Behind(i64),
 }
 
 /// Decides what is done with a batch: `found` is up to where batches were there when the run took over, `written` the
-/// last that it wrote itself.
-pub(crate) fn next(batch: i64, found: i64, written: Option<i64>) -> Next {
+/// last that it wrote itself, `begun` one that it began and that did not end well.
+pub(crate) fn next(batch: i64, found: i64, written: Option<i64>, begun: Option<i64>) -> Next {
     match written {
         _ if batch <= found => Next::LeaveOut,
+        _ if begun.is_some_and(|begun| begun < batch) => Next::Behind(begun.unwrap_or_default()),
         Some(written) if written == batch => Next::LeaveOut,
         Some(written) if written > batch => Next::OutOfOrder(written),
         _ => Next::Write,
@@ -91,18 +106,18 @@ pub(crate) enum Settled {
     Committed,
     /// It is not, and may be written again.
     Aborted,
-    /// A later run has taken over.
+    /// Another run has taken over.
     Late(u64),
     /// There is no mark where one was.
     Gone,
 }
 
 /// Decides what became of the transaction of `batch`, when its producer has been fenced and its mark is read again. A
-/// run that fences another one that is later must not write.
-pub(crate) fn settle(marker: Option<Marker>, writer: Writer, batch: i64) -> Settled {
+/// run that fences another one that took over behind it must not write.
+pub(crate) fn settle(marker: Option<&Marker>, by: &By, batch: i64) -> Settled {
     match marker {
         None => Settled::Gone,
-        Some(marker) if writer.gives_way_to(marker.writer) => Settled::Late(marker.writer.run),
+        Some(marker) if marker.by != *by => Settled::Late(marker.by.run),
         Some(marker) if marker.batch >= batch => Settled::Committed,
         Some(_) => Settled::Aborted,
     }
@@ -112,69 +127,86 @@ pub(crate) fn settle(marker: Option<Marker>, writer: Writer, batch: i64) -> Sett
 mod tests {
     use super::*;
 
-    /// A mark of this taker, in a run.
     fn mark(batch: i64, run: u64) -> Option<Marker> {
-        Some(Marker { batch, writer: Writer { run, taker: 1 } })
+        named(batch, run, "ours")
     }
 
-    /// A mark of another one.
-    fn other(batch: i64, run: u64) -> Option<Marker> {
-        Some(Marker { batch, writer: Writer { run, taker: 2 } })
+    fn named(batch: i64, run: u64, name: &str) -> Option<Marker> {
+        Some(Marker { batch, by: By { run, name: name.to_owned() } })
     }
 
     #[test]
     fn a_mark_is_read_as_it_was_written_and_no_other_offset_is_one() {
-        let marker = Marker { batch: 2000, writer: Writer { run: 7, taker: u64::MAX } };
+        let marker = mark(2000, 7).unwrap();
         assert_eq!(Marker::read(2000, &marker.metadata()), Some(marker));
         assert_eq!(Marker::read(2000, ""), None);
-        assert_eq!(Marker::read(2000, "millstream 1 run 7 taker x"), None);
+        assert_eq!(Marker::read(2000, "millstream 2 run 7"), None);
+        assert_eq!(Marker::read(2000, "millstream 2 run x y"), None);
     }
 
     #[test]
     fn a_start_takes_over_from_what_it_finds_or_refuses() {
         for (marker, run, known, want) in [
             (None, 1, None, Takeover::From(0)),
-            (other(0, 1), 2, None, Takeover::From(0)),
-            (other(5, 1), 2, None, Takeover::From(5)),
-            (other(5, 1), 2, Some(5), Takeover::From(5)),
-            (other(6, 1), 2, Some(5), Takeover::From(6)),
-            (other(5, 1), 2, Some(6), Takeover::Gone(6)),
+            (mark(0, 1), 2, None, Takeover::From(0)),
+            (mark(0, 1), 2, Some(0), Takeover::From(0)),
+            (mark(5, 1), 2, None, Takeover::From(5)),
+            (mark(5, 1), 2, Some(5), Takeover::From(5)),
+            (mark(6, 1), 2, Some(5), Takeover::From(6)),
+            (mark(5, 1), 2, Some(6), Takeover::Gone(6)),
             (None, 2, Some(6), Takeover::Gone(6)),
-            (other(5, 3), 2, None, Takeover::Late(3)),
+            // A mark alone was written, and may have been moved by a batch whose end is not known.
+            (None, 2, Some(0), Takeover::Gone(0)),
+            (mark(5, 3), 2, None, Takeover::Late(3)),
             // A copy of the directory has begun the same run.
-            (other(5, 2), 2, Some(5), Takeover::Late(2)),
+            (named(5, 2, "of a copy"), 2, Some(5), Takeover::Late(2)),
             // It is its own: the answer was lost.
-            (mark(5, 2), 2, Some(5), Takeover::From(5)),
+            (named(5, 2, "this"), 2, Some(5), Takeover::From(5)),
+            // A run of a copy: its token is lower than that of the second start here, and it is none of ours.
+            (named(5, 6, "of a copy"), 7, Some(5), Takeover::Late(6)),
+            (named(5, 6, "of a copy"), 9, None, Takeover::Late(6)),
         ] {
-            assert_eq!(take_over(marker, Writer { run, taker: 1 }, known), want, "{marker:?} {run} {known:?}");
+            let by = By { run, name: "this".to_owned() };
+            let got = take_over(marker.as_ref(), &by, |name| name == "ours", known);
+            assert_eq!(got, want, "{marker:?} {run} {known:?}");
         }
     }
 
     #[test]
-    fn a_batch_is_written_once() {
-        for (batch, found, written, want) in [
-            (6, 5, None, Next::Write),
-            (5, 5, None, Next::LeaveOut),
-            (4, 5, Some(7), Next::LeaveOut),
-            (7, 5, Some(6), Next::Write),
-            (7, 5, Some(7), Next::LeaveOut),
-            (6, 5, Some(7), Next::OutOfOrder(7)),
+    fn a_batch_is_written_once_and_none_behind_one_that_failed() {
+        for (batch, found, written, begun, want) in [
+            (6, 5, None, None, Next::Write),
+            (5, 5, None, None, Next::LeaveOut),
+            (4, 5, Some(7), None, Next::LeaveOut),
+            (7, 5, Some(6), None, Next::Write),
+            (7, 5, Some(7), None, Next::LeaveOut),
+            (6, 5, Some(7), None, Next::OutOfOrder(7)),
+            (7, 5, None, Some(6), Next::Behind(6)),
+            (9, 5, Some(6), Some(7), Next::Behind(7)),
+            (7, 5, Some(6), Some(7), Next::Write),
+            (5, 5, None, Some(4), Next::LeaveOut),
         ] {
-            assert_eq!(next(batch, found, written), want, "{batch} {found} {written:?}");
+            assert_eq!(next(batch, found, written, begun), want, "{batch} {found} {written:?} {begun:?}");
         }
     }
 
     #[test]
     fn a_commit_in_doubt_is_settled_by_the_mark() {
+        let by = By { run: 2, name: "ours".to_owned() };
         for (marker, want) in [
             (mark(6, 2), Settled::Committed),
             (mark(5, 2), Settled::Aborted),
-            (other(6, 3), Settled::Late(3)),
-            (other(5, 3), Settled::Late(3)),
-            (other(6, 2), Settled::Late(2)),
+            (mark(6, 3), Settled::Late(3)),
+            (mark(5, 3), Settled::Late(3)),
+            (named(6, 2, "of a copy"), Settled::Late(2)),
             (None, Settled::Gone),
         ] {
-            assert_eq!(settle(marker, Writer { run: 2, taker: 1 }, 6), want, "{marker:?}");
+            assert_eq!(settle(marker.as_ref(), &by, 6), want, "{marker:?}");
         }
+    }
+
+    #[test]
+    fn a_mark_is_written_again_long_before_it_expires() {
+        assert!(!is_old(secs(6 * 3600 - 1)) && is_old(secs(6 * 3600)));
     }
 }

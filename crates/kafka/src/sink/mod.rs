@@ -72,7 +72,8 @@ pub trait SaveToKafka {
     /// there and is not written again, any other is, from the same input. The marks lie in the group
     /// `millstream-APP/OUTPUT`, so an output whose marks are to be found again should have a [`uid`](Output::uid). They
     /// must not expire (`offsets.retention.minutes`, a week by default) while the program is away: a start that misses
-    /// one refuses. Batches must run one after the other (`concurrent_jobs` of 1).
+    /// one refuses. Batches must run one after the other, and none behind one that failed: `start()` refuses
+    /// `concurrent_jobs` of more than 1, and `OnFailure::Continue`, with an error of kind `Config`.
     ///
     /// # Errors
     ///
@@ -82,7 +83,7 @@ pub trait SaveToKafka {
     /// # Cost
     ///
     /// Exactly once: the rows of a batch are collected on the driver, and a transaction takes 4 to 6 ms beside the time
-    /// to send them; a batch without rows costs nothing. One producer an output, kept. At least once: tasks write, one
+    /// to send them; a batch without rows costs nothing, but for one every six hours that writes the mark again. One producer an output, kept. At least once: tasks write, one
     /// producer a process for all outputs with the same brokers.
     ///
     /// # Spark

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 use millstream_core::threads::lock;
 use millstream_core::{Context, Error, ErrorKind, Time, secs};
 use millstream_kafka::{KafkaSink, NewRecord, Record, SaveToKafka as _, all_of, rdd};
-use millstream_streaming::DStream;
+use millstream_streaming::{Conf, DStream, OnFailure, RddQueue, StreamingContext};
 use millstream_testkit::{Batches, Check, Fault, SimDisk, StreamTest, batches, run_outputs_through_crashes};
 
-use crate::common::{brokers, fresh, topic, topic_with};
+use crate::common::{admin, brokers, fresh, topic, topic_with};
 
 /// Returns what is committed in a topic, by partition.
 fn there(topic: &str) -> Vec<Record> {
@@ -137,4 +137,69 @@ fn explain_says_how_often_each_output_writes_a_batch() {
         "{explained}"
     );
     assert!(lines.iter().any(|line| line.contains("at least once")), "{explained}");
+}
+
+/// Runs a program with one exactly-once output through batches, on a disk that may have been used before.
+fn write_on(disk: &SimDisk, to: &str, uid: &str, batches: &Batches<i32>) -> millstream_core::Result<usize> {
+    let attach = |stream: DStream<i32>| {
+        stream.map(|n| n.to_string()).save_to_kafka(KafkaSink::to(brokers(), to)).uid(uid);
+    };
+    run_outputs_through_crashes(Check::new(1, 1), disk, batches, &attach)
+}
+
+#[test]
+fn a_copy_of_the_directory_is_refused_however_often_it_is_started() {
+    let (a, uid, disk) = (topic("copy", 1), fresh("copy"), SimDisk::new(5));
+    write_on(&disk, &a, &uid, &batches![[1], [2]]).unwrap();
+    // Each start counts one more; the mark is of the first run, so from the second start on the number says nothing.
+    let copy = SimDisk::new(6);
+    for start in 1..=3 {
+        let error = write_on(&copy, &a, &uid, &batches![[1], [2], [9]]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Stopped, "start {start}: {error}");
+        assert!(error.to_string().contains("has taken over output"), "start {start}: {error}");
+    }
+    assert_eq!(texts(&a), ["1", "2"]);
+    write_on(&disk, &a, &uid, &batches![[1], [2], [3]]).unwrap();
+    assert_eq!(texts(&a), ["1", "2", "3"], "the one whose mark it is goes on");
+}
+
+#[test]
+fn a_start_that_misses_the_mark_refuses_also_when_all_was_committed() {
+    let (a, uid, disk) = (topic("expired", 1), fresh("expired"), SimDisk::new(7));
+    write_on(&disk, &a, &uid, &batches![[1], [2]]).unwrap();
+    let groups = admin().groups().unwrap();
+    let marks = groups.iter().find(|group| group.ends_with(&uid)).expect("the group of the marks");
+    admin().delete_group(marks).unwrap();
+    let error = write_on(&disk, &a, &uid, &batches![[1], [2], [3]]).unwrap_err();
+    let text = error.to_string();
+    assert_eq!(error.kind(), ErrorKind::Data, "{text}");
+    assert!(text.contains("is gone, which was written behind batch 2000 ms"), "{text}");
+    assert_eq!(texts(&a), ["1", "2"]);
+}
+
+#[test]
+fn what_would_write_a_batch_behind_one_that_failed_is_refused_at_the_start() {
+    let a = topic("order", 1);
+    for (concurrent, on_failure, want) in [
+        (2, OnFailure::Stop, "set concurrent_jobs to 1, not 2"),
+        (1, OnFailure::Continue, "set on_failure to OnFailure::Stop"),
+        (1, OnFailure::Stop, ""),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut conf = Conf::new("local[1]", "order").unwrap();
+        conf.streaming.exclusive = false;
+        (conf.streaming.concurrent_jobs, conf.streaming.on_failure) = (concurrent, on_failure);
+        let ssc = StreamingContext::with_conf(conf, secs(1)).unwrap();
+        ssc.checkpoint(folder.path()).unwrap();
+        let rows = ssc.queue_stream(&RddQueue::<String>::new());
+        rows.save_to_kafka(KafkaSink::to(brokers(), &a)).uid(fresh("order"));
+        match ssc.start() {
+            Ok(()) => assert_eq!(want, "", "{concurrent} {on_failure:?} is refused"),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+                assert!(!want.is_empty() && error.to_string().contains(want), "{error}");
+            }
+        }
+        drop(ssc.stop());
+    }
 }
