@@ -97,6 +97,8 @@ fn a_late_run_is_refused_and_the_one_that_took_over_goes_on() {
     assert_eq!(error.kind(), ErrorKind::Stopped, "{text}");
     assert!(text.contains("has taken over output") && text.contains("give the output another uid"), "{text}");
     assert_eq!(texts(&a), ["1", "2"]);
+    start(&disk, batches![[1], [2], [3]]).unwrap();
+    assert_eq!(texts(&a), ["1", "2", "3"]);
 }
 
 #[test]
