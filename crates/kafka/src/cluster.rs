@@ -4,9 +4,9 @@
 //! The client that asks never fetches: answers come in order on a connection, and a fetch that waits would hold them
 //! up.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use millstream_core::clock::monotonic;
 use millstream_core::{Error, ErrorKind, Result, millis};
@@ -34,8 +34,6 @@ pub(crate) struct Cluster {
     brokers: Brokers,
     client: BaseConsumer<Told>,
     heard: Heard,
-    /// How many commits were asked for.
-    commits: Cell<u64>,
 }
 
 impl fmt::Debug for Cluster {
@@ -54,7 +52,7 @@ impl Cluster {
             ("isolation.level", isolation.name()),
             ("reconnect.backoff.max.ms", "1000"),
         ])?;
-        Ok(Cluster { brokers: brokers.clone(), client, heard, commits: Cell::new(0) })
+        Ok(Cluster { brokers: brokers.clone(), client, heard })
     }
 
     fn failed(&self, doing: impl fmt::Display, error: &KafkaError) -> Error {
@@ -162,6 +160,10 @@ impl Cluster {
 
     /// Returns what the group has committed for each partition, if it has.
     pub(crate) fn committed(&self, of: &[TopicPartition]) -> Result<Vec<Option<i64>>> {
+        patiently(self.brokers.patience(), || self.committed_now(of))
+    }
+
+    fn committed_now(&self, of: &[TopicPartition]) -> Result<Vec<Option<i64>>> {
         let doing = "asking for the offsets of a group";
         let list = listed(of.iter().map(|partition| (partition, Offset::Invalid)));
         let list = list.map_err(|error| self.failed(doing, &error))?;
@@ -184,9 +186,7 @@ impl Cluster {
         let doing = "committing offsets to a group";
         let list = listed(offsets.iter().map(|(partition, offset)| (partition, Offset::Offset(*offset))));
         let list = list.map_err(|error| self.failed(doing, &error))?;
-        self.client.commit(&list, CommitMode::Async).map_err(|error| self.failed(doing, &error))?;
-        self.commits.set(self.commits.get() + 1);
-        Ok(())
+        self.client.commit(&list, CommitMode::Async).map_err(|error| self.failed(doing, &error))
     }
 
     /// Says whether a commit that nobody waited for has failed since this was last asked.
@@ -195,27 +195,12 @@ impl Cluster {
         self.heard.take_commit_failed()
     }
 
-    /// Commits offsets to the group, and waits for the answer, for as long as one question may take: the client itself would wait
-    /// for ever.
+    /// Commits offsets to the group, and waits.
     pub(crate) fn commit_now(&self, offsets: &[(TopicPartition, i64)]) -> Result<()> {
-        self.commit(offsets)?;
-        let deadline = monotonic() + self.brokers.patience();
-        // Answers come in the order of questions.
-        while self.heard.commits() < self.commits.get() {
-            let left = deadline.saturating_sub(monotonic());
-            if left.is_zero() {
-                let text = format!(
-                    "committing offsets to a group: the brokers at {} have not answered within {:?}",
-                    self.brokers.named(),
-                    self.brokers.patience()
-                );
-                return Err(Error::new(ErrorKind::Unavailable, text));
-            }
-            if let Some(Err(error)) = self.client.poll(left.min(millis(100))) {
-                self.heard.note(&error);
-            }
-        }
-        Ok(())
+        let doing = "committing offsets to a group";
+        let list = listed(offsets.iter().map(|(partition, offset)| (partition, Offset::Offset(*offset))));
+        let list = list.map_err(|error| self.failed(doing, &error))?;
+        self.client.commit(&list, CommitMode::Sync).map_err(|error| self.failed(doing, &error))
     }
 
     /// Lets the client tell what it has heard. It reads nothing, so nothing else comes.
@@ -226,6 +211,19 @@ impl Cluster {
                 Some(Err(error)) => self.heard.note(&error),
                 _ => return,
             }
+        }
+    }
+}
+
+/// Asks again while what answers is not ready: a group has no coordinator for a moment when a broker starts.
+pub(crate) fn patiently<T>(patience: Duration, ask: impl Fn() -> Result<T>) -> Result<T> {
+    let deadline = monotonic() + patience;
+    loop {
+        match ask() {
+            Err(error) if error.kind() == ErrorKind::Unavailable && monotonic() < deadline => {
+                std::thread::park_timeout(millis(50));
+            }
+            answer => return answer,
         }
     }
 }

@@ -190,8 +190,6 @@ struct Cause {
     /// That it was refused, and why.
     refused: Option<RDKafkaErrorCode>,
     said: Option<String>,
-    /// How many commits have been answered, well or not.
-    commits: u64,
     /// Whether a commit that nobody waited for failed.
     commit_failed: bool,
     /// Whether that has been told.
@@ -201,10 +199,6 @@ struct Cause {
 impl Heard {
     pub(crate) fn last(&self) -> Option<String> {
         lock(&self.0).said.clone()
-    }
-
-    pub(crate) fn commits(&self) -> u64 {
-        lock(&self.0).commits
     }
 
     pub(crate) fn refused(&self) -> Option<RDKafkaErrorCode> {
@@ -260,9 +254,8 @@ impl ClientContext for Told {
 
 impl ConsumerContext for Told {
     fn commit_callback(&self, result: rdkafka::error::KafkaResult<()>, offsets: &rdkafka::TopicPartitionList) {
-        let mut cause = lock(&self.0.0);
-        cause.commits += 1;
         let Err(error) = result else { return };
+        let mut cause = lock(&self.0.0);
         cause.commit_failed = true;
         // It is tried again with each batch; once is enough to be told.
         if !std::mem::replace(&mut cause.is_told, true) {

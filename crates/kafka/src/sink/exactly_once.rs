@@ -140,6 +140,10 @@ impl ExactlyOnce {
     }
 
     fn read_mark(&self, marks: &BaseConsumer<Told>, heard: &Heard, name: &Name) -> Result<Option<Marker>> {
+        crate::cluster::patiently(self.sink.patience, || self.read_mark_now(marks, heard, name))
+    }
+
+    fn read_mark_now(&self, marks: &BaseConsumer<Told>, heard: &Heard, name: &Name) -> Result<Option<Marker>> {
         if planted(Mistake::MarkNotRead) {
             return Ok(None);
         }
