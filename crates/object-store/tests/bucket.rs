@@ -30,6 +30,16 @@ fn a_driver_that_wakes_late_is_refused_and_nothing_is_lost_or_doubled() {
 }
 
 #[test]
+fn the_receiver_of_a_late_driver_acknowledges_nothing_and_nothing_acknowledged_is_lost_or_doubled() {
+    common::received::a_late_receiver_acknowledges_nothing(&world());
+}
+
+#[test]
+fn explain_says_that_files_are_not_in_the_bucket() {
+    common::received::files_are_said_to_be_elsewhere(&world());
+}
+
+#[test]
 fn who_begins_anew_is_not_disturbed_by_who_was_there() {
     common::who_begins_anew_is_not_disturbed(&world());
 }

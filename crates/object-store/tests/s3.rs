@@ -35,6 +35,11 @@ fn a_driver_that_wakes_late_is_refused_and_nothing_is_lost_or_doubled() {
 }
 
 #[test]
+fn the_receiver_of_a_late_driver_acknowledges_nothing_and_nothing_acknowledged_is_lost_or_doubled() {
+    common::received::a_late_receiver_acknowledges_nothing(&world("receiver"));
+}
+
+#[test]
 fn who_begins_anew_is_not_disturbed_by_who_was_there() {
     common::who_begins_anew_is_not_disturbed(&world("anew"));
 }

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, clippy::unwrap_used, reason = "no test uses all of it, and a test may fail")]
 
+pub(crate) mod received;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
