@@ -41,7 +41,7 @@ use crate::launch::Children;
 use crate::plan_codec::StageCodec;
 use crate::pool::Connections;
 use crate::query::Query;
-use crate::secret::Secret;
+use crate::secret::{Secret, may_listen};
 use crate::slots::Slots;
 
 /// How long a driver waits for its first executors, and a job for any.
@@ -118,7 +118,8 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// The kind is `Config` if the master is no cluster, the address is taken, or `MILLSTREAM_SECRET` is not set where it
+    /// The kind is `Config` if the master is no cluster, the address is taken or open to others without
+    /// `MILLSTREAM_TRUSTED_NETWORK=1`, or `MILLSTREAM_SECRET` is not set where it
     /// is needed; `Unavailable` if the executors do not come within a minute.
     ///
     /// # Spark
@@ -135,7 +136,10 @@ impl Cluster {
                 let share = memory.unwrap_or(conf.memory_budget() / executors as u64);
                 (SocketAddr::new(loopback, 0), Secret::fresh()?, share)
             }
-            ClusterMaster::At(address) => (address, Secret::of_environment()?, conf.memory_budget()),
+            ClusterMaster::At(address) => {
+                may_listen(address.ip())?;
+                (address, Secret::of_environment()?, conf.memory_budget())
+            }
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)

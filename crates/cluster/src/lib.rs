@@ -20,8 +20,9 @@
 //! # What it does not do yet
 //!
 //! Receivers run on the driver, which keeps their blocks. Ports are open to whoever reaches the machine: every message to
-//! the driver's desk and every plan is authenticated with the cluster's secret, but nothing is encrypted; run it in a
-//! network of your own.
+//! the driver's desk and every plan is authenticated with the cluster's secret, but nothing is encrypted, and
+//! Ballista's own ports ask nobody for a secret. An address that others reach is therefore refused, unless
+//! `MILLSTREAM_TRUSTED_NETWORK=1` says that the network is your own.
 
 mod blocks;
 mod desk;
