@@ -59,7 +59,8 @@ impl OutputFolder {
             }
             clear(&*disk, path).map_err(not_made)?;
         }
-        disk.make_folder(path).map_err(not_made)?;
+        // With its parents; a batch that has ended is not run again to make them.
+        if OVERWRITE.get() { disk.create_folder(path) } else { disk.make_folder(path) }.map_err(not_made)?;
         Ok(OutputFolder { disk, path: path.to_path_buf(), draft: None })
     }
 
@@ -73,7 +74,16 @@ impl OutputFolder {
             return draft.publish();
         }
         let marker = self.path.join("_SUCCESS");
-        self.disk.create(&marker).map(drop).map_err(|e| not_written(&marker, &e))
+        self.disk.create(&marker).map(drop).map_err(|e| not_written(&marker, &e))?;
+        if OVERWRITE.get() { self.sync().map_err(|e| not_written(&self.path, &e)) } else { Ok(()) }
+    }
+
+    /// Makes durable what a batch saves by itself: when the batch has ended, nobody writes it again.
+    fn sync(&self) -> Result<()> {
+        for name in self.disk.list(&self.path)?.iter().filter(|name| is_ours(name)) {
+            self.disk.open_append(&self.path.join(name))?.sync()?;
+        }
+        self.disk.sync_folder(&self.path)
     }
 }
 
