@@ -107,11 +107,11 @@ impl Soak {
         if !self.sender.await_acknowledged(last, PATIENCE) {
             return Err(self.blamed(&format!("{} of {last} records are acknowledged", self.sender.acknowledged())));
         }
-        self.end_well("TERM")?;
+        self.end_well("TERM", false)?;
         let found = audit(&self.place.database, last)?;
         // Once more, with nothing to do: nothing comes again.
         self.live_until(Until::Time(millis(300)), false)?;
-        self.end_well("TERM")?;
+        self.end_well("TERM", false)?;
         audit(&self.place.database, last)?;
         if let Some(mistake) = self.sender.mistakes().first() {
             return Err(Error::new(ErrorKind::Internal, mistake.clone()));
