@@ -51,6 +51,22 @@ pub(crate) fn meaning(code: Option<Code>) -> (ErrorKind, &'static str) {
     }
 }
 
+/// Says whether the client goes on by itself when it is over: a broker is away, or leadership moves. Pure.
+pub(crate) fn is_passing(code: Option<Code>) -> bool {
+    matches!(
+        code,
+        Some(
+            Code::BrokerTransportFailure
+                | Code::AllBrokersDown
+                | Code::Resolve
+                | Code::OperationTimedOut
+                | Code::NotLeaderForPartition
+                | Code::LeaderNotAvailable
+                | Code::ReplicaNotAvailable,
+        )
+    )
+}
+
 /// Makes an error that says what was done, where, and what to do. `heard` is what the client noted by itself.
 pub(crate) fn failed(doing: impl fmt::Display, brokers: &str, error: &KafkaError, heard: &Heard) -> Error {
     if let KafkaError::ClientConfig(_, why, key, value) = error {

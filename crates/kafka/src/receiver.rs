@@ -8,10 +8,11 @@ use millstream_core::clock::monotonic;
 use millstream_core::{Error, ErrorKind, Result, millis};
 use millstream_streaming::{Receiver, Store};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::{Offset, Timestamp, TopicPartitionList};
 
+use crate::error::is_passing;
 use crate::ranges::TopicPartition;
 use crate::read::client::headers_of;
 use crate::record::{BlockWriter, Record};
@@ -186,14 +187,7 @@ impl Receiver for GroupReceiver {
                 Some(Ok(message)) => gathered.push(&message)?,
                 Some(Err(error)) => match error.rdkafka_error_code() {
                     // The client goes on by itself; listeners are told.
-                    Some(
-                        Code::BrokerTransportFailure
-                        | Code::AllBrokersDown
-                        | Code::Resolve
-                        | Code::OperationTimedOut
-                        | Code::NotLeaderForPartition
-                        | Code::LeaderNotAvailable,
-                    ) => {
+                    code if is_passing(code) => {
                         heard.note(&error);
                         store.report_error(self.failed("receiving from", &error, &heard));
                     }

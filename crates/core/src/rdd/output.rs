@@ -75,16 +75,20 @@ impl OutputFolder {
         }
         let marker = self.path.join("_SUCCESS");
         self.disk.create(&marker).map(drop).map_err(|e| not_written(&marker, &e))?;
-        if OVERWRITE.get() { self.sync().map_err(|e| not_written(&self.path, &e)) } else { Ok(()) }
-    }
-
-    /// Makes durable what a batch saves by itself: when the batch has ended, nobody writes it again.
-    fn sync(&self) -> Result<()> {
-        for name in self.disk.list(&self.path)?.iter().filter(|name| is_ours(name)) {
-            self.disk.open_append(&self.path.join(name))?.sync()?;
+        if !OVERWRITE.get() {
+            return Ok(());
         }
-        self.disk.sync_folder(&self.path)
+        // What a batch saves by itself: when the batch has ended, nobody writes it again.
+        make_durable(&*self.disk, &self.path).map_err(|e| not_written(&self.path, &e))
     }
+}
+
+/// Makes durable what an output has written to a folder, and the names in it.
+pub(super) fn make_durable(disk: &dyn Disk, folder: &Path) -> Result<()> {
+    for name in disk.list(folder)?.iter().filter(|name| is_ours(name)) {
+        disk.open_append(&folder.join(name))?.sync()?;
+    }
+    disk.sync_folder(folder)
 }
 
 fn not_written(file: &Path, error: &Error) -> Error {

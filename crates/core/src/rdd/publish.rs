@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::output::is_ours;
+use super::output::{is_ours, make_durable};
 use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mutants::{Mutant, planted};
@@ -172,10 +172,7 @@ impl Draft {
     fn to_its_place(&self) -> Result<()> {
         self.disk.create(&self.folder.join("_SUCCESS"))?.append(self.stamp.text().as_bytes())?;
         if self.is_durable() && !planted(Mutant::PublishedNotSynced) {
-            for name in self.disk.list(&self.folder)? {
-                self.disk.open_append(&self.folder.join(name))?.sync()?;
-            }
-            self.disk.sync_folder(&self.folder)?;
+            make_durable(&*self.disk, &self.folder)?;
         }
         // A folder that is empty is replaced by this; one that is not, is not.
         if let Err(error) = self.disk.rename(&self.folder, &self.path) {

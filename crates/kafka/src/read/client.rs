@@ -13,6 +13,7 @@ use rdkafka::message::{Header, Headers, Message};
 use rdkafka::{Offset, Timestamp, TopicPartitionList};
 
 use super::{CHUNK, How, RangeReader, behind_what_is_gone, check_cancelled, out_of_range, tell_lost};
+use crate::error::is_passing;
 use crate::ranges::{OffsetRange, TopicPartition};
 use crate::record::{BlockWriter, Record};
 use crate::settings::{Heard, Told};
@@ -149,15 +150,7 @@ impl ClientReader {
                         }
                     }
                     // The client goes on by itself when a broker is back; who waits for too long is told why.
-                    Some(
-                        Code::BrokerTransportFailure
-                        | Code::AllBrokersDown
-                        | Code::Resolve
-                        | Code::OperationTimedOut
-                        | Code::NotLeaderForPartition
-                        | Code::LeaderNotAvailable
-                        | Code::ReplicaNotAvailable,
-                    ) => Ok(Came::Waited),
+                    code if is_passing(code) => Ok(Came::Waited),
                     _ => Err(self.failed(&error)),
                 }
             }

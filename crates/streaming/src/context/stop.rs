@@ -157,11 +157,10 @@ impl StreamingContext {
                 drop(thread);
                 saves = inner.context.await_saves_or_timeout(left());
                 if let Ok(false) = saves {
-                    saves = Err(held_up(patience, "states are being saved"));
                     if stop_engine {
                         inner.context.stop_without_saves();
                     }
-                    return saves.map(drop);
+                    return Err(held_up(patience, "states are being saved"));
                 }
             }
         }
