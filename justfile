@@ -71,6 +71,10 @@ vs-spark WORKLOAD *ARGS:
 record-spark *ARGS:
     cargo xtask record-spark {{ARGS}}
 
+# Asks real Spark SQL 4.1 its statements, for crates/testkit/spark/sql.
+record-spark-sql:
+    cargo xtask record-spark-sql
+
 # Micro-benchmarks of the hot paths.
 micro *ARGS:
     cargo bench -p millstream-bench --bench hot_paths -- {{ARGS}}

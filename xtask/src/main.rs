@@ -39,6 +39,12 @@ const COMMANDS: &[Command] = &[
         about: "ask real Spark what its operations mean, for crates/testkit/tests/spark.rs",
         run: record_spark::run,
     },
+    Command {
+        name: "record-spark-sql",
+        arguments: "",
+        about: "ask real Spark what statements of SQL mean, for crates/testkit/spark/sql",
+        run: record_spark::run_sql,
+    },
     Command { name: "tidy", arguments: "", about: "check the house rules in all sources", run: tidy::run },
     Command {
         name: "vs-spark",

@@ -2,8 +2,11 @@
 //!
 //! The programs are in `crates/testkit/spark/java`, a class a family; what they gave is in `crates/testkit/spark`, a
 //! file a family; `crates/testkit/tests/spark.rs` asks millstream the same. `docs/benchmarks.md` says how to get Spark.
+//!
+//! `cargo xtask record-spark-sql` does so with statements of SQL: `crates/testkit/spark/sql`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::Outcome;
 use crate::files::{read_all, root};
@@ -24,12 +27,28 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
         _ => return Err("usage: cargo xtask record-spark [PROGRAM]".to_owned()),
     };
     let root = root();
-    let spark = Spark::find(&root)?;
-    let sources: Vec<PathBuf> =
-        read_all(&root, &[PROGRAMS], ".java")?.iter().map(|source| root.join(&source.path)).collect();
-    spark.compile(&root, "record", &sources)?;
-    let mut java = spark.java(&root, "record", MEMORY)?;
+    let mut java = compiled(&root)?;
     java.arg("Record").arg(root.join(ANSWERS)).args(only);
-    eprintln!("asking Spark {}, which takes minutes", spark.version);
     run_to_end(&mut java)
+}
+
+/// Asks all statements and writes the answers.
+pub(crate) fn run_sql(arguments: &[String]) -> Outcome {
+    if !arguments.is_empty() {
+        return Err("usage: cargo xtask record-spark-sql".to_owned());
+    }
+    let root = root();
+    let mut java = compiled(&root)?;
+    java.arg("RecordSql").arg(root.join(ANSWERS).join("sql"));
+    run_to_end(&mut java)
+}
+
+/// Compiles the programs, and returns the command that runs one of them.
+fn compiled(root: &Path) -> Result<Command, String> {
+    let spark = Spark::find(root)?;
+    let sources: Vec<PathBuf> =
+        read_all(root, &[PROGRAMS], ".java")?.iter().map(|source| root.join(&source.path)).collect();
+    spark.compile(root, "record", &sources)?;
+    eprintln!("asking Spark {}, which takes minutes", spark.version);
+    spark.java(root, "record", MEMORY)
 }
