@@ -296,6 +296,8 @@ fn first_string(code: &str) -> Option<&str> {
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("crates/core", &[]),
     ("crates/streaming", &["millstream-core"]),
+    ("crates/sql", &["millstream-core", "millstream-streaming", "millstream-sql-derive"]),
+    ("crates/sql-derive", &[]),
     ("crates/testkit", &["millstream-core", "millstream-streaming", "millstream-cluster"]),
     (
         "crates/millstream",
@@ -311,7 +313,6 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "millstream-cluster",
         ],
     ),
-    ("crates/sql", &["millstream-core", "millstream-streaming"]),
     ("crates/sqlite", &["millstream-core", "millstream-streaming"]),
     ("crates/object-store", &["millstream-core"]),
     ("crates/kafka", &["millstream-core", "millstream-streaming"]),

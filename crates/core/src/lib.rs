@@ -91,7 +91,7 @@ pub use self::rdd::{
     Writable, overwriting,
 };
 #[doc(hidden)]
-pub use self::rdd::{Chain, SaveAs, Saved, SecondCopy, Stamp, Step, publishing, step_over};
+pub use self::rdd::{Chain, Pass, SaveAs, Saved, SecondCopy, Stamp, Step, pass_over, publishing, step_over};
 pub use self::scope::Scope;
 pub use self::shape::shape_of;
 pub use self::shuffle::ShuffleStore;

@@ -47,6 +47,7 @@
 //! | `kafka` | topics of Kafka as streams, and as sinks that take each batch once (feature `kafka`) |
 //! | `cluster` | the same program in other processes, on this machine and others (feature `cluster`) |
 //! | `object_store` | a bucket as the place of a durable program (feature `object-store`) |
+//! | `sql` | rows as columns, for SQL (feature `sql`) |
 //! | `sqlite` | tables of a SQLite database as sinks that take each batch once (feature `sqlite`) |
 //! | `testkit` | tables of batches under a manual clock (feature `testkit`) |
 //!
@@ -66,6 +67,13 @@ pub use millstream_kafka as kafka;
 pub use millstream_object_store as object_store;
 #[cfg(feature = "sqlite")]
 pub use millstream_sqlite as sqlite;
+/// SQL and data frames on streams.
+#[cfg(feature = "sql")]
+pub mod sql {
+    #[doc(inline)]
+    pub use millstream_sql::derived_in_millstream::Row;
+    pub use millstream_sql::*;
+}
 pub use millstream_streaming as streaming;
 pub use millstream_streaming::commands;
 pub use millstream_streaming::commands::commands;

@@ -68,7 +68,7 @@ pub use self::second_copy::SecondCopy;
 pub use self::sequence::{SequenceFile, SequenceFiles, Writable};
 use self::shuffled::Moved;
 pub use self::splits::{InputSplit, SplitReader};
-pub use self::step::{Step, step_over};
+pub use self::step::{Pass, Step, pass_over, step_over};
 pub use self::writers::{Csv, CsvFile, JsonLines, RecordWriter, TextLines};
 use crate::context::Context;
 use crate::data::{Data, ExchangeData};

@@ -71,6 +71,74 @@ pub fn step_over<S: Step>(
     )
 }
 
+/// What is done with a partition by code of ours that may fail, and how that travels.
+pub trait Pass: Send + Sync + Sized + 'static {
+    /// The elements that are read.
+    type In: Data;
+    /// What comes out.
+    type Out: Data;
+
+    /// Reads the partition and returns what comes out.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the task is to fail with.
+    fn run(&self, elements: PartitionIter<Self::In>) -> Result<Vec<Self::Out>>;
+
+    /// Writes itself down.
+    ///
+    /// # Errors
+    ///
+    /// As [`PlanWriter`]'s.
+    fn ship(&self, w: &mut PlanWriter) -> Result<()>;
+
+    /// Reads what [`ship`](Pass::ship) wrote.
+    ///
+    /// # Errors
+    ///
+    /// As [`PlanReader`]'s.
+    fn unship(r: &mut PlanReader<'_>) -> Result<Self>;
+}
+
+/// Makes the Rdd of what `pass` gives of each partition.
+#[doc(hidden)]
+pub fn pass_over<P: Pass>(rdd: &Rdd<P::In>, pass: P, site: CallSite) -> Rdd<P::Out> {
+    Rdd::from_node(
+        Node::new::<P::Out>(NodeParts {
+            site,
+            parents: vec![Dependency::Narrow(Arc::clone(rdd.node()))],
+            partitions: rdd.num_partitions(),
+            partitioner: None,
+            compute: Passed(Arc::new(pass)),
+        }),
+        rdd.context(),
+    )
+}
+
+struct Passed<P>(Arc<P>);
+
+impl<P: Pass> Compute for Passed<P> {
+    fn open<'a>(&'a self, p: usize, parents: &'a [Dependency], _: &TaskContext) -> Result<Opened<'a>> {
+        let pass = Arc::clone(&self.0);
+        let wrap = move |elements: Pipeline| -> Result<Box<dyn Source>> {
+            let error = ErrorSlot::default();
+            let out = pass.run(PartitionIter::new(elements, error.clone()));
+            // What the partition failed with explains what was made of it.
+            error.check()?;
+            Ok(Box::new(OwnedReader::new(out?.into_iter())))
+        };
+        Ok(Opened::Wrap { node: narrow(parents, 0)?, partition: p, wrap: Box::new(wrap) })
+    }
+
+    fn ship(&self, w: &mut PlanWriter) -> Result<()> {
+        w.code(|r| {
+            let compute: Box<dyn Compute> = Box::new(Passed(Arc::new(P::unship(r)?)));
+            Ok(Box::new(compute))
+        });
+        self.0.ship(w)
+    }
+}
+
 struct Stepped<S>(Arc<S>);
 
 impl<S: Step> Compute for Stepped<S> {

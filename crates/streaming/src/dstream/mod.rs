@@ -81,6 +81,12 @@ impl<T> DStream<T> {
         &self.graph
     }
 
+    /// Keeps a mistake for `start()` to report.
+    #[doc(hidden)]
+    pub fn mistake(&self, error: Error) {
+        self.graph.fault(error);
+    }
+
     /// Returns how often the stream has a batch. Spark's `slideDuration`, DS01.
     pub fn slide(&self) -> Duration {
         self.graph
@@ -211,11 +217,8 @@ pub(crate) fn handle<T>(id: StreamId, graph: &Arc<GraphShared>) -> DStream<T> {
 
 impl<T: Data> DStream<T> {
     /// Applies an operation on Rdds to each batch; a batch without an Rdd stays without one (S-13).
-    pub(crate) fn lift<U: Data>(
-        &self,
-        site: CallSite,
-        f: impl Fn(Rdd<T>, Time) -> Rdd<U> + Send + 'static,
-    ) -> DStream<U> {
+    #[doc(hidden)]
+    pub fn lift<U: Data>(&self, site: CallSite, f: impl Fn(Rdd<T>, Time) -> Rdd<U> + Send + 'static) -> DStream<U> {
         let parent = self.clone();
         let derived = Derived { site, parents: vec![self.id], slide: self.slide() };
         derive(&self.graph, derived, move |batch| {

@@ -1,0 +1,5 @@
+//! SQL on streams. One binary, as each that holds DataFusion takes long to link.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod rows;
