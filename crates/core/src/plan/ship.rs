@@ -313,7 +313,9 @@ fn code_range() -> std::ops::Range<usize> {
 pub fn build_id() -> &'static str {
     static ID: OnceLock<String> = OnceLock::new();
     ID.get_or_init(|| {
-        let file = std::env::current_exe().and_then(std::fs::read);
+        // What runs, also where another build has taken its name meanwhile.
+        let running = std::fs::read("/proc/self/exe");
+        let file = running.or_else(|_| std::env::current_exe().and_then(std::fs::read));
         match file {
             Ok(bytes) => gnu_build_id(&bytes).unwrap_or_else(|| format!("{:016x}-{}", file_hash(&bytes), bytes.len())),
             Err(_) => format!("unreadable-{}", std::process::id()),

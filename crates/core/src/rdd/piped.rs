@@ -44,7 +44,8 @@ pub struct Pipe {
 }
 
 impl Pipe {
-    /// Runs `program`, which is searched for as a shell does.
+    /// Runs `program`, which is searched for as a shell does. Of the surroundings of this process it is not told what makes an
+    /// executor of one: `MILLSTREAM_EXECUTOR` and `MILLSTREAM_SECRET`, unless [`env`](Self::env) names them.
     pub fn new(program: impl Into<String>) -> Pipe {
         Pipe { program: program.into(), args: Vec::new(), env: Vec::new(), folder: None }
     }
@@ -70,13 +71,19 @@ impl Pipe {
         self
     }
 
-    fn start(&self) -> Result<(Child, ChildStdin, ChildStdout)> {
+    fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
+        // What makes a process an executor, and what it proves that with, is nothing for others.
+        command.env_remove("MILLSTREAM_EXECUTOR").env_remove("MILLSTREAM_SECRET");
         command.args(&self.args).envs(self.env.iter().map(|(name, value)| (name, value)));
         if let Some(folder) = &self.folder {
             command.current_dir(folder);
         }
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(|e| {
+        command
+    }
+
+    fn start(&self) -> Result<(Child, ChildStdin, ChildStdout)> {
+        let mut child = self.command().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(|e| {
             let kind = if e.kind() == io::ErrorKind::NotFound { ErrorKind::Config } else { ErrorKind::Unavailable };
             Error::io(kind, format!("program `{}` could not be started", self.program), e)
         })?;
@@ -262,5 +269,23 @@ impl PartitionReader for PipeReader {
             self.finish()?;
         }
         Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_told_the_secret_of_the_cluster_only_by_name() {
+        let told = |pipe: Pipe, name: &str| -> Option<Option<String>> {
+            let command = pipe.command();
+            let found = command.get_envs().find(|(told, _)| *told == name);
+            found.map(|(_, value)| value.map(|value| value.to_string_lossy().into_owned()))
+        };
+        for name in ["MILLSTREAM_EXECUTOR", "MILLSTREAM_SECRET"] {
+            assert_eq!(told(Pipe::new("cat"), name), Some(None), "{name} is taken away");
+            assert_eq!(told(Pipe::new("cat").env(name, "its own"), name), Some(Some("its own".to_owned())));
+        }
     }
 }
