@@ -12,6 +12,7 @@ const END: &str = ">";
 /// Makes an error for Ballista, with ours in its text.
 ///
 /// Errors of the program are told as they are; something outside that did not answer is tried again, by Ballista's rules.
+/// What is not where it was thought to be is not: the same task would look in the same place. The job is planned again.
 pub(crate) fn told(error: &Error) -> DataFusionError {
     let mut text = format!("{error} {BEGIN}");
     for byte in written_error(error).unwrap_or_default() {
@@ -19,7 +20,7 @@ pub(crate) fn told(error: &Error) -> DataFusionError {
     }
     text.push_str(END);
     match error.kind() {
-        ErrorKind::Unavailable => DataFusionError::IoError(std::io::Error::other(text)),
+        ErrorKind::Unavailable if !error.is_lost() => DataFusionError::IoError(std::io::Error::other(text)),
         _ => DataFusionError::Execution(text),
     }
 }
@@ -61,5 +62,7 @@ mod tests {
         let kinds = [ErrorKind::User, ErrorKind::Data, ErrorKind::Internal, ErrorKind::Stopped];
         assert!(kinds.iter().all(|kind| matches!(told(&Error::new(*kind, "x")), DataFusionError::Execution(_))));
         assert!(matches!(told(&Error::new(ErrorKind::Unavailable, "x")), DataFusionError::IoError(_)));
+        let lost = told(&Error::lost("a block is gone"));
+        assert!(matches!(lost, DataFusionError::Execution(_)) && found(&lost.to_string()).unwrap().is_lost());
     }
 }

@@ -27,6 +27,9 @@ use crate::stage::{Readers, StageDesc, StageExec, TaskStamp, Work};
 /// How many stages may stand behind each other: planners go down the tree by recursion.
 const DEEPEST: usize = 200;
 
+/// The most bytes that the program of a stage may have: it goes to executors with each task.
+const LARGEST: usize = 256 << 20;
+
 /// For each partition of a shuffle, who reads it of the stage behind; nothing if it is the one of the same number.
 type Table = Option<Vec<Vec<u32>>>;
 
@@ -62,7 +65,9 @@ impl Query {
         let mut depths: Vec<usize> = Vec::with_capacity(job.stages.len());
         let last = job.stages.len() - 1;
         for (at, stage) in job.stages.iter().enumerate() {
-            let program = stage.program.ship().unwrap_or_else(|error| {
+            let shipped = stage.program.ship();
+            let shipped = shipped.and_then(|program| small_enough(program, LARGEST).map_err(|e| e.at(stage.site)));
+            let program = shipped.unwrap_or_else(|error| {
                 faults.push(error);
                 Vec::new()
             });
@@ -104,6 +109,19 @@ impl Query {
         let mut plan = Planning { query: self, tried, readers, numbers: BTreeMap::new(), next: 0 };
         plan.stage(self.stages.len() - 1, Readers::Driver)
     }
+}
+
+/// Refuses a program that could not be sent in time: that would look as if executors were lost, one after the other.
+fn small_enough(program: Vec<u8>, most: usize) -> Result<Vec<u8>> {
+    if program.len() <= most {
+        return Ok(program);
+    }
+    let text = format!(
+        "what this stage is to do has {} bytes, with all that parallelize() was given and closures capture, and may have {most}, \
+         as each task is sent it: read data where the tasks run, share values by broadcast(), or use fewer at a time",
+        program.len()
+    );
+    Err(Error::new(ErrorKind::Config, text))
 }
 
 /// Says who of stage `at`, whose Ballista partitions read `real`, reads what of each stage before it.
@@ -223,4 +241,17 @@ fn leaf(partitions: usize) -> Result<Arc<dyn ExecutionPlan>> {
     let rows = (0..partitions).map(row).collect::<Result<Vec<_>>>()?;
     let source = MemorySourceConfig::try_new_exec(&rows, Arc::clone(&columns), None).map_err(wrong)?;
     Ok(source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_that_is_too_large_to_travel_is_refused() {
+        assert_eq!(small_enough(vec![1, 2], 2).unwrap(), [1, 2]);
+        let error = small_enough(vec![1, 2, 3], 2).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains("has 3 bytes") && error.to_string().contains("parallelize()"), "{error}");
+    }
 }
