@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use ballista_core::config::{
-    BALLISTA_CLIENT_GRPC_MAX_MESSAGE_SIZE, BALLISTA_SHUFFLE_COMPRESSION_CODEC, TaskSchedulingPolicy,
+    BALLISTA_CLIENT_GRPC_MAX_MESSAGE_SIZE, BALLISTA_CLIENT_GRPC_TIMEOUT_SECONDS, BALLISTA_SHUFFLE_COMPRESSION_CODEC,
+    TaskSchedulingPolicy,
 };
 use ballista_core::extension::SessionConfigExt;
 use ballista_core::serde::protobuf::ExecutorStoppedParams;
@@ -33,15 +34,17 @@ use millstream_core::{Env, Error, ErrorKind, Result};
 use tokio::net::TcpSocket;
 use tokio::runtime::{Handle, Runtime};
 
+use crate::beside::beside;
 use crate::blocks::{DriverStore, Places};
 use crate::desk::{Desk, DeskHost, Join, Member, Question, Tell, Welcome, What};
-use crate::executor::{MESSAGE, Orders};
+use crate::executor::{MESSAGE, MESSAGE_SECONDS, Orders, begun_as_executor};
+use crate::folders::Folder;
 use crate::job::run_query;
 use crate::launch::Children;
 use crate::plan_codec::StageCodec;
 use crate::pool::Connections;
 use crate::query::Query;
-use crate::secret::{Secret, may_listen};
+use crate::secret::{Secret, may_listen, random};
 use crate::slots::Slots;
 
 /// How long a driver waits for its first executors, and a job for any.
@@ -50,7 +53,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// After how many seconds without a sign an executor is given up. It gives one every second.
 const SILENCE: u64 = 6;
 
-/// After how many seconds Ballista forgets a job that has ended, and its files.
+/// After how many seconds Ballista forgets a job that has ended.
 const FORGET: u64 = 5;
 
 pub(crate) type Scheduler = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
@@ -120,12 +123,22 @@ impl Cluster {
     ///
     /// The kind is `Config` if the master is no cluster, the address is taken or open to others without
     /// `MILLSTREAM_TRUSTED_NETWORK=1`, or `MILLSTREAM_SECRET` is not set where it
-    /// is needed; `Unavailable` if the executors do not come within a minute.
+    /// is needed, or this process was begun to be an executor and is none, because
+    /// [`be_executor_if_asked`](crate::be_executor_if_asked) is not the first line of its `main`; `Unavailable` if the
+    /// executors do not come within a minute.
+    ///
+    /// It blocks, and may be called from within an async runtime all the same, as may [`await_executors`](Self::await_executors).
     ///
     /// # Spark
     ///
     /// The masters `local-cluster[N,cores,memory]` and `spark://…`.
     pub fn start(conf: &EngineConf) -> Result<Cluster> {
+        begun_as_executor(std::env::var_os(crate::executor::VARIABLE).is_some())?;
+        let conf = conf.clone();
+        beside("cluster", move || Cluster::started(&conf))
+    }
+
+    fn started(conf: &EngineConf) -> Result<Cluster> {
         let Some(master) = conf.master.cluster() else {
             let text = format!("{} is no cluster: say `local-cluster[2,1]` or `cluster://10.0.0.1:7077`", conf.master);
             return Err(Error::new(ErrorKind::Config, text));
@@ -172,9 +185,9 @@ impl Cluster {
         let Some(desk) = self.desk.as_ref().map(Desk::address) else {
             return Err(millstream_core::bug!("a cluster without a desk"));
         };
-        let folder = base.join(format!("millstream-cluster-{}-{}", std::process::id(), desk.port()));
-        let orders = Orders { desk, secret: secret.bytes().to_vec(), slots, folder };
-        let _ = self.children.set(Children::begin(executors, orders)?);
+        let folder = Folder::fresh(&base)?;
+        let orders = Orders { desk, secret: secret.bytes().to_vec(), slots, folder: folder.path().to_owned() };
+        let _ = self.children.set(Children::begin(executors, orders, folder)?);
         self.inner.wait_for(executors, PATIENCE)
     }
 
@@ -189,7 +202,8 @@ impl Cluster {
     ///
     /// The kind is `Unavailable`: they are not within `patience`.
     pub fn await_executors(&self, executors: usize, patience: Duration) -> Result<()> {
-        self.inner.wait_for(executors, patience)
+        let inner = Arc::clone(&self.inner);
+        beside("executors wait", move || inner.wait_for(executors, patience))
     }
 
     /// Returns the processes of the executors that have joined, each with its host's name.
@@ -219,6 +233,13 @@ impl fmt::Debug for Cluster {
     }
 }
 
+/// Returns settings with what messages may be like.
+fn connecting() -> SessionConfig {
+    SessionConfig::new_with_ballista()
+        .set_str(BALLISTA_CLIENT_GRPC_MAX_MESSAGE_SIZE, &MESSAGE.to_string())
+        .set_str(BALLISTA_CLIENT_GRPC_TIMEOUT_SECONDS, &MESSAGE_SECONDS.to_string())
+}
+
 /// Starts the scheduler.
 async fn begin(
     conf: &EngineConf,
@@ -243,7 +264,8 @@ async fn begin(
         bind_port: scheduler_port,
         scheduling_policy: TaskSchedulingPolicy::PushStaged,
         override_physical_codec: Some(Arc::new(StageCodec::new(secret))),
-        finished_job_data_clean_up_interval_seconds: FORGET,
+        // Whoever fetches the results removes them behind that.
+        finished_job_data_clean_up_interval_seconds: 0,
         finished_job_state_clean_up_interval_seconds: FORGET,
         executor_timeout_seconds: SILENCE,
         expire_dead_executor_interval_seconds: 1,
@@ -252,6 +274,9 @@ async fn begin(
         grpc_server_max_decoding_message_size: MESSAGE,
         grpc_server_max_encoding_message_size: MESSAGE,
         grpc_client_max_message_size: MESSAGE,
+        override_config_producer: Some(Arc::new(connecting)),
+        // It would tell strangers of our jobs, and end them.
+        disable_rest_api: true,
         ..SchedulerConfig::default()
     };
     let jobs =
@@ -261,9 +286,7 @@ async fn begin(
         .await
         .map_err(|error| failed("the scheduler could not be started", error))?;
     tokio::spawn(start_grpc_service_with_listener(listener, scheduler.clone()));
-    let session = SessionConfig::new_with_ballista()
-        .set_str(BALLISTA_CLIENT_GRPC_MAX_MESSAGE_SIZE, &MESSAGE.to_string())
-        .set_str(BALLISTA_SHUFFLE_COMPRESSION_CODEC, "none");
+    let session = connecting().set_str(BALLISTA_SHUFFLE_COMPRESSION_CODEC, "none");
     Ok(Inner {
         scheduler,
         session: Arc::new(SessionContext::new_with_config(session)),
@@ -308,10 +331,21 @@ impl Inner {
     pub(crate) async fn ready(&self, executors: usize, patience: Duration) -> Result<()> {
         let mut ready = self.slots.ready();
         let enough = ready.wait_for(|ready| ready.len() >= executors);
-        match tokio::time::timeout(patience, enough).await {
-            Ok(Ok(_)) => Ok(()),
-            _ => Err(self.too_few(executors, patience)),
+        let come = tokio::select! {
+            come = tokio::time::timeout(patience, enough) => matches!(come, Ok(Ok(_))),
+            () = self.hopeless() => false,
+        };
+        if come { Ok(()) } else { Err(self.too_few(executors, patience)) }
+    }
+
+    /// Waits until no more executors are begun: nobody need wait for them any longer.
+    async fn hopeless(&self) {
+        if let Some(children) = self.children.get()
+            && children.hopeless().wait_for(|hopeless| *hopeless).await.is_ok()
+        {
+            return;
         }
+        std::future::pending().await
     }
 
     fn too_few(&self, executors: usize, patience: Duration) -> Error {
@@ -338,6 +372,7 @@ impl Inner {
 
     /// Ends an executor that is lost, if it does not know yet.
     fn give_up(&self, id: &str) {
+        self.slots.dismiss(id);
         self.connections.clear();
         let member = {
             let mut members = lock(&self.members);
@@ -394,6 +429,12 @@ impl Inner {
     }
 }
 
+/// Names an executor: in the order in which they join, and as nobody can guess who has not been told.
+fn member_id(number: u64) -> Result<String> {
+    let unknown = random::<8>()?.iter().fold(0, |all: u64, byte| (all << 8) | u64::from(*byte));
+    Ok(format!("executor-{number:06}-{unknown:016x}"))
+}
+
 /// Who stands behind the desk, for as long as there is a cluster.
 struct Host(Weak<Inner>);
 
@@ -412,8 +453,13 @@ impl DeskHost for Host {
             tracing::warn!("{text}");
             return Welcome::No(text);
         }
+        let id = match member_id(inner.next_member.fetch_add(1, Ordering::Relaxed)) {
+            Ok(id) => id,
+            Err(error) => return Welcome::No(error.to_string()),
+        };
+        inner.slots.admit(&id);
         Welcome::Yes {
-            id: format!("executor-{:06}", inner.next_member.fetch_add(1, Ordering::Relaxed)),
+            id,
             scheduler: inner.scheduler_port,
             memory: inner.memory,
             storage_fraction: inner.storage_fraction,

@@ -1,11 +1,13 @@
 //! A process that runs tasks: this very executable, started to be an executor.
 
+use std::fmt;
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ballista_core::config::TaskSchedulingPolicy;
+use ballista_core::utils::GrpcServerConfig;
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
 use millstream_core::plan::ship::build_id;
 use millstream_core::{Error, ErrorKind, Result, codec, threads};
@@ -13,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::desk::{DeskClient, Join, Joined, Welcome};
 use crate::driver;
+use crate::folders::Folder;
 use crate::here::Here;
 use crate::plan_codec::StageCodec;
 use crate::secret::Secret;
@@ -23,8 +26,11 @@ pub(crate) const VARIABLE: &str = "MILLSTREAM_EXECUTOR";
 /// The most bytes of a message between driver and executors of Ballista's: plans hold what `parallelize` was given.
 pub(crate) const MESSAGE: u32 = 1 << 30;
 
+/// How many seconds such a message may take. A task that cannot be handed over in time costs its executor.
+pub(crate) const MESSAGE_SECONDS: usize = 120;
+
 /// What an executor is to do.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Orders {
     /// Where the driver's desk is.
     pub(crate) desk: SocketAddr,
@@ -34,6 +40,25 @@ pub(crate) struct Orders {
     pub(crate) slots: usize,
     /// Where its files are, in a folder of its own.
     pub(crate) folder: PathBuf,
+}
+
+impl fmt::Debug for Orders {
+    /// Without the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Orders").field("desk", &self.desk).field("slots", &self.slots).finish_non_exhaustive()
+    }
+}
+
+/// Refuses to start a cluster where an executor was asked for: each would start executors of its own, which would do the same.
+pub(crate) fn begun_as_executor(is_asked: bool) -> Result<()> {
+    if !is_asked {
+        return Ok(());
+    }
+    let text = format!(
+        "this process was begun as an executor ({VARIABLE} is set) and starts a cluster instead; make \
+         `millstream::cluster::be_executor_if_asked()` the first line of the program's main, and start no cluster in a task"
+    );
+    Err(Error::new(ErrorKind::Config, text))
 }
 
 /// Makes this process an executor, if it was started to be one, and then does not return. Else it returns at once, and the
@@ -97,8 +122,12 @@ fn asked() -> Result<Option<Orders>> {
         return Ok(None);
     }
     let (driver, slots) = parsed(&arguments[1..])?;
-    let folder = std::env::temp_dir().join(format!("millstream-executor-{}", std::process::id()));
-    Ok(Some(Orders { desk: address(&driver)?, secret: Secret::of_environment()?.bytes().to_vec(), slots, folder }))
+    let (desk, secret) = (address(&driver)?, Secret::of_environment()?.bytes().to_vec());
+    let held = Folder::fresh(&std::env::temp_dir())?;
+    let folder = held.path().to_owned();
+    // For as long as there is this process.
+    std::mem::forget(held);
+    Ok(Some(Orders { desk, secret, slots, folder }))
 }
 
 /// Reads the arguments behind `executor`: where the driver is, and how many slots there are.
@@ -168,7 +197,11 @@ fn run(orders: Orders) -> Result<()> {
         executor_heartbeat_interval_seconds: 1,
         grpc_max_decoding_message_size: MESSAGE,
         grpc_max_encoding_message_size: MESSAGE,
+        grpc_server_config: GrpcServerConfig { timeout_seconds: MESSAGE_SECONDS as u64, ..GrpcServerConfig::default() },
         override_physical_codec: Some(Arc::new(StageCodec::new(secret))),
+        // What is written behind the end of a job, by a task that did not hear of it, goes in time.
+        job_data_clean_up_interval_seconds: 600,
+        job_data_ttl_seconds: 24 * 3600,
         ..ExecutorProcessConfig::default()
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -230,6 +263,21 @@ mod tests {
     fn an_executor_is_told_its_driver_and_its_slots() {
         assert_eq!(parsed(&arguments("--driver a:7 --slots 3")).unwrap(), ("a:7".to_owned(), 3));
         assert!(parsed(&arguments("--driver a:7")).unwrap().1 >= 1);
+    }
+
+    #[test]
+    fn who_was_begun_as_an_executor_begins_none() {
+        assert!(begun_as_executor(false).is_ok());
+        let error = begun_as_executor(true).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains("be_executor_if_asked"), "{error}");
+    }
+
+    #[test]
+    fn orders_are_shown_without_the_secret() {
+        let (desk, secret) = ("127.0.0.1:7".parse().unwrap(), vec![222, 173]);
+        let shown = format!("{:?}", Orders { desk, secret, slots: 3, folder: PathBuf::new() });
+        assert!(shown.contains("slots: 3") && !shown.contains("222"), "{shown}");
     }
 
     #[test]

@@ -123,7 +123,12 @@ async fn once(inner: &Inner, query: &Query, attempts: u32, cancelled: &mut watch
         };
         let Some(status) = status else { return Err(stopped(asked, "the scheduler has ended")) };
         match status.status {
-            Some(job_status::Status::Successful(ended)) => return fetch(inner, ended).await,
+            Some(job_status::Status::Successful(ended)) => {
+                let fetched = fetch(inner, ended).await;
+                // Not before: that may take any time.
+                inner.scheduler.state.executor_manager.clean_up_job_data(job);
+                return fetched;
+            }
             Some(job_status::Status::Failed(why)) => return Err(failed(asked, &why.error)),
             _ => {}
         }

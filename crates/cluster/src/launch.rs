@@ -2,15 +2,17 @@
 //! they end.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use millstream_core::threads::{self, OwnedThread, lock};
 use millstream_core::{Error, ErrorKind, Result, codec};
+use tokio::sync::watch;
 
 use crate::executor::{Orders, VARIABLE};
+use crate::folders::Folder;
 
 /// How often it is looked whether an executor has ended without a word.
 const LOOK: Duration = Duration::from_millis(500);
@@ -28,11 +30,17 @@ struct Shared {
     orders: Orders,
     state: Mutex<State>,
     changed: Condvar,
+    /// Whether no more are begun, because they end as soon as they begin.
+    hopeless: watch::Sender<bool>,
+    /// Held for as long as an executor may use it.
+    _folder: Folder,
 }
 
 struct State {
     children: Vec<Child>,
     deaths: u32,
+    /// Whether it has been told that none can be begun just now.
+    told: bool,
     closed: bool,
 }
 
@@ -42,9 +50,10 @@ impl Children {
     /// # Errors
     ///
     /// The kind is `Unavailable`: the system gives no more processes, or does not say where this executable is.
-    pub(crate) fn begin(count: usize, orders: Orders) -> Result<Children> {
-        let state = State { children: Vec::new(), deaths: 0, closed: false };
-        let shared = Arc::new(Shared { orders, state: Mutex::new(state), changed: Condvar::new() });
+    pub(crate) fn begin(count: usize, orders: Orders, folder: Folder) -> Result<Children> {
+        let state = Mutex::new(State { children: Vec::new(), deaths: 0, told: false, closed: false });
+        let hopeless = watch::Sender::new(false);
+        let shared = Arc::new(Shared { orders, state, changed: Condvar::new(), hopeless, _folder: folder });
         let mut children = Children { shared: Arc::clone(&shared), keeper: None };
         for _ in 0..count {
             let child = begin_one(&shared.orders)?;
@@ -69,6 +78,12 @@ impl Children {
     /// Takes note that an executor has joined.
     pub(crate) fn joined(&self) {
         lock(&self.shared.state).deaths = 0;
+        self.shared.hopeless.send_replace(false);
+    }
+
+    /// Returns whether no more executors are begun, now and from now on.
+    pub(crate) fn hopeless(&self) -> watch::Receiver<bool> {
+        self.shared.hopeless.subscribe()
     }
 
     /// Returns why no more executors are begun, if none are.
@@ -114,9 +129,10 @@ impl Drop for Children {
 
 fn begin_one(orders: &Orders) -> Result<Child> {
     let failed = |doing: &str, error| Error::io(ErrorKind::Unavailable, doing.to_owned(), error);
-    let executable: PathBuf = std::env::current_exe().map_err(|error| failed("this executable is not found", error))?;
-    let mut command = Command::new(Path::new(&executable));
+    let executable = executable().map_err(|error| failed("this executable is not found", error))?;
+    let mut command = Command::new(executable);
     command.env(VARIABLE, "1").stdin(Stdio::piped());
+    apart(&mut command);
     let mut child = command.spawn().map_err(|error| failed("an executor could not be started", error))?;
     // By a pipe, which nobody else can read.
     let told = codec::encode(orders)?;
@@ -132,6 +148,25 @@ fn begin_one(orders: &Orders) -> Result<Child> {
     }
 }
 
+/// Returns where the program is that runs here: its name may be another build's by now.
+fn executable() -> std::io::Result<PathBuf> {
+    let running = PathBuf::from("/proc/self/exe");
+    if running.exists() { Ok(running) } else { std::env::current_exe() }
+}
+
+/// Keeps what a terminal sends to all of its foreground from an executor, as Ctrl-C: a driver that stops gracefully needs it to
+/// the last. It ends with the driver, however that ends.
+#[cfg(unix)]
+fn apart(command: &mut Command) {
+    use std::os::unix::process::CommandExt as _;
+    command.process_group(0);
+    // By its name, as the driver.
+    command.arg0(std::env::args_os().next().unwrap_or_else(|| "executor".into()));
+}
+
+#[cfg(not(unix))]
+fn apart(_: &mut Command) {}
+
 /// The life of the keeper: who ends is begun again.
 fn keep(shared: &Shared) {
     let mut state = lock(&shared.state);
@@ -140,12 +175,49 @@ fn keep(shared: &Shared) {
             if !matches!(state.children[at].try_wait(), Ok(Some(_))) || state.deaths >= MOST_DEATHS {
                 continue;
             }
-            state.deaths += 1;
             match begin_one(&shared.orders) {
-                Ok(child) => state.children[at] = child,
-                Err(error) => tracing::error!(%error, "an executor that ended is not begun again"),
+                Ok(child) => {
+                    state.children[at] = child;
+                    state.deaths += 1;
+                    state.told = false;
+                    if state.deaths >= MOST_DEATHS {
+                        shared.hopeless.send_replace(true);
+                    }
+                }
+                // The system may have no process just now, and one later.
+                Err(error) => {
+                    let told = std::mem::replace(&mut state.told, true);
+                    if !told {
+                        tracing::error!(%error, "an executor that ended cannot be begun again yet");
+                    }
+                }
             }
         }
         state = shared.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn executors_that_end_as_soon_as_they_begin_are_given_up_soon() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = Folder::fresh(base.path()).unwrap();
+        // Nobody listens where somebody did.
+        let desk = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let orders = Orders { desk, secret: vec![7; 32], slots: 1, folder: folder.path().to_owned() };
+        let children = Children::begin(1, orders, folder).unwrap();
+        assert!(children.failure().is_none());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let mut hopeless = children.hopeless();
+            let soon = tokio::time::timeout(Duration::from_secs(40), hopeless.wait_for(|hopeless| *hopeless));
+            soon.await.unwrap().unwrap();
+        });
+        assert!(children.failure().unwrap().to_string().contains("be_executor_if_asked"));
+        children.joined();
+        assert!(children.failure().is_none() && !*children.hopeless().borrow());
     }
 }

@@ -24,11 +24,13 @@
 //! Ballista's own ports ask nobody for a secret. An address that others reach is therefore refused, unless
 //! `MILLSTREAM_TRUSTED_NETWORK=1` says that the network is your own.
 
+mod beside;
 mod blocks;
 mod desk;
 mod driver;
 mod executor;
 mod failure;
+mod folders;
 mod here;
 mod job;
 mod launch;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use ballista_core::JobId;
-use ballista_core::error::Result;
+use ballista_core::error::{BallistaError, Result};
 use ballista_core::serde::protobuf::{ExecutorHeartbeat, job_status, task_status};
 use ballista_core::serde::scheduler::{ExecutorData, ExecutorMetadata, TaskKey};
 use ballista_scheduler::cluster::memory::InMemoryClusterState;
@@ -20,6 +20,7 @@ use ballista_scheduler::state::execution_stage::{ExecutionStage, RunningStage};
 use ballista_scheduler::state::task_manager::JobInfoCache;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::physical_plan::ExecutionPlan;
+use millstream_core::threads::lock;
 use tokio::sync::{Mutex, watch};
 
 use crate::stage::{StageExec, TaskStamp};
@@ -29,6 +30,8 @@ pub(crate) struct Slots {
     executors: InMemoryClusterState,
     /// One placing at a time: what is free is counted before it is given away.
     placing: Mutex<()>,
+    /// Who has joined at the desk, and may be given tasks: the scheduler's own port asks nobody for a secret.
+    members: std::sync::Mutex<BTreeSet<String>>,
     /// Who is ready for tasks.
     ready: watch::Sender<BTreeSet<String>>,
 }
@@ -36,7 +39,29 @@ pub(crate) struct Slots {
 impl Slots {
     pub(crate) fn new() -> Slots {
         let ready = watch::Sender::new(BTreeSet::new());
-        Slots { executors: InMemoryClusterState::default(), placing: Mutex::new(()), ready }
+        let members = std::sync::Mutex::default();
+        Slots { executors: InMemoryClusterState::default(), placing: Mutex::new(()), members, ready }
+    }
+
+    /// Lets an executor register.
+    pub(crate) fn admit(&self, id: &str) {
+        lock(&self.members).insert(id.to_owned());
+    }
+
+    /// Lets an executor register no more.
+    pub(crate) fn dismiss(&self, id: &str) {
+        lock(&self.members).remove(id);
+    }
+
+    /// Refuses who has not joined at the desk, or was given up since.
+    fn is_member(&self, id: &str) -> Result<()> {
+        if lock(&self.members).contains(id) {
+            return Ok(());
+        }
+        tracing::warn!(
+            "somebody registers with the scheduler as the executor {id:?}, which has not joined, and is refused"
+        );
+        Err(BallistaError::General(format!("{id} has not joined this cluster")))
     }
 
     /// Returns who is ready for tasks, now and from now on.
@@ -203,6 +228,7 @@ impl ClusterState for Slots {
     }
 
     async fn register_executor(&self, metadata: ExecutorMetadata, data: ExecutorData) -> Result<()> {
+        self.is_member(&metadata.id)?;
         let id = metadata.id.clone();
         self.executors.register_executor(metadata, data).await?;
         self.ready.send_modify(|ready| {
@@ -212,6 +238,7 @@ impl ClusterState for Slots {
     }
 
     async fn save_executor_metadata(&self, metadata: ExecutorMetadata) -> Result<()> {
+        self.is_member(&metadata.id)?;
         let id = metadata.id.clone();
         self.executors.save_executor_metadata(metadata).await?;
         self.ready.send_modify(|ready| {
@@ -233,6 +260,8 @@ impl ClusterState for Slots {
     }
 
     async fn remove_executor(&self, id: &str) -> Result<()> {
+        // A sign of life that is on its way would register it again.
+        self.dismiss(id);
         self.executors.remove_executor(id).await?;
         self.ready.send_modify(|ready| {
             ready.remove(id);
@@ -255,6 +284,8 @@ impl ClusterState for Slots {
 
 #[cfg(test)]
 mod tests {
+    use ballista_core::serde::scheduler::{ExecutorOperatingSystemSpecification, ExecutorSpecification};
+
     use super::*;
 
     fn placed(pending: &[usize], free: &[u32]) -> (Vec<(usize, Vec<usize>)>, Vec<usize>, Vec<u32>) {
@@ -286,6 +317,30 @@ mod tests {
         let mut free = [0, 2];
         let (placed, waiting) = place(vec![0, 1], has, &mut free);
         assert_eq!((placed.into_iter().collect::<Vec<_>>(), waiting), (vec![(1, vec![0])], vec![1]));
+    }
+
+    #[test]
+    fn only_who_has_joined_is_registered_and_nobody_who_was_given_up() {
+        let executor = |id: &str| {
+            let specification = ExecutorSpecification { vcores: 1 };
+            let (id, host) = (id.to_owned(), "127.0.0.1".to_owned());
+            let os_info = ExecutorOperatingSystemSpecification::default();
+            ExecutorMetadata { id, host, port: 1, grpc_port: 2, specification, os_info }
+        };
+        let data = |id: &str| ExecutorData { executor_id: id.to_owned(), total_vcores: 1, available_vcores: 1 };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let slots = Slots::new();
+            assert!(slots.register_executor(executor("stranger"), data("stranger")).await.is_err());
+            assert!(slots.save_executor_metadata(executor("stranger")).await.is_err());
+            assert!(slots.ready().borrow().is_empty() && slots.registered_executor_metadata().await.is_empty());
+            slots.admit("one");
+            slots.register_executor(executor("one"), data("one")).await.unwrap();
+            assert!(slots.ready().borrow().contains("one"));
+            slots.remove_executor("one").await.unwrap();
+            assert!(slots.register_executor(executor("one"), data("one")).await.is_err(), "its last sign of life");
+            assert!(slots.ready().borrow().is_empty());
+        });
     }
 
     #[test]
