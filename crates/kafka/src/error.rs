@@ -76,7 +76,9 @@ pub(crate) fn failed(doing: impl fmt::Display, brokers: &str, error: &KafkaError
         return Error::new(ErrorKind::Config, text.trim_end_matches([' ', ':']));
     }
     // Whoever is refused is told of it beside, and else waits until time is over.
-    let (kind, advice) = meaning(heard.refused().or_else(|| error.rdkafka_error_code()));
+    let is_distrusted = heard.last().is_some_and(|said| said.contains("certificate verify failed"));
+    let refused = heard.refused().or(is_distrusted.then_some(Code::SSL));
+    let (kind, advice) = meaning(refused.or_else(|| error.rdkafka_error_code()));
     let said = heard.last().map(|said| format!(" ({said})")).unwrap_or_default();
     Error::new(kind, format!("{doing}: the brokers at {brokers} answer: {error}{said}{advice}"))
 }

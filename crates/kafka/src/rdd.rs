@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millstream_core::{Context, Error, ErrorKind, Rdd, Result, secs};
+use millstream_core::{Context, Error, ErrorKind, Rdd, Result};
 
 use crate::cluster::{Cluster, Place};
 use crate::ranges::{OffsetRange, TopicPartition};
@@ -58,13 +58,15 @@ pub fn rdd_by(
 ) -> Result<Rdd<Record>> {
     let brokers = brokers.into();
     brokers.check()?;
-    let how = Arc::new(How { brokers, isolation, patience: secs(60), read_by, kept: 64, on_loss: crate::OnLoss::Stop });
-    let mut splits = Vec::new();
+    let how = Arc::new(How { isolation, read_by, ..How::of(brokers) });
+    let ranges: Vec<OffsetRange> = ranges.into_iter().collect();
+    let among = u32::try_from(ranges.len()).unwrap_or(u32::MAX);
+    let mut splits = Vec::with_capacity(ranges.len());
     for range in ranges {
         if range.from < 0 || range.until < range.from {
             return Err(Error::new(ErrorKind::Config, format!("{range} is no range of offsets")));
         }
-        splits.push(RangeSplit { how: Arc::clone(&how), range, id: None });
+        splits.push(RangeSplit { how: Arc::clone(&how), range, id: None, among, met: None });
     }
     Ok(context.read_splits(splits))
 }

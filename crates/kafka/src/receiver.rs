@@ -1,5 +1,7 @@
 //! The older way: a member of a group receives, and acknowledges what is kept.
 
+mod member;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,16 +10,17 @@ use millstream_core::clock::monotonic;
 use millstream_core::{Error, ErrorKind, Result, millis};
 use millstream_streaming::{Receiver, Store};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::Message;
 use rdkafka::{Offset, Timestamp, TopicPartitionList};
 
+use self::member::{Group, Member};
 use crate::error::is_passing;
 use crate::ranges::TopicPartition;
 use crate::read::client::headers_of;
 use crate::record::{BlockWriter, Record};
-use crate::settings::{Brokers, Heard, Told};
-use crate::source::Isolation;
+use crate::settings::{Brokers, Heard};
+use crate::source::{Isolation, OnLoss};
 
 /// A block has no more records, no more bytes, and is no older.
 const RECORDS: usize = 5000;
@@ -31,6 +34,11 @@ const AGE: Duration = millis(100);
 /// is in the log. So nothing is lost. What was kept and not yet committed when the process ended, or when the group
 /// shared out its partitions anew, comes again: a record is given at least once. [`direct`](crate::direct) gives it
 /// exactly once, needs no log, and is faster.
+///
+/// Where a partition is begun the receiver says itself, and not a setting of the client: where the group has committed; else at the
+/// end, or at the [begin](GroupReceiver::from_begin), which is then committed at once. Partitions that come while it runs are
+/// read from their first record. What the group was to read next and is not there any more is an error, or a loss that is
+/// [counted](GroupReceiver::on_loss), and never skipped in silence.
 ///
 /// # Example
 ///
@@ -60,6 +68,7 @@ pub fn receiver<S: Into<String>>(
         topics: topics.into_iter().map(Into::into).collect(),
         from_begin: false,
         isolation: Isolation::ReadCommitted,
+        on_loss: OnLoss::Stop,
     }
 }
 
@@ -71,6 +80,7 @@ pub struct GroupReceiver {
     topics: Vec<String>,
     from_begin: bool,
     isolation: Isolation,
+    on_loss: OnLoss,
 }
 
 impl GroupReceiver {
@@ -84,6 +94,14 @@ impl GroupReceiver {
     #[must_use]
     pub fn isolation(self, isolation: Isolation) -> GroupReceiver {
         GroupReceiver { isolation, ..self }
+    }
+
+    /// Chooses what is done when records are gone that the group was to read next. The default is [`OnLoss::Stop`]: the receiver ends
+    /// with an error that says what is there, and does so again as often as it is started. With [`OnLoss::GoOn`] listeners are told how
+    /// many are gone, as an error of the receiver, and it goes on.
+    #[must_use]
+    pub fn on_loss(self, on_loss: OnLoss) -> GroupReceiver {
+        GroupReceiver { on_loss, ..self }
     }
 
     fn failed(&self, doing: &str, error: &KafkaError, heard: &Heard) -> Error {
@@ -166,17 +184,20 @@ impl Receiver for GroupReceiver {
         if self.topics.is_empty() {
             return Err(Error::new(ErrorKind::Config, "a receiver of Kafka was given no topic"));
         }
-        let (consumer, heard) = self.brokers.client::<BaseConsumer<Told>>(&[
+        let group = Group::open(&self.brokers, &self.group, self.isolation, self.from_begin, self.on_loss)?;
+        let (consumer, heard) = self.brokers.client_with::<BaseConsumer<Member>, Member>(&[
             ("group.id", &self.group),
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
-            ("auto.offset.reset", if self.from_begin { "earliest" } else { "latest" }),
+            // Offsets that are gone are an error, and never another place.
+            ("auto.offset.reset", "error"),
             ("isolation.level", self.isolation.name()),
             ("queued.max.messages.kbytes", "16384"),
             ("fetch.queue.backoff.ms", "5"),
             ("reconnect.backoff.max.ms", "1000"),
             ("topic.metadata.refresh.interval.ms", "10000"),
         ])?;
+        let group = consumer.context().join(group);
         let consumer = Arc::new(consumer);
         let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics).map_err(|error| self.failed("subscribing to", &error, &heard))?;
@@ -186,6 +207,7 @@ impl Receiver for GroupReceiver {
                 None => {}
                 Some(Ok(message)) => gathered.push(&message)?,
                 Some(Err(error)) => match error.rdkafka_error_code() {
+                    Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => group.place_again(&consumer)?,
                     // The client goes on by itself; listeners are told.
                     code if is_passing(code) => {
                         heard.note(&error);
@@ -194,6 +216,7 @@ impl Receiver for GroupReceiver {
                     _ => return Err(self.failed("receiving from", &error, &heard)),
                 },
             }
+            group.told()?.into_iter().for_each(|lost| store.report_error(lost));
             if !(gathered.is_full() || gathered.is_old()) {
                 continue;
             }

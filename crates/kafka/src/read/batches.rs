@@ -10,14 +10,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::unpack;
 use crate::record::{Block, Record, Span};
 use crate::varint;
 
 /// How long a batch is before its records.
 const HEAD: usize = 61;
 
-/// Unpacked, a batch has no more bytes than that: places in it are 32 bits long.
-const LARGEST: u64 = 1 << 30;
+/// So much is unpacked at once, or one record.
+const PIECE: usize = 1 << 20;
 
 /// Why a batch cannot be read.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub(crate) enum Broken {
     Old(u8),
     /// What is there is not what was written.
     Damaged(&'static str),
+    /// A part of it that must be in memory at once has so many bytes, and that is more than it may have.
+    Large(u64),
 }
 
 /// A batch, without its records.
@@ -100,25 +103,53 @@ pub(crate) fn head(bytes: &[u8]) -> Result<Option<Head>, Broken> {
         .ok_or(Broken::Damaged("its head is none"))
 }
 
-/// The records of a batch, unpacked.
-#[derive(Debug)]
+/// Says how many bytes the damaged batch at the begin of `bytes` takes, and where to go on behind it in a partition that has been
+/// read until `position`: at the next batch if that is whole, or else where this one says that it ends. Nothing of what it says
+/// is sure, so there is nothing if it does not lead on.
+pub(crate) fn behind_damaged(bytes: &[u8], position: i64) -> (usize, Option<i64>) {
+    let len = field(bytes, 8).and_then(|length| usize::try_from(i32::from_be_bytes(length)).ok()?.checked_add(12));
+    let len = len.filter(|len| *len >= HEAD && *len <= bytes.len());
+    let next = len.and_then(|len| head(&bytes[len..]).ok().flatten()).map(|next| next.base);
+    if let (Some(len), Some(next)) = (len, next.filter(|next| *next > position)) {
+        return (len, Some(next));
+    }
+    let base = field(bytes, 0).map(i64::from_be_bytes);
+    let delta = field(bytes, 23).map(i32::from_be_bytes).filter(|delta| *delta >= 0);
+    let behind = base.zip(delta).and_then(|(base, delta)| base.checked_add(i64::from(delta))?.checked_add(1));
+    (bytes.len(), behind.filter(|behind| *behind > position))
+}
+
+/// The records of a batch, unpacked as far as they have been read.
 pub(crate) struct Batch {
     head: Head,
     block: Arc<Block>,
     at: usize,
     left: i32,
+    /// What is still packed.
+    packed: Option<Box<dyn Read + Send>>,
+    /// A record has no more bytes than that.
+    most: usize,
 }
 
 impl Batch {
-    /// Unpacks a batch whose bytes, with its head, are `bytes`.
-    pub(crate) fn open(head: Head, bytes: &Bytes, topic: &Arc<str>, partition: i32) -> Result<Batch, Broken> {
+    /// Opens a batch whose bytes, with its head, are `bytes`. Of what is packed in it no more than `most` bytes are in memory at
+    /// once.
+    pub(crate) fn open(
+        head: Head,
+        bytes: &Bytes,
+        topic: &Arc<str>,
+        partition: i32,
+        most: usize,
+    ) -> Result<Batch, Broken> {
+        // Places in a block are 32 bits long.
+        let most = most.min(1 << 30);
         let body = bytes.slice(HEAD..head.len);
-        let bytes = match head.attributes & 7 {
-            0 => body,
-            packed => Bytes::from(unpack(packed, &body)?),
+        let block = |bytes| Arc::new(Block { topic: Arc::clone(topic), partition, bytes });
+        let (block, packed) = match head.attributes & 7 {
+            0 => (block(body), None),
+            packed => (block(Bytes::new()), Some(unpack::open(packed, body, most)?)),
         };
-        let block = Arc::new(Block { topic: Arc::clone(topic), partition, bytes });
-        Ok(Batch { head, block, at: 0, left: head.count })
+        Ok(Batch { head, block, at: 0, left: head.count, packed, most })
     }
 
     /// Appends up to `most` records of the offsets from `from` until `until`. Says whether there may be more of them.
@@ -126,7 +157,13 @@ impl Batch {
         let mut room = most;
         while self.left > 0 && room > 0 {
             let before = self.at;
-            let record = self.next().ok_or(Broken::Damaged("a record in it is cut"))?;
+            let record = match self.next() {
+                Some(record) => record,
+                None => {
+                    self.unpack()?;
+                    continue;
+                }
+            };
             if record.offset >= until {
                 // It belongs to a later range.
                 self.at = before;
@@ -139,6 +176,55 @@ impl Batch {
             }
         }
         Ok(self.left > 0)
+    }
+
+    /// Returns how many bytes it has unpacked, or has not copied.
+    pub(crate) fn held(&self) -> usize {
+        self.block.bytes.len()
+    }
+
+    /// Unpacks more, until the next record is there.
+    fn unpack(&mut self) -> Result<(), Broken> {
+        let cut = || Broken::Damaged("a record in it is cut");
+        let Some(packed) = &mut self.packed else { return Err(cut()) };
+        let left = &self.block.bytes[self.at..];
+        let mut behind = 0;
+        let need = match varint::get(left, &mut behind) {
+            Some(len) => usize::try_from(len).ok().and_then(|len| len.checked_add(behind)).ok_or_else(cut)?,
+            // Not even its length is there.
+            None if left.len() >= 10 => return Err(cut()),
+            None => 0,
+        };
+        if need > self.most {
+            return Err(Broken::Large(need as u64));
+        }
+        if need != 0 && need <= left.len() {
+            // It is there, and cannot be read.
+            return Err(cut());
+        }
+        let more = PIECE.max(need - left.len().min(need));
+        // A first guess: it grows by itself.
+        let guess = if self.at == 0 && left.is_empty() { more.min(self.head.len * 4) } else { more.min(PIECE) };
+        let mut bytes = Vec::with_capacity(left.len() + guess);
+        bytes.extend_from_slice(left);
+        let before = bytes.len();
+        let got = packed.take(more as u64).read_to_end(&mut bytes);
+        if got.is_err() {
+            return Err(Broken::Damaged("what is packed in it cannot be unpacked"));
+        }
+        if bytes.len() - before < more {
+            self.packed = None;
+            if bytes.len() == before {
+                return Err(cut());
+            }
+        }
+        self.block = Arc::new(Block {
+            topic: Arc::clone(&self.block.topic),
+            partition: self.block.partition,
+            bytes: Bytes::from(bytes),
+        });
+        self.at = 0;
+        Ok(())
     }
 
     #[inline]
@@ -176,45 +262,6 @@ fn span(bytes: &[u8], at: &mut usize, end: usize) -> Option<Span> {
     let span = Span { at: *at as u32, len: len as u32 };
     *at = at.checked_add(len).filter(|at| *at <= end)?;
     Some(span)
-}
-
-fn unpack(packed: i16, body: &Bytes) -> Result<Vec<u8>, Broken> {
-    let broken = Broken::Damaged("what is packed in it cannot be unpacked");
-    let mut out = Vec::with_capacity(body.len() * 4);
-    let read = |reader: &mut dyn Read, out: &mut Vec<u8>| reader.take(LARGEST + 1).read_to_end(out).is_ok();
-    let is_good = match packed {
-        1 => read(&mut flate2::read::MultiGzDecoder::new(&body[..]), &mut out),
-        2 => unsnap(body, &mut out).is_some(),
-        3 => read(&mut lz4_flex::frame::FrameDecoder::new(&body[..]), &mut out),
-        4 => zstd::stream::read::Decoder::new(&body[..]).is_ok_and(|mut decoder| read(&mut decoder, &mut out)),
-        _ => return Err(Broken::Damaged("it is packed in an unknown way")),
-    };
-    if out.len() as u64 > LARGEST {
-        return Err(Broken::Damaged("it is larger than a gigabyte"));
-    }
-    if is_good { Ok(out) } else { Err(broken) }
-}
-
-/// Unpacks Snappy: as it is, or in the frames that Java's clients make.
-fn unsnap(body: &[u8], out: &mut Vec<u8>) -> Option<()> {
-    let mut decoder = snap::raw::Decoder::new();
-    let mut one = |part: &[u8], out: &mut Vec<u8>| {
-        let len = snap::raw::decompress_len(part).ok()?;
-        if (out.len() + len) as u64 > LARGEST {
-            return None;
-        }
-        let before = out.len();
-        out.resize(before + len, 0);
-        decoder.decompress(part, &mut out[before..]).ok().map(|got| out.truncate(before + got))
-    };
-    let Some(framed) = body.strip_prefix(b"\x82SNAPPY\0") else { return one(body, out) };
-    let mut rest = framed.get(8..)?;
-    while !rest.is_empty() {
-        let len = usize::try_from(i32::from_be_bytes(field(rest, 0)?)).ok()?;
-        one(rest.get(4..4 + len)?, out)?;
-        rest = &rest[4 + len..];
-    }
-    Some(())
 }
 
 /// Which batches belong to transactions that were aborted, as they come.
@@ -287,7 +334,7 @@ mod tests {
 
     fn read(bytes: &[u8], from: i64, until: i64) -> Vec<(i64, String, i64)> {
         let head = head(bytes).unwrap().unwrap();
-        let mut batch = Batch::open(head, &Bytes::copy_from_slice(bytes), &Arc::from("t"), 0).unwrap();
+        let mut batch = Batch::open(head, &Bytes::copy_from_slice(bytes), &Arc::from("t"), 0, 1 << 20).unwrap();
         let mut out = Vec::new();
         while batch.read(from, until, 1, &mut out).unwrap() {}
         let of = |record: &Record| (record.offset(), record.text().unwrap().to_owned(), record.timestamp);
@@ -322,6 +369,28 @@ mod tests {
     }
 
     #[test]
+    fn behind_a_damaged_batch_is_the_next_whole_one_or_where_it_says_that_it_ends() {
+        let (first, second) = (batch(0, &[0, 1, 2], 2, 0, -1), batch(5, &[0], 0, 0, -1));
+        let damaged = |at: usize, bits: u8| {
+            let mut bytes = first.clone();
+            bytes[at] ^= bits;
+            bytes
+        };
+        let both = |first: &[u8]| [first, &second].concat();
+        let all = first.len() + second.len();
+        for (what, bytes, position, want) in [
+            ("a record", both(&damaged(70, 1)), 0, (first.len(), Some(5))),
+            ("where it ends", both(&damaged(23, 0x80)), 1, (first.len(), Some(5))),
+            ("its length", both(&damaged(8, 0x40)), 0, (all, Some(3))),
+            ("the last one", damaged(70, 1), 0, (first.len(), Some(3))),
+            ("the last one, which says that it ends before it begins", damaged(23, 0x80), 0, (first.len(), None)),
+            ("what it says does not lead on", damaged(70, 1), 3, (first.len(), None)),
+        ] {
+            assert_eq!(behind_damaged(&bytes, position), want, "{what}");
+        }
+    }
+
+    #[test]
     fn what_lies_about_its_length_is_damaged_and_never_more_than_an_error() {
         for seed in 0u64..2000 {
             let mut bytes = batch(0, &[0, 1, 2], 2, (seed % 5) as i16, -1);
@@ -330,7 +399,7 @@ mod tests {
             let crc = crc32c::crc32c(&bytes[21..]);
             bytes[17..21].copy_from_slice(&crc.to_be_bytes());
             let head = head(&bytes).unwrap().unwrap();
-            if let Ok(mut batch) = Batch::open(head, &Bytes::from(bytes), &Arc::from("t"), 0) {
+            if let Ok(mut batch) = Batch::open(head, &Bytes::from(bytes), &Arc::from("t"), 0, 1 << 20) {
                 let mut out = Vec::new();
                 while batch.read(0, 10, 1, &mut out) == Ok(true) {}
                 assert!(
@@ -339,6 +408,106 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// Packs records of these values into one batch.
+    fn packed(kind: i16, values: &[Vec<u8>]) -> Vec<u8> {
+        use std::io::Write;
+        let mut body = Vec::new();
+        for (delta, value) in values.iter().enumerate() {
+            let mut record = vec![0];
+            varint::put(0, &mut record);
+            varint::put(delta as i64, &mut record);
+            varint::put(-1, &mut record);
+            varint::put(value.len() as i64, &mut record);
+            record.extend_from_slice(value);
+            varint::put(0, &mut record);
+            varint::put(record.len() as i64, &mut body);
+            body.extend_from_slice(&record);
+        }
+        let body = match kind {
+            1 => {
+                let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                writer.write_all(&body).unwrap();
+                writer.finish().unwrap()
+            }
+            2 => snap::raw::Encoder::new().compress_vec(&body).unwrap(),
+            // As Java's clients make it.
+            22 => {
+                let mut framed = b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01".to_vec();
+                for part in body.chunks(32 << 10) {
+                    let part = snap::raw::Encoder::new().compress_vec(part).unwrap();
+                    framed.extend_from_slice(&(part.len() as i32).to_be_bytes());
+                    framed.extend_from_slice(&part);
+                }
+                framed
+            }
+            3 => {
+                let mut writer = lz4_flex::frame::FrameEncoder::new(Vec::new());
+                writer.write_all(&body).unwrap();
+                writer.finish().unwrap()
+            }
+            _ => zstd::bulk::compress(&body, 1).unwrap(),
+        };
+        let count = values.len() as i32;
+        let mut all = batch(0, &[], count - 1, kind % 20, -1);
+        all[57..61].copy_from_slice(&count.to_be_bytes());
+        all.extend_from_slice(&body);
+        let len = all.len() as i32 - 12;
+        all[8..12].copy_from_slice(&len.to_be_bytes());
+        let crc = crc32c::crc32c(&all[21..]);
+        all[17..21].copy_from_slice(&crc.to_be_bytes());
+        all
+    }
+
+    /// Reads a batch, and tells how many bytes of it were there at once.
+    fn unpacked(bytes: &[u8], most: usize) -> Result<(Vec<Vec<u8>>, usize), Broken> {
+        let head = head(bytes).unwrap().unwrap();
+        let mut batch = Batch::open(head, &Bytes::copy_from_slice(bytes), &Arc::from("t"), 0, most)?;
+        let (mut values, mut held) = (Vec::new(), 0);
+        loop {
+            let mut out = Vec::new();
+            let more = batch.read(0, i64::MAX, 100, &mut out)?;
+            values.extend(out.iter().map(|record| record.value().unwrap().to_vec()));
+            held = held.max(batch.held());
+            if !more {
+                return Ok((values, held));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_packed_is_unpacked_piece_by_piece_however_much_it_is() {
+        // Records that lie across the borders of pieces, some of them longer than one.
+        let values: Vec<Vec<u8>> = (0..200usize)
+            .map(|n| vec![n as u8; if n % 50 == 7 { PIECE + 99 * n } else { n * n * 3 }])
+            .chain([vec![], vec![1]])
+            .collect();
+        let all: usize = values.iter().map(Vec::len).sum();
+        for kind in [1, 2, 22, 3, 4] {
+            let bytes = packed(kind, &values);
+            let (got, held) = unpacked(&bytes, 16 << 20).unwrap();
+            assert!(got == values, "{kind}");
+            assert!(held < 3 * PIECE && all > 10 * PIECE, "{kind}: {held} of {all}");
+            // What is cut is no record, and no panic.
+            let mut cut = bytes;
+            cut.truncate(cut.len() - 20);
+            let len = cut.len() as i32 - 12;
+            cut[8..12].copy_from_slice(&len.to_be_bytes());
+            let crc = crc32c::crc32c(&cut[21..]);
+            cut[17..21].copy_from_slice(&crc.to_be_bytes());
+            assert!(matches!(unpacked(&cut, 16 << 20), Err(Broken::Damaged(_))), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_small_batch_that_unpacks_to_more_than_there_may_be_is_refused_before_it_is_there() {
+        let bytes = packed(4, &[vec![0; 9 << 20]]);
+        assert!(bytes.len() < 10_000);
+        assert!(matches!(unpacked(&bytes, 8 << 20), Err(Broken::Large(len)) if len > 9 << 20));
+        assert_eq!(unpacked(&bytes, 16 << 20).unwrap().0[0].len(), 9 << 20);
+        let bytes = packed(2, &[vec![0; 9 << 20]]);
+        assert!(matches!(unpacked(&bytes, 8 << 20), Err(Broken::Large(_))));
     }
 
     #[test]

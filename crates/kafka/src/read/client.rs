@@ -12,11 +12,12 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, Headers, Message};
 use rdkafka::{Offset, Timestamp, TopicPartitionList};
 
-use super::{CHUNK, How, RangeReader, behind_what_is_gone, check_cancelled, out_of_range, tell_lost};
+use super::{CHUNK, How, Met, RangeReader, behind_what_is_gone, check_cancelled, lose, out_of_range};
 use crate::error::is_passing;
 use crate::ranges::{OffsetRange, TopicPartition};
 use crate::record::{BlockWriter, Record};
 use crate::settings::{Heard, Told};
+use crate::source::OnLoss;
 
 /// How long one wait for a record is: a task that is cancelled notices within it.
 const SLICE: Duration = millis(100);
@@ -36,6 +37,9 @@ pub(crate) struct ClientReader {
     /// A record that was read and belongs to a later range.
     ahead: Vec<Record>,
     blocks: BlockWriter,
+    /// How many bytes the client may have fetched ahead.
+    queue: u64,
+    met: Met,
 }
 
 /// What came of a wait.
@@ -47,7 +51,12 @@ enum Came {
 }
 
 impl ClientReader {
-    pub(crate) fn open(how: &Arc<How>, range: &OffsetRange) -> Result<ClientReader> {
+    pub(crate) fn open(how: &Arc<How>, range: &OffsetRange, among: u32) -> Result<ClientReader> {
+        let queue = how.piece(among);
+        let kilobytes = (queue >> 10).to_string();
+        // A record has a head of some hundred bytes in its queue, however small it is.
+        let records = (queue / 512).clamp(100, 50_000).to_string();
+        let longest = how.memory.clamp(100_000_000, 1_000_000_000).to_string();
         let (consumer, heard) = how.brokers.client(&[
             // Nobody commits to it; a name helps who looks at the broker.
             ("group.id", "millstream-reads"),
@@ -58,8 +67,11 @@ impl ClientReader {
             ("enable.partition.eof", "true"),
             ("check.crcs", "true"),
             ("fetch.wait.max.ms", "100"),
-            ("queued.min.messages", "50000"),
-            ("queued.max.messages.kbytes", "4096"),
+            ("queued.min.messages", &records),
+            ("queued.max.messages.kbytes", &kilobytes),
+            // A batch that is larger comes all the same.
+            ("fetch.message.max.bytes", &queue.to_string()),
+            ("receive.message.max.bytes", &longest),
             // A queue that was full is filled again at once, and not a second later.
             ("fetch.queue.backoff.ms", "5"),
             ("reconnect.backoff.max.ms", "1000"),
@@ -73,6 +85,8 @@ impl ClientReader {
             position: -1,
             ahead: Vec::new(),
             blocks: BlockWriter::default(),
+            queue,
+            met: Met::default(),
         })
     }
 
@@ -92,8 +106,14 @@ impl ClientReader {
     }
 
     /// Waits for the next thing that the consumer has to tell.
-    fn wait(&mut self, out: &mut Vec<Record>) -> Result<Came> {
-        let polled = self.consumer.poll(SLICE);
+    fn next(&mut self, out: &mut Vec<Record>) -> Result<Came> {
+        // Most records have been fetched before they are asked for: only who waits looks at the clock.
+        let polled = self.consumer.poll(Duration::ZERO).or_else(|| {
+            let began = monotonic();
+            let polled = self.consumer.poll(SLICE);
+            self.met.waited += monotonic().saturating_sub(began);
+            polled
+        });
         let error = match polled {
             None => return Ok(Came::Waited),
             Some(Ok(message)) => {
@@ -105,6 +125,7 @@ impl ClientReader {
                     Timestamp::CreateTime(time) | Timestamp::LogAppendTime(time) => time,
                     Timestamp::NotAvailable => -1,
                 };
+                self.met.bytes += (message.payload_len() + message.key_len()) as u64;
                 let is_ahead = offset >= self.range.until;
                 if is_ahead {
                     self.blocks.finish(&self.topic, self.range.partition, out);
@@ -142,12 +163,19 @@ impl ClientReader {
                         let (position, until) = (self.position, self.range.until);
                         match behind_what_is_gone(self.how.on_loss, position, until, there) {
                             Some(behind) => {
-                                tell_lost(&self.range, position, behind);
+                                lose(&mut self.met, &self.range, position, behind, "are gone");
                                 self.go_to(behind)?;
                                 Ok(Came::Nothing(behind))
                             }
                             None => Err(out_of_range(&self.range, &self.how.brokers, there)),
                         }
+                    }
+                    // The client says neither where the damaged batch begins nor where it ends, and does not get past it.
+                    Some(Code::BadMessage) if self.how.on_loss == OnLoss::GoOn => {
+                        let (position, until) = (self.position, self.range.until);
+                        lose(&mut self.met, &self.range, position, until, "are damaged, or lie behind what is");
+                        self.go_to(until)?;
+                        Ok(Came::Nothing(until))
                     }
                     // The client goes on by itself when a broker is back; who waits for too long is told why.
                     code if is_passing(code) => Ok(Came::Waited),
@@ -177,7 +205,7 @@ pub(crate) fn headers_of<H: Headers>(
 }
 
 impl RangeReader for ClientReader {
-    fn begin(&mut self, range: &OffsetRange) -> Result<()> {
+    fn begin(&mut self, range: &OffsetRange, _: u32) -> Result<()> {
         self.range = range.clone();
         self.heard.forget();
         if self.position == range.from {
@@ -202,7 +230,7 @@ impl RangeReader for ClientReader {
             if self.position >= self.range.until {
                 break;
             }
-            match self.wait(out)? {
+            match self.next(out)? {
                 Came::Record => deadline = None,
                 Came::Nothing(until) => self.position = self.position.max(until.min(self.range.until)),
                 Came::Waited => {
@@ -233,6 +261,19 @@ impl RangeReader for ClientReader {
 
     fn position(&self) -> i64 {
         self.position
+    }
+
+    fn wait(&mut self) -> u64 {
+        self.queue
+    }
+
+    /// What the client has fetched goes with it alone.
+    fn let_go(&mut self) -> bool {
+        false
+    }
+
+    fn met(&mut self) -> Met {
+        std::mem::take(&mut self.met)
     }
 }
 

@@ -9,15 +9,12 @@ use bytes::Bytes;
 use millstream_core::clock::monotonic;
 use millstream_core::{Error, ErrorKind, Result, millis};
 
-use super::batches::{Aborted, Batch, Broken, head};
+use super::batches::{Aborted, Batch, Broken, behind_damaged, head};
 use super::wire::{Ask, Fetched, TopicId, Wire};
-use super::{CHUNK, How, RangeReader, behind_what_is_gone, check_cancelled, out_of_range, tell_lost};
+use super::{CHUNK, How, Met, RangeReader, behind_what_is_gone, check_cancelled, lose, out_of_range, too_large, wires};
 use crate::ranges::OffsetRange;
 use crate::record::Record;
 use crate::source::{Isolation, OnLoss};
-
-/// How much is asked for at once; a batch that is larger comes all the same.
-const MOST: i32 = 1 << 20;
 
 /// How long a broker may wait for a record before it says that there is none.
 const WAIT: Duration = millis(100);
@@ -34,18 +31,25 @@ mod code {
     pub(super) const INCONSISTENT_TOPIC_ID: i16 = 103;
 }
 
-/// Reads one partition, over a connection of its own to the leader.
+/// Reads one partition, over a connection to the leader that it has while it reads.
 pub(crate) struct FetchReader {
     how: Arc<How>,
     topic: Arc<str>,
     /// The topic that the name meant when the batch was given its range.
     id: Option<TopicId>,
     range: OffsetRange,
+    /// How much is asked for at once; a batch that is larger comes all the same.
+    piece: i32,
+    /// Where the leader listens, as far as it is known.
+    leader: Option<String>,
     wire: Option<Wire>,
+    /// Whether the connection was there before, and nothing has come over it since: the broker may have ended it meanwhile.
+    is_kept: bool,
     /// Whether records have been asked for and have not come, and from which offset on.
     asked: Option<i64>,
-    /// What has come and is not read: the next batch begins with the first byte.
+    /// What has come and is not read: the next batch begins with the first byte. It keeps all that came with it, so many bytes.
     rest: Bytes,
+    came: u64,
     aborted: Aborted,
     batch: Option<Batch>,
     /// The offset behind the last batch that has been begun.
@@ -56,6 +60,7 @@ pub(crate) struct FetchReader {
     said: Option<Error>,
     /// Whether what is there is older than what is read here.
     is_old: bool,
+    met: Met,
 }
 
 /// What is to be done about an answer.
@@ -90,15 +95,20 @@ impl FetchReader {
             topic: Arc::from(range.topic.as_str()),
             id,
             range: range.clone(),
+            piece: 1 << 20,
+            leader: None,
             wire: None,
+            is_kept: false,
             asked: None,
             rest: Bytes::new(),
+            came: 0,
             aborted: Aborted::default(),
             batch: None,
             behind: -1,
             position: -1,
             said: None,
             is_old: false,
+            met: Met::default(),
         }
     }
 
@@ -119,14 +129,34 @@ impl FetchReader {
     /// Connects to the leader; nothing while there is none.
     fn connect(&mut self) -> Result<bool> {
         let patience = self.how.brokers.patience();
-        let mut first = Wire::open(self.how.brokers.named(), patience)?;
-        let topic = first.topic(&self.range.topic)?;
+        if let Some(leader) = self.leader.take() {
+            self.wire = wires::take(&self.how.brokers, &leader);
+            self.is_kept = self.wire.is_some();
+            if self.wire.is_none() {
+                self.wire = Wire::open(&leader, patience).ok();
+            }
+            if self.wire.is_some() {
+                self.leader = Some(leader);
+                return Ok(true);
+            }
+            // Another one leads, perhaps.
+        }
+        let named = self.how.brokers.named();
+        let known = wires::take(&self.how.brokers, named)
+            .and_then(|mut wire| Some((wire.topic(&self.range.topic).ok()?, wire)));
+        let (topic, first) = match known {
+            Some(known) => known,
+            None => {
+                let mut wire = Wire::open(named, patience)?;
+                (wire.topic(&self.range.topic)?, wire)
+            }
+        };
         if let (Some(is), Some(was)) = (topic.id, self.id)
             && is != was
         {
+            wires::give(&self.how.brokers, named, first);
             if self.how.on_loss == OnLoss::GoOn {
-                tell_lost(&self.range, self.position, self.range.until);
-                self.position = self.range.until;
+                self.lose_until(self.range.until, "are gone, with their topic");
                 return Ok(false);
             }
             return Err(self.made_anew());
@@ -137,8 +167,40 @@ impl FetchReader {
             self.said = Some(Error::new(ErrorKind::Unavailable, text));
             return Ok(false);
         };
-        self.wire = Some(Wire::open(&leader, patience)?);
+        self.is_kept = false;
+        if leader == named {
+            self.wire = Some(first);
+        } else {
+            wires::give(&self.how.brokers, named, first);
+            self.wire = Some(match wires::take(&self.how.brokers, &leader) {
+                Some(wire) => {
+                    self.is_kept = true;
+                    wire
+                }
+                None => Wire::open(&leader, patience)?,
+            });
+        }
+        self.leader = Some(leader);
         Ok(true)
+    }
+
+    /// Leaves out what is before `until`: it is lost, and counted.
+    fn lose_until(&mut self, until: i64, why: &str) {
+        lose(&mut self.met, &self.range, self.position, until, why);
+        self.position = until;
+    }
+
+    /// Lets go of a connection that failed. Says whether another try is worth it at once: it was an old one.
+    fn disconnect(&mut self) -> bool {
+        self.wire = None;
+        if let Some(leader) = &self.leader {
+            wires::forget(&self.how.brokers, leader);
+        }
+        let is_kept = std::mem::take(&mut self.is_kept);
+        if !is_kept {
+            self.leader = None;
+        }
+        is_kept
     }
 
     fn made_anew(&self) -> Error {
@@ -155,12 +217,13 @@ impl FetchReader {
 
     fn ask(&mut self, from: i64) -> Result<()> {
         let Some(wire) = &mut self.wire else { return Ok(()) };
+        wire.longest = self.how.memory;
         wire.ask(&Ask {
             topic: &self.range.topic,
             id: self.id,
             partition: self.range.partition,
             from,
-            most: MOST,
+            most: self.piece,
             wait: WAIT,
             committed: self.how.isolation == Isolation::ReadCommitted,
         })?;
@@ -178,28 +241,36 @@ impl FetchReader {
         }
         let Some(wire) = &mut self.wire else { return Ok(None) };
         let fetched = wire.fetched()?;
-        self.asked = None;
+        (self.asked, self.is_kept) = (None, false);
+        self.met.bytes += fetched.records.len() as u64;
         Ok(Some(fetched))
     }
 
     /// Brings more. Says whether something came.
     fn more(&mut self) -> Result<bool> {
-        let fetched = match self.fetch() {
-            Ok(Some(fetched)) => fetched,
-            Ok(None) => return Ok(false),
-            Err(error) if error.kind() == ErrorKind::Unavailable => {
-                tracing::debug!(%error, "a fetch is tried again");
-                self.restart();
-                self.wire = None;
-                self.said = Some(error);
-                return Ok(false);
+        let fetched = loop {
+            let began = monotonic();
+            let fetched = self.fetch();
+            self.met.waited += monotonic().saturating_sub(began);
+            match fetched {
+                Ok(Some(fetched)) => break fetched,
+                Ok(None) => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::Unavailable => {
+                    tracing::debug!(%error, "a fetch is tried again");
+                    let at_once = self.disconnect();
+                    self.restart();
+                    if !at_once {
+                        self.said = Some(error);
+                        return Ok(false);
+                    }
+                }
+                Err(error) => return Err(error),
             }
-            Err(error) => return Err(error),
         };
         match meaning(fetched.error) {
             Answer::Records => {}
             Answer::Again => {
-                self.wire = None;
+                (self.wire, self.leader) = (None, None);
                 let text = format!("the broker answers with error {}", fetched.error);
                 self.said = Some(Error::new(ErrorKind::Unavailable, text));
                 return Ok(false);
@@ -212,9 +283,8 @@ impl FetchReader {
                 let position = self.position;
                 match behind_what_is_gone(self.how.on_loss, position, self.range.until, there) {
                     Some(behind) => {
-                        tell_lost(&self.range, position, behind);
                         self.restart();
-                        self.position = behind;
+                        self.lose_until(behind, "are gone");
                         return Ok(false);
                     }
                     None => return Err(out_of_range(&self.range, &self.how.brokers, there)),
@@ -222,7 +292,12 @@ impl FetchReader {
             }
             Answer::OtherTopic => {
                 // A broker that has just started may not know it yet: what the name means now decides.
-                self.wire = None;
+                (self.wire, self.leader) = (None, None);
+                return Ok(false);
+            }
+            Answer::Damaged if self.how.on_loss == OnLoss::GoOn => {
+                // Nobody says how far that reaches.
+                self.lose_until(self.range.until, "are damaged");
                 return Ok(false);
             }
             Answer::Damaged => return Err(self.damaged(self.position, "the broker says so itself")),
@@ -234,6 +309,7 @@ impl FetchReader {
         if fetched.records.is_empty() {
             return Ok(false);
         }
+        self.came = fetched.records.len() as u64;
         self.rest = fetched.records;
         self.aborted = Aborted::new(fetched.aborted);
         Ok(true)
@@ -256,13 +332,47 @@ impl FetchReader {
                 Error::new(ErrorKind::Config, text)
             }
             Broken::Damaged(why) => self.damaged(at, why),
+            Broken::Large(bytes) => {
+                let what = format!("a record, or what packs it, in the batch at offset {at} of {}", self.named());
+                too_large(&what, *bytes, self.how.memory)
+            }
         }
+    }
+
+    /// Goes on behind a batch that cannot be read, if that is what the source does. Says why it cannot otherwise.
+    fn skip(&mut self, broken: &Broken, base: i64, behind: Option<i64>, next: Bytes) -> Result<()> {
+        let Broken::Damaged(why) = broken else { return Err(self.broken(base, broken)) };
+        if self.how.on_loss != OnLoss::GoOn {
+            return Err(self.damaged(base, why));
+        }
+        let until = self.range.until;
+        // Nobody knows how far it reaches: at least the whole range is not read in vain again and again.
+        let behind = behind.filter(|behind| *behind > self.position).unwrap_or(until);
+        self.lose_until(behind.min(until), &format!("are damaged ({why})"));
+        self.batch = None;
+        self.rest = next;
+        // What the next range has of it is counted there. And what comes next must be what is asked for next.
+        if behind > until || (self.rest.is_empty() && self.asked.is_some_and(|asked| asked != behind)) {
+            self.restart();
+        }
+        Ok(())
     }
 
     /// Goes on to the next batch that has come and is to be read. Says whether there is one.
     fn next_batch(&mut self) -> Result<bool> {
         loop {
-            let head = head(&self.rest).map_err(|broken| self.broken(self.position, &broken))?;
+            let head = match head(&self.rest) {
+                Ok(head) => head,
+                Err(broken) => {
+                    let (len, behind) = behind_damaged(&self.rest, self.position);
+                    let next = self.rest.slice(len..);
+                    self.skip(&broken, self.position, behind, next)?;
+                    if self.position >= self.range.until {
+                        return Ok(false);
+                    }
+                    continue;
+                }
+            };
             let Some(head) = head else {
                 self.rest = Bytes::new();
                 return Ok(false);
@@ -280,8 +390,11 @@ impl FetchReader {
                 continue;
             }
             if is_read {
-                let batch = Batch::open(head, &bytes, &self.topic, self.range.partition);
-                self.batch = Some(batch.map_err(|broken| self.broken(head.base, &broken))?);
+                let most = usize::try_from(self.how.memory).unwrap_or(usize::MAX);
+                match Batch::open(head, &bytes, &self.topic, self.range.partition, most) {
+                    Ok(batch) => self.batch = Some(batch),
+                    Err(broken) => self.skip(&broken, head.base, Some(self.behind), self.rest.clone())?,
+                }
                 return Ok(true);
             }
             self.position = self.behind.min(self.range.until);
@@ -316,8 +429,9 @@ impl FetchReader {
 }
 
 impl RangeReader for FetchReader {
-    fn begin(&mut self, range: &OffsetRange) -> Result<()> {
+    fn begin(&mut self, range: &OffsetRange, among: u32) -> Result<()> {
         self.range = range.clone();
+        self.piece = i32::try_from(self.how.piece(among)).unwrap_or(i32::MAX);
         if self.position != range.from {
             self.restart();
             self.position = range.from;
@@ -332,8 +446,17 @@ impl RangeReader for FetchReader {
         self.said = None;
         while self.position < until && out.len() == before {
             if let Some(batch) = &mut self.batch {
-                let more = batch.read(self.position, until, CHUNK, out);
-                let more = more.map_err(|broken| self.broken(self.position, &broken))?;
+                let more = match batch.read(self.position, until, CHUNK, out) {
+                    Ok(more) => more,
+                    Err(broken) => {
+                        // What has been cut out of it is good.
+                        if let Some(last) = out.last().filter(|_| out.len() > before) {
+                            self.position = last.offset + 1;
+                        }
+                        self.skip(&broken, self.position, Some(self.behind), self.rest.clone())?;
+                        continue;
+                    }
+                };
                 match out.last().filter(|_| out.len() > before) {
                     _ if !more && self.behind > until => self.position = until,
                     _ if !more => {
@@ -353,7 +476,7 @@ impl RangeReader for FetchReader {
             if came && let Err(error) = self.ask_ahead() {
                 // What has come is good; who asks next connects anew.
                 tracing::debug!(%error, "what comes next could not be asked for");
-                self.wire = None;
+                self.disconnect();
                 self.asked = None;
             }
             // An answer that brings the range no further is none: patience ends also where such answers come for ever.
@@ -389,6 +512,27 @@ impl RangeReader for FetchReader {
     fn gives_way(&self) -> bool {
         self.is_old
     }
+
+    fn wait(&mut self) -> u64 {
+        if self.asked.is_some() {
+            // Whoever left early: what comes is for nobody.
+            self.restart();
+        }
+        if let (Some(wire), Some(leader)) = (self.wire.take(), &self.leader) {
+            wires::give(&self.how.brokers, leader, wire);
+        }
+        let unpacked = self.batch.as_ref().map_or(0, Batch::held) as u64;
+        if self.rest.is_empty() && self.batch.is_none() { 0 } else { self.came.saturating_add(unpacked) }
+    }
+
+    fn let_go(&mut self) -> bool {
+        self.restart();
+        true
+    }
+
+    fn met(&mut self) -> Met {
+        std::mem::take(&mut self.met)
+    }
 }
 
 impl fmt::Debug for FetchReader {
@@ -400,8 +544,6 @@ impl fmt::Debug for FetchReader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::read::ReadBy;
-    use crate::settings::Brokers;
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
 
@@ -411,11 +553,10 @@ mod tests {
         let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let at = held.local_addr().unwrap().to_string();
         drop(held);
-        let (brokers, isolation, read_by) = (Brokers::at(&at), Isolation::ReadCommitted, ReadBy::Fastest);
-        let how = Arc::new(How { brokers, isolation, patience: millis(30), read_by, kept: 1, on_loss: OnLoss::Stop });
+        let how = Arc::new(How { patience: millis(30), ..How::of(&*at) });
         let range = OffsetRange::new("t", 0, 3, 8);
         let mut reader = FetchReader::open(&how, &range, None);
-        reader.begin(&range).unwrap();
+        reader.begin(&range, 1).unwrap();
         let error = reader.read(&mut Vec::new()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
         let text = error.to_string();
@@ -472,12 +613,10 @@ mod tests {
             }
         };
         millstream_core::threads::spawn("broker", serve).unwrap().detach();
-        let (brokers, isolation, read_by) =
-            (Brokers::at(format!("127.0.0.1:{port}")), Isolation::ReadCommitted, ReadBy::Fastest);
-        let how = Arc::new(How { brokers, isolation, patience: millis(60), read_by, kept: 1, on_loss: OnLoss::Stop });
+        let how = Arc::new(How { patience: millis(60), ..How::of(format!("127.0.0.1:{port}")) });
         let range = OffsetRange::new("t", 0, 0, 8);
         let mut reader = FetchReader::open(&how, &range, None);
-        reader.begin(&range).unwrap();
+        reader.begin(&range, 1).unwrap();
         let error = reader.read(&mut Vec::new()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
         let text = error.to_string();

@@ -3,21 +3,27 @@
 mod batches;
 pub(crate) mod client;
 mod fetch;
+mod met;
 mod pool;
 mod shape;
+mod unpack;
 pub(crate) mod wire;
+mod wires;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use millstream_core::threads::lock;
-use millstream_core::{Error, ErrorKind, InputSplit, Result, SplitReader, TaskContext};
+use millstream_core::{
+    Accumulate as _, Accumulator, Error, ErrorKind, InputSplit, Result, SplitReader, TaskContext, secs,
+};
 use serde::{Deserialize, Serialize};
 
 use self::client::ClientReader;
 use self::fetch::FetchReader;
-use self::pool::POOL;
+pub(crate) use self::met::Met;
+pub(crate) use self::pool::POOL;
 use self::wire::TopicId;
 use crate::mistakes::passed;
 use crate::ranges::OffsetRange;
@@ -37,8 +43,40 @@ pub(crate) struct How {
     pub(crate) patience: Duration,
     pub(crate) read_by: ReadBy,
     pub(crate) on_loss: OnLoss,
-    /// How many readers are kept for the next batch, over all (K-48).
-    pub(crate) kept: usize,
+    /// How many readers of the source a process keeps for the next batch; as many as it has partitions, and 64 at least, if
+    /// nothing is said (K-48).
+    pub(crate) kept: Option<usize>,
+    /// How many bytes readers of the source may hold in a process, beside the batch that each task reads; and no batch, unpacked
+    /// record or window of what packs it may have more.
+    pub(crate) memory: u64,
+}
+
+/// What is held if nothing is said.
+pub(crate) const MEMORY: u64 = 128 << 20;
+
+impl How {
+    /// How brokers are read if nothing is said.
+    pub(crate) fn of(brokers: impl Into<Brokers>) -> How {
+        How {
+            brokers: brokers.into(),
+            isolation: Isolation::ReadCommitted,
+            patience: secs(60),
+            read_by: ReadBy::Fastest,
+            on_loss: OnLoss::Stop,
+            kept: None,
+            memory: MEMORY,
+        }
+    }
+
+    /// Says how many bytes those hold at most that wait for the next batch: the other half is for those that read.
+    fn may_wait(&self) -> u64 {
+        self.memory / 2
+    }
+
+    /// Says how many bytes are asked for at once, for each of so many partitions: all of them may be left when the batch ends.
+    fn piece(&self, among: u32) -> u64 {
+        (self.may_wait() / u64::from(among.max(1))).clamp(16 << 10, 1 << 20)
+    }
 }
 
 /// Who reads.
@@ -70,16 +108,21 @@ pub(crate) struct RangeSplit {
     pub(crate) range: OffsetRange,
     /// What the name of the topic meant when the range was given.
     pub(crate) id: Option<TopicId>,
+    /// How many partitions the source has.
+    pub(crate) among: u32,
+    /// Whom the driver asks what the tasks met.
+    pub(crate) met: Option<Accumulator<Met>>,
 }
 
 /// Reads ranges of one partition, one after the other.
 pub(crate) trait RangeReader: Send {
-    /// Goes to the begin of a range; without a word to the broker if the one before ended there.
+    /// Goes to the begin of a range; without a word to the broker if the one before ended there. It is one of so many that the
+    /// source has.
     ///
     /// # Errors
     ///
     /// The broker cannot be asked.
-    fn begin(&mut self, range: &OffsetRange) -> Result<()>;
+    fn begin(&mut self, range: &OffsetRange, among: u32) -> Result<()>;
 
     /// Appends records of the range, about [`CHUNK`]; or none, and returns `false`, at its end.
     ///
@@ -98,6 +141,17 @@ pub(crate) trait RangeReader: Send {
     fn gives_way(&self) -> bool {
         false
     }
+
+    /// Waits for a later batch from now on: others may have its connection. Returns how many bytes it holds.
+    fn wait(&mut self) -> u64;
+
+    /// Forgets what it has fetched, while it waits. Says whether it can.
+    fn let_go(&mut self) -> bool;
+
+    /// Returns what it met since it was last asked; records are counted by who reads them.
+    fn met(&mut self) -> Met {
+        Met::default()
+    }
 }
 
 impl InputSplit for RangeSplit {
@@ -114,47 +168,78 @@ impl InputSplit for RangeSplit {
             None if self.how.read_by == ReadBy::Fastest && needs_client(&self.how.brokers).is_none() => {
                 Box::new(FetchReader::open(&self.how, &self.range, self.id))
             }
-            None => Box::new(ClientReader::open(&self.how, &self.range)?),
+            None => Box::new(ClientReader::open(&self.how, &self.range, self.among)?),
         };
-        reader.begin(&self.range)?;
+        reader.begin(&self.range, self.among)?;
         passed("opened");
-        Ok(Box::new(Reading { reader: Some((reader, self.clone())) }))
+        Ok(Box::new(Reading { reader: Some((reader, self.clone())), met: Met::default() }))
     }
 }
 
 /// A range that is being read.
 struct Reading {
     reader: Option<(Box<dyn RangeReader>, RangeSplit)>,
+    met: Met,
 }
 
 impl Reading {
-    const NOTHING: Reading = Reading { reader: None };
+    const NOTHING: Reading =
+        Reading { reader: None, met: Met { records: 0, bytes: 0, waited: Duration::ZERO, lost: Vec::new() } };
+
+    /// Tells what was met, and keeps the reader for the next batch.
+    fn end(&mut self) {
+        let Some((mut reader, split)) = self.reader.take() else { return };
+        self.met.merge(reader.met());
+        if let Some(told) = &split.met {
+            told.add(std::mem::take(&mut self.met));
+        }
+        POOL.give(&split, reader);
+    }
 }
 
 impl SplitReader<Record> for Reading {
     fn read(&mut self, out: &mut Vec<Record>) -> Result<bool> {
         let Some((reader, split)) = &mut self.reader else { return Ok(false) };
-        match reader.read(out) {
-            Ok(true) => Ok(true),
+        let before = out.len();
+        let mut read = reader.read(out);
+        if let Err(error) = &read
+            && reader.gives_way()
+        {
+            tracing::warn!(%error, "the rest of the range is read by librdkafka");
+            let rest = OffsetRange { from: reader.position(), ..split.range.clone() };
+            self.met.merge(reader.met());
+            let client = ClientReader::open(&split.how, &rest, split.among).and_then(|mut client| {
+                client.begin(&rest, split.among)?;
+                Ok(client)
+            });
+            read = client.and_then(|client| {
+                *reader = Box::new(client);
+                reader.read(out)
+            });
+        }
+        match read {
+            Ok(true) => {
+                self.met.records += (out.len() - before) as u64;
+                Ok(true)
+            }
             Ok(false) => {
                 passed("range-read");
-                if let Some((reader, split)) = self.reader.take() {
-                    POOL.give(&split, reader);
-                }
+                self.end();
                 Ok(false)
             }
-            Err(error) if reader.gives_way() => {
-                tracing::warn!(%error, "the rest of the range is read by librdkafka");
-                let rest = OffsetRange { from: reader.position(), ..split.range.clone() };
-                *reader = Box::new(ClientReader::open(&split.how, &rest)?);
-                reader.begin(&rest)?;
-                reader.read(out)
-            }
             Err(error) => {
+                // What failed may have left it in any state.
                 self.reader = None;
                 Err(error)
             }
         }
+    }
+}
+
+impl Drop for Reading {
+    /// Whoever took some records and left keeps the reader too.
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -191,10 +276,21 @@ pub(crate) fn behind_what_is_gone(
     }
 }
 
-/// Tells the log that a part of a range is gone, of a source that goes on.
-pub(crate) fn tell_lost(range: &OffsetRange, from: i64, until: i64) {
+/// Takes down that a part of a range is gone or damaged, of a source that goes on, and tells the log.
+pub(crate) fn lose(met: &mut Met, range: &OffsetRange, from: i64, until: i64, why: &str) {
     let lost = OffsetRange { from, until, ..range.clone() };
-    tracing::warn!(lost = lost.count(), range = %lost, "records of Kafka are gone that a batch was given; the program goes on");
+    if lost.count() > 0 {
+        tracing::warn!(lost = lost.count(), range = %lost, "records of Kafka that a batch was given {why}; the program goes on");
+        met.lost.push(lost);
+    }
+}
+
+/// Says that a part of what is to be read has more bytes than there may be.
+pub(crate) fn too_large(what: &str, bytes: u64, most: u64) -> Error {
+    let text = format!(
+        "{what} has {bytes} bytes, and no more than {most} are allowed: raise fetch_memory, or write smaller ones"
+    );
+    Error::new(ErrorKind::Config, text)
 }
 
 /// Fails if the job of the task that runs on this thread has been cancelled.

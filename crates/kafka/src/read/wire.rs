@@ -27,8 +27,8 @@ const SLICE: Duration = millis(100);
 /// How much memory is made ready at once for what is to come.
 const PIECE: usize = 4 << 20;
 
-/// An answer is never longer: a broker that says so is none.
-const LONGEST: usize = 512 << 20;
+/// What is no record is never longer: a broker that says so is none.
+const LONGEST: usize = 64 << 20;
 
 /// What tells a topic from another one that had the name before.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -45,6 +45,8 @@ pub(crate) struct Wire {
     stream: TcpStream,
     /// How long an answer may take.
     patience: Duration,
+    /// How long one with records may be.
+    pub(super) longest: u64,
     at: String,
     asked: i32,
     /// The versions of a fetch that it knows.
@@ -144,6 +146,7 @@ impl Wire {
                     let mut wire = Wire {
                         stream,
                         patience,
+                        longest: super::MEMORY,
                         at: at.to_owned(),
                         asked: 0,
                         fetch: 4,
@@ -188,7 +191,10 @@ impl Wire {
         let got = read_within(&mut self.stream, &mut len, deadline, monotonic);
         got.map_err(|error| self.failed("waiting for an answer", error))?;
         let len = u32::from_be_bytes(len) as usize;
-        if len > LONGEST {
+        if key == ApiKey::Fetch && len as u64 > self.longest {
+            return Err(super::too_large("a batch", len as u64, self.longest));
+        }
+        if key != ApiKey::Fetch && len > LONGEST {
             return Err(self.failed("waiting for an answer", format_args!("an answer of {len} bytes")));
         }
         // What it says of its length is believed piece by piece.

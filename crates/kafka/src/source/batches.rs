@@ -14,7 +14,7 @@ use crate::cluster::{Cluster, Place};
 use crate::limits::{Limits, most_of_each, until};
 use crate::ranges::{OffsetRange, TopicPartition};
 use crate::read::wire::{TopicId, Wire};
-use crate::read::{ReadBy, needs_client};
+use crate::read::{Met, ReadBy, needs_client};
 
 /// What a source has while its context runs.
 pub(super) struct Run {
@@ -31,6 +31,18 @@ pub(super) struct Run {
     pub(super) looked: Option<Duration>,
     pub(super) away: Option<Duration>,
     pub(super) committed: BTreeMap<TopicPartition, i64>,
+    /// What tasks of batches that have ended met, for the next batch to tell.
+    pub(super) met: Met,
+    /// Where partitions ended when that was last asked: what is known of those that are gone.
+    pub(super) ended: BTreeMap<TopicPartition, i64>,
+}
+
+impl Run {
+    /// Returns what is lost with a partition that is gone: at least what was there when it was last looked at.
+    pub(super) fn rest(&self, of: &TopicPartition, at: i64) -> OffsetRange {
+        let until = self.ended.get(of).copied().unwrap_or(at).max(at);
+        OffsetRange::new(of.topic.clone(), of.partition, at, until)
+    }
 }
 
 impl Direct {
@@ -124,8 +136,7 @@ impl Direct {
             OnLoss::Stop => {
                 let text = format!(
                     "partition {}/{} at the brokers {} {why}: offset {} was to be read next, and there is {}. Nothing \
-                     was \
-                     skipped. on_loss(GoOn) goes on with what is there",
+                     was skipped. on_loss(GoOn) goes on with what is there",
                     range.topic,
                     range.partition,
                     self.brokers.named(),
@@ -185,18 +196,17 @@ impl Direct {
         let anew: Vec<_> =
             run.next.iter().filter(|(of, _)| is_anew(&of.topic)).map(|(of, at)| (of.clone(), *at)).collect();
         for (of, at) in anew {
-            let range = OffsetRange::new(of.topic.clone(), of.partition, at, at);
-            self.lose(range, "was deleted and made anew", lost)?;
+            self.lose(run.rest(&of, at), "was deleted and made anew", lost)?;
             run.next.remove(&of);
+            run.ended.remove(&of);
         }
         // A broker that does not tell an id now has told one before: it is not forgotten.
         run.ids.extend(ids);
         let gone: Vec<_> =
             run.next.iter().filter(|(of, _)| !found.contains(of)).map(|(of, at)| (of.clone(), *at)).collect();
         for (of, at) in gone {
-            let range = OffsetRange::new(of.topic.clone(), of.partition, at, at);
             // If that lasts the program stops.
-            self.lose(range, "is not there any more", lost)
+            self.lose(run.rest(&of, at), "is not there any more", lost)
                 .map_err(|error| Error::new(ErrorKind::Unavailable, error.message()))?;
             run.gone.insert(of.clone(), (at, run.ids.get(&of.topic).copied()));
             run.next.remove(&of);
@@ -271,8 +281,15 @@ impl Direct {
             ranges.push(OffsetRange::new(of.topic.clone(), of.partition, *at, until));
             *at = until;
         }
-        let lag = lags.iter().sum::<u64>() - ranges.iter().map(OffsetRange::count).sum::<u64>();
-        Ok(Given { lost, lag, away: to_tell(&run.gone), ..Given::new(ranges, &run.ids) })
+        let lags: Vec<u64> = lags.iter().zip(&ranges).map(|(lag, range)| lag.saturating_sub(range.count())).collect();
+        if lags.iter().any(|lag| *lag > 0) || !run.ended.is_empty() {
+            // Who lags by nothing has nothing to lose.
+            let lagging = run.next.keys().zip(&ends).zip(&lags).filter(|(_, lag)| **lag > 0);
+            run.ended = lagging.map(|((of, end), _)| (of.clone(), *end)).collect();
+        }
+        let mut met = std::mem::take(&mut run.met);
+        lost.append(&mut met.lost);
+        Ok(Given { lost, lag: lags.iter().sum(), lags, met, away: to_tell(&run.gone), ..Given::new(ranges, &run.ids) })
     }
 }
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Ids;
 use crate::ranges::OffsetRange;
+use crate::read::Met;
 use crate::read::wire::TopicId;
 
 /// What a batch was given: ranges, by topic.
@@ -16,6 +17,12 @@ pub struct Given {
     pub(super) lag: u64,
     /// Partitions that are not there, and where the program was in them: as ranges without an offset.
     pub(super) away: Vec<GivenTopic>,
+    /// The same for each partition, in their order; and what was met in reading since the batch before. For who listens while it
+    /// runs, and not in the checkpoint.
+    #[serde(skip)]
+    pub(super) lags: Vec<u64>,
+    #[serde(skip)]
+    pub(super) met: Met,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

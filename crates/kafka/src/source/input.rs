@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millstream_core::clock::monotonic;
-use millstream_core::{Context, Error, ErrorKind, Rdd, Result, Time};
+use millstream_core::threads::lock;
+use millstream_core::{Accumulate as _, Context, Error, ErrorKind, Rdd, Result, Time};
 use millstream_streaming::{InputContext, InputInfo, InputSource, Rate};
 
 use super::batches::{Run, to_tell};
@@ -13,8 +14,23 @@ use super::{Direct, Given, Gone, Topics};
 use crate::cluster::Cluster;
 use crate::mistakes::{Mistake, passed, planted};
 use crate::ranges::{OffsetRange, TopicPartition, description};
-use crate::read::RangeSplit;
+use crate::read::{Met, POOL, RangeSplit};
 use crate::record::Record;
+
+/// Of so many batches that have begun it is kept what their tasks meet.
+const BATCHES: usize = 1000;
+
+impl Direct {
+    /// Takes what the tasks of a batch that has ended met, and of those before it, which have ended in whatever way.
+    fn note_met(&mut self, given: &Given) {
+        let Some(run) = &mut self.run else { return };
+        let mut reading = lock(&self.reading);
+        let Some(at) = reading.iter().position(|(topics, _)| *topics == given.topics) else { return };
+        for (_, met) in reading.drain(..=at) {
+            run.met.merge(met.value());
+        }
+    }
+}
 
 impl InputSource for Direct {
     type Item = Record;
@@ -63,9 +79,24 @@ impl InputSource for Direct {
 
     fn rdd(&self, given: &Given, context: &Context) -> Result<Option<Rdd<Record>>> {
         let how = Arc::new(self.how());
-        let id = |range: &OffsetRange| given.topics.iter().find(|topic| topic.name == range.topic)?.id;
-        let split = |range| RangeSplit { how: Arc::clone(&how), id: id(&range), range };
-        Ok(Some(context.read_splits(given.ranges().into_iter().map(split).collect())))
+        let among = given.topics.iter().map(|topic| topic.ranges().count()).sum::<usize>();
+        let among = u32::try_from(among).unwrap_or(u32::MAX);
+        let met = context.register(Met::default(), "what readers of Kafka met");
+        let mut reading = lock(&self.reading);
+        if reading.len() >= BATCHES {
+            // One that failed long ago, and will not end.
+            reading.pop_front();
+        }
+        reading.push_back((given.topics.clone(), met.clone()));
+        drop(reading);
+        let mut splits = Vec::with_capacity(among as usize);
+        for topic in &given.topics {
+            splits.extend(topic.ranges().map(|range| {
+                let (how, met) = (Arc::clone(&how), Some(met.clone()));
+                RangeSplit { how, id: topic.id, range, among, met }
+            }));
+        }
+        Ok(Some(context.read_splits(splits)))
     }
 
     /// What stands at an offset of a topic, which is known by its id, does not change, and what is gone fails the batch.
@@ -129,12 +160,15 @@ impl InputSource for Direct {
             looked: None,
             away: None,
             committed: BTreeMap::new(),
+            met: Met::default(),
+            ended: BTreeMap::new(),
         };
         self.run = Some(run);
         Ok(())
     }
 
     fn commit(&mut self, given: &Given) -> Result<()> {
+        self.note_met(given);
         let (Some(run), Some(_)) = (&mut self.run, &self.group) else { return Ok(()) };
         if run.cluster.commit_failed() {
             run.committed.clear();
@@ -151,6 +185,7 @@ impl InputSource for Direct {
     }
 
     fn stop(&mut self, _graceful: bool) {
+        POOL.end(&self.how());
         let Some(run) = self.run.take() else { return };
         // What was committed without waiting may be on its way yet: said again, it is there when the program has ended.
         if self.group.is_some() && !run.committed.is_empty() {
@@ -184,6 +219,18 @@ impl InputSource for Direct {
             ("Description".to_owned(), description(&ranges)),
             ("lag".to_owned(), given.lag.to_string()),
         ]);
+        if !given.lags.is_empty() {
+            let lag = |(range, lag): (&OffsetRange, &u64)| format!("{}/{} {lag}", range.topic, range.partition);
+            let lags: Vec<_> = ranges.iter().zip(&given.lags).filter(|(_, lag)| **lag > 0).map(lag).collect();
+            metadata.insert("lag by partition".to_owned(), lags.join("\n"));
+        }
+        if given.met.records > 0 {
+            let Met { records, bytes, waited, .. } = &given.met;
+            let waited = format!("{:.3}", waited.as_secs_f64() * 1e3);
+            for (name, value) in [("records", records.to_string()), ("bytes", bytes.to_string()), ("ms", waited)] {
+                metadata.insert(format!("fetched {name}"), value);
+            }
+        }
         if !given.lost.is_empty() {
             let lost: Vec<_> = given.lost.iter().map(ToString::to_string).collect();
             metadata.insert("lost".to_owned(), lost.join("\n"));

@@ -5,19 +5,21 @@ mod ends;
 mod given;
 mod input;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::sync::Mutex;
 use std::time::Duration;
 
-use millstream_core::{Error, ErrorKind, Result, Time, secs};
+use millstream_core::{Accumulator, Error, ErrorKind, Result, Time, secs};
 use regex_lite::Regex;
 use serde::{Deserialize, Serialize};
 
 use self::batches::Run;
 pub use self::given::Given;
+use self::given::GivenTopic;
 use crate::ranges::TopicPartition;
 use crate::read::wire::TopicId;
-use crate::read::{How, ReadBy};
+use crate::read::{How, MEMORY, Met, ReadBy};
 use crate::settings::Brokers;
 
 /// Where a stream begins in partitions of which neither the checkpoint nor the group knows an offset.
@@ -61,9 +63,21 @@ impl Isolation {
 pub enum OnLoss {
     /// The batch fails, with an error that names topic, partition, and the offsets that were asked for and are there.
     Stop,
-    /// The program goes on with what is there. How many offsets are gone is in the batch's input info and in the log; of what
-    /// goes after a batch was given it and before its task reads it, in the log alone.
+    /// The program goes on with what is there: behind what is gone, and behind a batch of records that is damaged (where librdkafka
+    /// reads, which does not say how far that reaches, in the next range). How many offsets
+    /// that are is in the batch's input info, `lost`, and in the log. What a task finds to be gone or damaged is told with the next batch
+    /// that is given something after that one has ended.
     GoOn,
+}
+
+/// Says whether so few bytes are enough to read with. Pure.
+fn check_memory(bytes: u64) -> Result<()> {
+    const LEAST: u64 = 1 << 20;
+    if bytes < LEAST {
+        let text = format!("fetch_memory({bytes}) is too little to read with: say {LEAST} at least");
+        return Err(Error::new(ErrorKind::Config, text));
+    }
+    Ok(())
 }
 
 /// Which partitions.
@@ -111,9 +125,11 @@ pub fn direct(brokers: impl Into<Brokers>) -> Direct {
         away: secs(60),
         patience: secs(60),
         read_by: ReadBy::Fastest,
-        kept: 64,
+        kept: None,
+        memory: MEMORY,
         interval: secs(1),
         run: None,
+        reading: Mutex::default(),
         restored: None,
     }
 }
@@ -141,9 +157,12 @@ pub struct Direct {
     away: Duration,
     patience: Duration,
     read_by: ReadBy,
-    kept: usize,
+    kept: Option<usize>,
+    memory: u64,
     interval: Duration,
     run: Option<Run>,
+    /// What tasks of batches that have not ended are meeting, the oldest first.
+    reading: Mutex<VecDeque<(Vec<GivenTopic>, Accumulator<Met>)>>,
     /// Where earlier runs were, if the program goes on from a checkpoint.
     restored: Option<(BTreeMap<TopicPartition, i64>, Ids, Gone)>,
 }
@@ -244,12 +263,21 @@ impl Direct {
         Direct { patience: time, ..self }
     }
 
-    /// Sets how many readers a process keeps for the next batch, with what they have fetched. The default is 64.
-    /// Spark's
+    /// Sets how many readers of this source a process keeps for the next batch, with what they have fetched. If nothing is said
+    /// they are as many as it has partitions, and 64 at least: with fewer, each would go just before it is needed. Spark's
     /// `spark.streaming.kafka.consumer.cache.maxCapacity`, K-48.
     #[must_use]
     pub fn keep_readers(self, readers: usize) -> Direct {
-        Direct { kept: readers, ..self }
+        Direct { kept: Some(readers), ..self }
+    }
+
+    /// Sets how many bytes readers of this source may hold in a process, fetched and not read yet. The default is 128 MB. Half of
+    /// them are for readers that wait for the next batch, and say how much is fetched at once: of few partitions a
+    /// megabyte, of a thousand 64 kB. Each task that reads holds the batch of records that it reads, beside; a batch, or what is
+    /// packed in one and must be in memory at once, that has more bytes than all of this is refused by an error.
+    #[must_use]
+    pub fn fetch_memory(self, bytes: u64) -> Direct {
+        Direct { memory: bytes, ..self }
     }
 
     /// Chooses who reads. The default is [`Fastest`](ReadBy::Fastest).
@@ -259,13 +287,14 @@ impl Direct {
     }
 
     fn how(&self) -> How {
-        let Direct { isolation, patience, read_by, kept, on_loss, .. } = *self;
-        How { brokers: self.brokers.clone(), isolation, patience, read_by, kept, on_loss }
+        let Direct { isolation, patience, read_by, kept, memory, on_loss, .. } = *self;
+        How { brokers: self.brokers.clone(), isolation, patience, read_by, kept, memory, on_loss }
     }
 
     /// Says what is wrong before anything is asked.
     fn check(&self) -> Result<Option<Regex>> {
         self.brokers.check()?;
+        check_memory(self.memory)?;
         let refuse = |text: String| Err(Error::new(ErrorKind::Config, text));
         match &self.topics {
             Topics::Nothing => refuse("a source of Kafka must be told what to read: subscribe([…]), say".into()),
@@ -298,6 +327,7 @@ mod tests {
             (direct("a:1").assign([("", 0); 0]), "assign was given no partition"),
             (direct("a:1").subscribe_pattern("("), "`(` is no pattern of topics"),
             (direct("nowhere").subscribe(["t"]), "`nowhere` is no address"),
+            (direct("a:1").subscribe(["t"]).fetch_memory(1000), "fetch_memory(1000) is too little"),
         ] {
             let error = source.check().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config);

@@ -156,7 +156,14 @@ fn r72_listeners_are_told_of_offsets_counts_and_lag() {
     );
     assert_eq!(info.metadata["Description"], want);
     assert_eq!((&*info.metadata["lag"], info.metadata["offsets"].lines().count()), ("4", 2));
-    assert_eq!(infos[1].inputs.values().next().unwrap().metadata["lag"], "0");
+    assert_eq!(info.metadata["lag by partition"], format!("{a}/1 4"));
+    assert!(!info.metadata.contains_key("fetched records"), "nothing has been read yet: {info:?}");
+    let next = &infos[1].inputs.values().next().unwrap().metadata;
+    assert_eq!((&*next["lag"], &*next["lag by partition"]), ("0", ""));
+    // Of the batch before, which has been read.
+    assert_eq!(next["fetched records"], "9");
+    assert!(next["fetched bytes"].parse::<u64>().unwrap() >= 9, "{next:?}");
+    assert!(next["fetched ms"].parse::<f64>().unwrap() > 0.0, "{next:?}");
 }
 
 #[test]

@@ -3,13 +3,13 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use millstream_core::clock::monotonic;
-use millstream_core::threads::{self, OwnedThread};
+use millstream_core::threads::{self, OwnedThread, lock};
 use millstream_core::{Context, ErrorKind, Result, millis, secs};
-use millstream_kafka::{Brokers, Isolation, OffsetRange, ReadBy, Record, rdd_by};
+use millstream_kafka::{Brokers, Isolation, OffsetRange, OnLoss, ReadBy, Record, Start, direct, rdd_by};
 
 use crate::common::{topic, write};
 
@@ -27,8 +27,12 @@ enum Fault {
     Change,
 }
 
+/// There is one port for all.
+static ONE: Mutex<()> = Mutex::new(());
+
 /// A proxy, until it is dropped.
 struct Proxy {
+    _one: MutexGuard<'static, ()>,
     fault: Fault,
     at: String,
     over: Arc<AtomicBool>,
@@ -81,6 +85,7 @@ fn answers(mut from: &TcpStream, mut to: &TcpStream, fault: Fault, number: u64) 
 
 impl Proxy {
     fn start(fault: Fault) -> Proxy {
+        let one = lock(&ONE);
         let places = std::env::var("MILLSTREAM_KAFKA_PROXIED").unwrap();
         let (front, behind) = places.split_once(' ').unwrap();
         let (listener, behind) = (TcpListener::bind(front).unwrap(), behind.to_owned());
@@ -108,7 +113,7 @@ impl Proxy {
                 }
             }
         });
-        Proxy { fault, at: front.to_owned(), over, thread: Some(thread.unwrap()) }
+        Proxy { _one: one, fault, at: front.to_owned(), over, thread: Some(thread.unwrap()) }
     }
 
     fn read(&self, topic: &str, count: i64, read_by: ReadBy) -> Result<Vec<Record>> {
@@ -149,6 +154,36 @@ fn a_network_that_delays_cuts_trickles_or_changes_bytes_loses_and_adds_nothing()
             }
             let offsets: Vec<_> = read.unwrap().iter().map(Record::offset).collect();
             assert!(offsets.iter().copied().eq(0..COUNT), "{fault:?} {read_by:?}: {} records", offsets.len());
+        }
+    }
+}
+
+#[test]
+fn behind_a_batch_of_records_that_is_damaged_a_source_goes_on_and_listeners_are_told_what_is_lost() {
+    // In the middle of what there is, and at its end, where nothing leads on.
+    for (what, damaged) in [("middle", 10..20), ("end", 20..30)] {
+        let a = topic(what, 1);
+        for batch in [0..10, 10..20, 20..30] {
+            let word = if batch == damaged { "needle" } else { "straw" };
+            // One call is one batch of records: the producer is flushed.
+            write(&a, 0, batch.map(|n| format!("{n} {word}")));
+        }
+        let proxy = Proxy::start(Fault::Change);
+        for read_by in [ReadBy::Fastest, ReadBy::Client] {
+            let brokers = Brokers::at(&proxy.at).set("client.id", format!("damaged {what}"));
+            let source = direct(brokers).subscribe([&a]).start(Start::Earliest).on_loss(OnLoss::GoOn).read_by(read_by);
+            let mut program = crate::world::program_of(source);
+            program.test.run(3).unwrap();
+            drop(program.test.ssc().stop());
+            let got: Vec<_> = lock(&program.values).iter().map(|v| v.split(' ').next().unwrap().to_owned()).collect();
+            // librdkafka does not get past what is damaged: the rest of the range is lost, and said to be.
+            let is_client = read_by == ReadBy::Client;
+            let is_read = |n: &i32| *n < damaged.start || (!is_client && *n >= damaged.end);
+            let want: Vec<_> = (0..30).filter(is_read).map(|n| n.to_string()).collect();
+            assert_eq!(got, want, "{what} {read_by:?}");
+            let until = if is_client { 30 } else { damaged.end };
+            let lost = format!("{a}/0 from {} until {until}", damaged.start);
+            assert_eq!(program.lost(), [lost], "{what} {read_by:?}");
         }
     }
 }

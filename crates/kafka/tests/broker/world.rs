@@ -21,9 +21,9 @@ impl StreamingListener for Told {
 }
 
 /// A program that notes what it reads, and what was told of it.
-struct Program {
-    test: StreamTest,
-    values: Arc<Mutex<Vec<String>>>,
+pub(crate) struct Program {
+    pub(crate) test: StreamTest,
+    pub(crate) values: Arc<Mutex<Vec<String>>>,
     ranges: Arc<Mutex<Vec<OffsetRange>>>,
     told: Told,
 }
@@ -33,7 +33,7 @@ fn program(topic: &str, on_loss: OnLoss) -> Program {
     program_of(source.look_for_partitions_every(secs(0)))
 }
 
-fn program_of(source: Direct) -> Program {
+pub(crate) fn program_of(source: Direct) -> Program {
     let (test, told) = (StreamTest::new(), Told::default());
     let (values, ranges): (Arc<Mutex<Vec<String>>>, Arc<Mutex<Vec<OffsetRange>>>) = Default::default();
     let stream = test.ssc().input(source.patience(secs(5)));
@@ -48,7 +48,7 @@ fn program_of(source: Direct) -> Program {
 }
 
 impl Program {
-    fn lost(&self) -> Vec<String> {
+    pub(crate) fn lost(&self) -> Vec<String> {
         let lost = |info: &BatchInfo| info.inputs.values().next()?.metadata.get("lost").cloned();
         lock(&self.told.0).iter().filter_map(lost).collect()
     }
@@ -278,5 +278,23 @@ fn a_range_that_goes_between_its_batch_and_its_task_is_skipped_by_a_source_that_
         program.test.run(1).unwrap();
         assert_eq!(*lock(&program.values), ["0", "7", "8", "9"], "{read_by:?}");
         assert_eq!(lock(&program.ranges).last().unwrap().count(), 9);
+        // What its tasks found to be gone is told with the next batch.
+        program.test.run(1).unwrap();
+        drop(program.test.ssc().stop());
+        assert_eq!(program.lost(), [format!("{a}/0 from 1 until 7")], "{read_by:?}");
     }
+}
+
+#[test]
+fn what_a_topic_had_that_is_deleted_is_counted_as_far_as_it_was_seen() {
+    let a = topic("rest", 1);
+    write(&a, 0, ["x"; 9]);
+    let source = direct(brokers()).subscribe([&a]).start(Start::Earliest).on_loss(OnLoss::GoOn);
+    let mut program = program_of(source.look_for_partitions_every(secs(0)).max_rate_per_partition(4));
+    program.test.run(1).unwrap();
+    admin().delete_topic(&a).unwrap();
+    crate::common::await_that("the topic is gone", || !admin().topics().unwrap().contains_key(&a));
+    program.test.run(1).unwrap();
+    drop(program.test.ssc().stop());
+    assert_eq!(program.lost(), [format!("{a}/0 from 4 until 9")]);
 }
