@@ -19,6 +19,16 @@ sim N='2000' FROM='0':
 soak MINUTES='2' *ARGS:
     cargo run -p millstream-soak -- {{MINUTES}} {{ARGS}}
 
+# A stream on a cluster whose executors are killed again and again, against the same without: `just soak-cluster 100`.
+soak-cluster KILLS='100':
+    CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_TEST_DEBUG=0 MILLSTREAM_KILLS={{KILLS}} \
+        cargo test -p millstream-cluster --test all -- --nocapture killed::
+
+# A stream on a cluster for so many batches, whose memory and disk must stay as they are: `just steady-cluster 10000`.
+steady-cluster BATCHES='10000':
+    CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_TEST_DEBUG=0 MILLSTREAM_BATCHES={{BATCHES}} \
+        cargo test -p millstream-cluster --test all -- --nocapture flat::memory
+
 # The tests that need a server that speaks S3, beside one (needs Python).
 s3:
     .ci/with-s3 cargo test -p millstream-object-store --features server-tests --test s3

@@ -4,11 +4,11 @@
 
 #![allow(unsafe_code)]
 
-use crate::executor::be_executor_of_local_cluster;
+use crate::executor::be_executor_before_main;
 
 extern "C" fn before_main() {
     // Nobody is above this who could take a panic.
-    if std::panic::catch_unwind(be_executor_of_local_cluster).is_err() {
+    if std::panic::catch_unwind(be_executor_before_main).is_err() {
         std::process::abort();
     }
 }

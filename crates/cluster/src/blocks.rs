@@ -8,32 +8,75 @@ use millstream_core::storage::{Block, BlockId, BlockStore, StorageLevel, StoreUs
 use millstream_core::threads::lock;
 use millstream_core::{Error, Result};
 
+/// Where a block is.
+#[derive(Debug, Default)]
+struct Lies {
+    /// The executor that has made or used it last, and behind it others that have a copy.
+    at: Vec<Arc<str>>,
+    /// Whether no other executor can be given it.
+    stays: bool,
+}
+
+/// Where a task finds what it reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Home {
+    pub(crate) executor: Arc<str>,
+    /// Whether no other executor can be given it.
+    pub(crate) stays: bool,
+}
+
 /// Which executor has which block, and what executors may forget.
 #[derive(Debug, Default)]
 pub(crate) struct Places {
-    at: Mutex<HashMap<BlockId, Arc<str>>>,
+    at: Mutex<HashMap<BlockId, Lies>>,
     /// What nobody will ask for any more, until executors are told.
     forgotten: Mutex<Vec<BlockId>>,
 }
 
 impl Places {
-    /// Takes note that an executor has blocks.
-    pub(crate) fn seen(&self, executor: &str, blocks: &[BlockId]) {
+    /// Takes note that an executor has blocks, of which some cannot leave it.
+    pub(crate) fn seen(&self, executor: &str, blocks: &[BlockId], stay: &[BlockId]) {
         if blocks.is_empty() {
             return;
         }
         let executor: Arc<str> = Arc::from(executor);
-        lock(&self.at).extend(blocks.iter().map(|id| (*id, Arc::clone(&executor))));
+        let mut at = lock(&self.at);
+        for id in blocks {
+            let lies = at.entry(*id).or_default();
+            lies.at.retain(|other| *other != executor);
+            lies.at.insert(0, Arc::clone(&executor));
+            lies.stays = stay.contains(id);
+        }
     }
 
-    /// Returns who has a block.
-    pub(crate) fn of(&self, id: BlockId) -> Option<Arc<str>> {
-        lock(&self.at).get(&id).cloned()
+    /// Takes note that an executor has been given a copy.
+    pub(crate) fn copied(&self, executor: &str, id: BlockId) {
+        let mut at = lock(&self.at);
+        let lies = at.entry(id).or_default();
+        if lies.at.iter().all(|other| **other != *executor) {
+            lies.at.push(Arc::from(executor));
+        }
+    }
+
+    /// Returns all who have a block.
+    pub(crate) fn of(&self, id: BlockId) -> Vec<Arc<str>> {
+        lock(&self.at).get(&id).map_or_else(Vec::new, |lies| lies.at.clone())
+    }
+
+    /// Returns where most of these blocks are; nothing if nobody has any of them.
+    pub(crate) fn home(&self, blocks: &[BlockId]) -> Option<Home> {
+        let at = lock(&self.at);
+        let executor = most(blocks, &at)?;
+        let stays = blocks.iter().any(|id| at.get(id).is_some_and(|lies| lies.stays));
+        Some(Home { executor, stays })
     }
 
     /// Takes note that an executor is lost, with all it had.
     pub(crate) fn lost(&self, executor: &str) {
-        lock(&self.at).retain(|_, at| **at != *executor);
+        lock(&self.at).retain(|_, lies| {
+            lies.at.retain(|at| **at != *executor);
+            !lies.at.is_empty()
+        });
     }
 
     /// Takes note that something was not where it was thought to be: what is known is not to be trusted.
@@ -73,12 +116,18 @@ impl Places {
     }
 }
 
-/// Returns which of these blocks are not where most of them are; of several such places, the first one's.
-fn apart_from_most(blocks: &[BlockId], at: &HashMap<BlockId, Arc<str>>) -> Vec<BlockId> {
-    let placed: Vec<(BlockId, &Arc<str>)> = blocks.iter().filter_map(|id| Some((*id, at.get(id)?))).collect();
-    let count = |place: &Arc<str>| placed.iter().filter(|(_, other)| *other == place).count();
-    let Some((_, most)) = placed.iter().rev().max_by_key(|(_, place)| count(place)) else { return Vec::new() };
-    placed.iter().filter(|(_, place)| place != most).map(|(id, _)| *id).collect()
+/// Returns where most of these blocks are, copies among them; of several such places, the one that is named first.
+fn most(blocks: &[BlockId], at: &HashMap<BlockId, Lies>) -> Option<Arc<str>> {
+    let places: Vec<&Arc<str>> = blocks.iter().filter_map(|id| at.get(id)).flat_map(|lies| &lies.at).collect();
+    let count = |place: &Arc<str>| places.iter().filter(|other| **other == place).count();
+    places.iter().rev().max_by_key(|place| count(place)).map(|place| Arc::clone(place))
+}
+
+/// Returns which of these blocks are not where most of them are.
+fn apart_from_most(blocks: &[BlockId], at: &HashMap<BlockId, Lies>) -> Vec<BlockId> {
+    let Some(most) = most(blocks, at) else { return Vec::new() };
+    let is_apart = |id: &&BlockId| at.get(id).is_some_and(|lies| !lies.at.contains(&most));
+    blocks.iter().filter(is_apart).copied().collect()
 }
 
 /// The driver's store. It has what executors have, as far as plans are concerned.
@@ -104,7 +153,7 @@ impl BlockStore for DriverStore {
     }
 
     fn contains(&self, id: BlockId) -> bool {
-        self.places.of(id).is_some() || self.local.contains(id)
+        !self.places.of(id).is_empty() || self.local.contains(id)
     }
 
     fn remove(&self, id: BlockId) -> Result<()> {
@@ -136,24 +185,41 @@ mod tests {
         BlockId::Rdd { rdd: RddId(7), partition }
     }
 
+    fn at(executor: &str) -> Option<String> {
+        Some(executor.to_owned())
+    }
+
     #[test]
     fn a_block_is_there_while_an_executor_has_it() {
         let places = Arc::new(Places::default());
         let store = DriverStore::new(Arc::new(MemoryStore::new(1 << 20)), Arc::clone(&places));
+        let home = |id: BlockId| places.home(&[id]).map(|home| home.executor.to_string());
         assert!(!store.contains(id(0)));
-        places.seen("a", &[id(0), id(1)]);
-        places.seen("b", &[id(1)]);
-        assert!(store.contains(id(0)) && places.of(id(1)).as_deref() == Some("b"));
+        places.seen("a", &[id(0), id(1)], &[]);
+        places.seen("b", &[id(1)], &[]);
+        places.copied("c", id(0));
+        assert!(store.contains(id(0)) && home(id(1)) == at("b") && home(id(0)) == at("a"));
         places.lost("b");
-        assert!(!store.contains(id(1)) && store.contains(id(0)));
+        assert_eq!(home(id(1)), at("a"), "it had one too");
+        places.lost("a");
+        assert!(!store.contains(id(1)) && home(id(0)) == at("c"), "the copy is as good");
         places.missed();
         assert!(!store.contains(id(0)));
     }
 
     #[test]
+    fn what_cannot_leave_its_executor_makes_its_tasks_stay() {
+        let places = Places::default();
+        places.seen("a", &[id(0), id(1)], &[id(1)]);
+        let stays = |blocks: &[BlockId]| places.home(blocks).map(|home| home.stays);
+        assert_eq!((stays(&[id(0)]), stays(&[id(0), id(1)]), stays(&[id(2)])), (Some(false), Some(true), None));
+    }
+
+    #[test]
     fn what_lies_apart_from_most_is_forgotten() {
-        let at = |places: &[&str]| -> HashMap<BlockId, Arc<str>> {
-            places.iter().enumerate().filter(|(_, at)| !at.is_empty()).map(|(p, at)| (id(p), Arc::from(*at))).collect()
+        let at = |places: &[&str]| -> HashMap<BlockId, Lies> {
+            let lies = |at: &str| Lies { at: at.split('+').map(Arc::from).collect(), stays: false };
+            places.iter().enumerate().filter(|(_, at)| !at.is_empty()).map(|(p, at)| (id(p), lies(at))).collect()
         };
         for (places, apart) in [
             (vec!["a", "a"], vec![]),
@@ -161,6 +227,8 @@ mod tests {
             (vec!["", ""], vec![]),
             (vec!["a", "b", "b"], vec![0]),
             (vec!["a", "b"], vec![1]),
+            (vec!["a", "b+a"], vec![]),
+            (vec!["a", "b+c", "c"], vec![0]),
             (vec!["a", "b", "", "a", "c"], vec![1, 4]),
         ] {
             let all: Vec<BlockId> = (0..places.len()).map(id).collect();
@@ -173,7 +241,7 @@ mod tests {
     fn what_is_removed_is_told_once() {
         let places = Arc::new(Places::default());
         let store = DriverStore::new(Arc::new(MemoryStore::new(1 << 20)), Arc::clone(&places));
-        places.seen("a", &[id(0)]);
+        places.seen("a", &[id(0)], &[]);
         store.remove(id(0)).unwrap();
         store.remove(BlockId::Received { stream: 0, sequence: 1 }).unwrap();
         assert!(!store.contains(id(0)));

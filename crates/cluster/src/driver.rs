@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
@@ -12,8 +13,8 @@ use ballista_core::config::{
     TaskSchedulingPolicy,
 };
 use ballista_core::extension::SessionConfigExt;
-use ballista_core::serde::protobuf::ExecutorStoppedParams;
 use ballista_core::serde::protobuf::scheduler_grpc_server::SchedulerGrpc;
+use ballista_core::serde::protobuf::{ExecutorStoppedParams, UpdateTaskStatusParams};
 use ballista_core::utils::{default_config_producer, default_session_builder};
 use ballista_scheduler::cluster::BallistaCluster;
 use ballista_scheduler::cluster::memory::InMemoryJobState;
@@ -24,13 +25,13 @@ use bytes::Bytes;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use millstream_core::backend::{Backend, JobEnds, JobHandle};
-use millstream_core::conf::{ClusterMaster, EngineConf};
+use millstream_core::conf::{ClusterConf, ClusterMaster, EngineConf};
 use millstream_core::plan::JobPlan;
-use millstream_core::plan::away::written_block;
+use millstream_core::plan::away::{AwayNote, written_block};
 use millstream_core::plan::ship::build_id;
 use millstream_core::storage::{BlockId, BlockStore};
 use millstream_core::threads::lock;
-use millstream_core::{Env, Error, ErrorKind, Result};
+use millstream_core::{Env, Error, ErrorKind, ExecutorInfo, Result};
 use tokio::net::TcpSocket;
 use tokio::runtime::{Handle, Runtime};
 
@@ -45,13 +46,8 @@ use crate::plan_codec::StageCodec;
 use crate::pool::Connections;
 use crate::query::Query;
 use crate::secret::{Secret, may_listen, random};
+use crate::sent::Sent;
 use crate::slots::Slots;
-
-/// How long a driver waits for its first executors, and a job for any.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
-/// After how many seconds without a sign an executor is given up. It gives one every second.
-const SILENCE: u64 = 6;
 
 /// After how many seconds Ballista forgets a job that has ended.
 const FORGET: u64 = 5;
@@ -99,11 +95,17 @@ pub(crate) struct Inner {
     scheduler_port: u16,
     memory: u64,
     storage_fraction: f64,
+    pub(crate) conf: ClusterConf,
     members: Mutex<BTreeMap<String, (Join, Member)>>,
     next_member: AtomicU64,
     engines: Mutex<BTreeMap<u64, Weak<Env>>>,
     next_engine: AtomicU64,
     pub(crate) places: Arc<Places>,
+    /// Blocks that executors have been asked for.
+    sent: Sent,
+    /// What a test does when a job has succeeded and its results are about to be fetched.
+    #[cfg(test)]
+    pub(crate) fetching: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 /// Makes the backend of a context whose master is a cluster.
@@ -125,7 +127,7 @@ impl Cluster {
     /// `MILLSTREAM_TRUSTED_NETWORK=1`, or `MILLSTREAM_SECRET` is not set where it
     /// is needed, or this process was begun to be an executor and is none, because
     /// [`be_executor_if_asked`](crate::be_executor_if_asked) is not the first line of its `main`; `Unavailable` if the
-    /// executors do not come within a minute.
+    /// executors do not come in [time](ClusterConf::executors_wait).
     ///
     /// It blocks, and may be called from within an async runtime all the same, as may [`await_executors`](Self::await_executors).
     ///
@@ -171,6 +173,7 @@ impl Cluster {
         let desk = Desk::open(bind, secret.clone(), host)?;
         let _ = inner.place.set(desk.address());
         watch_lost(&inner);
+        place_again(&inner);
         let mut cluster =
             Cluster { inner, slots: conf.master.threads(), desk: Some(desk), children, runtime: Some(runtime) };
         if let ClusterMaster::Local { executors, slots, .. } = master {
@@ -186,9 +189,10 @@ impl Cluster {
             return Err(millstream_core::bug!("a cluster without a desk"));
         };
         let folder = Folder::fresh(&base)?;
-        let orders = Orders { desk, secret: secret.bytes().to_vec(), slots, folder: folder.path().to_owned() };
+        let orders =
+            Orders { desk, secret: secret.bytes().to_vec(), slots, folder: folder.path().to_owned(), returns: false };
         let _ = self.children.set(Children::begin(executors, orders, folder)?);
-        self.inner.wait_for(executors, PATIENCE)
+        self.inner.wait_for(executors, self.inner.conf.executors_wait)
     }
 
     /// Returns where executors join.
@@ -240,6 +244,11 @@ fn connecting() -> SessionConfig {
         .set_str(BALLISTA_CLIENT_GRPC_TIMEOUT_SECONDS, &MESSAGE_SECONDS.to_string())
 }
 
+/// After how many seconds without a sign Ballista gives an executor up by itself: behind the desk, which does it better.
+fn second_silence(conf: &ClusterConf) -> u64 {
+    conf.executor_silence.as_secs() + 4
+}
+
 /// Starts the scheduler.
 async fn begin(
     conf: &EngineConf,
@@ -249,7 +258,7 @@ async fn begin(
     runtime: Handle,
     children: Arc<OnceLock<Children>>,
 ) -> Result<Inner> {
-    let slots = Arc::new(Slots::new());
+    let slots = Arc::new(Slots::new(conf.cluster.locality_wait));
     let listening = |error| failed(&format!("the scheduler cannot listen at {bind}"), error);
     let socket = if bind.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(listening)?;
     // Accepted connections inherit it: small messages go at once, or each job takes 40 ms more.
@@ -267,9 +276,9 @@ async fn begin(
         // Whoever fetches the results removes them behind that.
         finished_job_data_clean_up_interval_seconds: 0,
         finished_job_state_clean_up_interval_seconds: FORGET,
-        executor_timeout_seconds: SILENCE,
+        executor_timeout_seconds: second_silence(&conf.cluster),
         expire_dead_executor_interval_seconds: 1,
-        no_executors_grace_period_seconds: PATIENCE.as_secs(),
+        no_executors_grace_period_seconds: conf.cluster.executors_wait.as_secs(),
         executor_termination_grace_period: 0,
         grpc_server_max_decoding_message_size: MESSAGE,
         grpc_server_max_encoding_message_size: MESSAGE,
@@ -298,11 +307,15 @@ async fn begin(
         scheduler_port,
         memory,
         storage_fraction: conf.storage_fraction,
+        conf: conf.cluster.clone(),
         members: Mutex::default(),
         next_member: AtomicU64::new(0),
         engines: Mutex::default(),
         next_engine: AtomicU64::new(0),
         places: Arc::default(),
+        sent: Sent::default(),
+        #[cfg(test)]
+        fetching: Mutex::default(),
     })
 }
 
@@ -315,11 +328,31 @@ fn watch_lost(inner: &Arc<Inner>) {
             let now = ready.borrow_and_update().clone();
             let Some(inner) = weak.upgrade() else { return };
             for lost in before.difference(&now) {
-                inner.give_up(lost);
+                inner.give_up(lost, "the scheduler has given it up");
             }
             before = now;
         }
     });
+}
+
+/// Has tasks placed again after a while, where they have waited for an executor. The scheduler does so when anything is
+/// reported, be it nothing.
+fn place_again(inner: &Arc<Inner>) {
+    let weak = Arc::downgrade(inner);
+    let again = move |after: Duration| {
+        let Some(inner) = weak.upgrade() else { return };
+        let (weak, runtime) = (Weak::clone(&weak), inner.runtime.clone());
+        runtime.spawn(async move {
+            tokio::time::sleep(after).await;
+            let Some(inner) = weak.upgrade() else { return };
+            let Some(executor_id) = inner.slots.ready().borrow().first().cloned() else { return };
+            let nothing = UpdateTaskStatusParams { executor_id, task_status: Vec::new() };
+            if let Err(error) = inner.scheduler.update_task_status(tonic::Request::new(nothing)).await {
+                tracing::warn!(%error, "tasks that wait are not placed");
+            }
+        });
+    };
+    inner.slots.place_again_by(Box::new(again));
 }
 
 impl Inner {
@@ -362,16 +395,27 @@ impl Inner {
         Error::new(ErrorKind::Unavailable, text)
     }
 
+    #[cfg(test)]
+    pub(crate) fn before_fetch(&self) {
+        let then = lock(&self.fetching).take();
+        then.into_iter().for_each(|then| then());
+    }
+
+    #[cfg(test)]
+    pub(crate) fn fetching(cluster: &Cluster, then: impl FnOnce() + Send + 'static) {
+        *lock(&cluster.inner.fetching) = Some(Box::new(then));
+    }
+
     /// Takes note that an executor has blocks, if it has not been lost meanwhile.
-    pub(crate) fn seen(&self, executor: &str, blocks: &[BlockId]) {
+    pub(crate) fn seen(&self, executor: &str, note: &AwayNote) {
         let members = lock(&self.members);
         if members.contains_key(executor) {
-            self.places.seen(executor, blocks);
+            self.places.seen(executor, &note.kept, &note.stay);
         }
     }
 
     /// Ends an executor that is lost, if it does not know yet.
-    fn give_up(&self, id: &str) {
+    fn give_up(&self, id: &str, why: &str) {
         self.slots.dismiss(id);
         self.connections.clear();
         let member = {
@@ -380,7 +424,9 @@ impl Inner {
             members.remove(id)
         };
         let Some((join, member)) = member else { return };
-        tracing::warn!("executor {id} on {} (process {}) is lost", join.host, join.pid);
+        let lost = info(id, &join);
+        self.engines().iter().for_each(|env| env.executor_lost(&lost, why));
+        tracing::warn!("executor {id} on {} (process {}) is lost: {why}", join.host, join.pid);
         member.dismiss();
         if let Some(children) = self.children.get() {
             children.give_up(id, join.pid);
@@ -399,8 +445,41 @@ impl Inner {
         let number = self.next_engine.fetch_add(1, Ordering::Relaxed);
         engines.insert(number, Arc::downgrade(env));
         drop(engines);
+        lock(&self.members).iter().for_each(|(id, (join, _))| env.executor_added(&info(id, join)));
         gone.into_iter().for_each(|engine| self.tell_all(&Tell::Gone(engine)));
         number
+    }
+
+    /// Returns the engines that are not gone.
+    fn engines(&self) -> Vec<Arc<Env>> {
+        lock(&self.engines).values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Has an executor that has a block send it for a task of another one.
+    fn fetch(&self, to: &str, engine: u64, id: BlockId) -> Result<Option<Bytes>> {
+        let member = |name: &Arc<str>| lock(&self.members).get(&**name).map(|(_, member)| member.clone());
+        let others = self.places.of(id).into_iter().filter(|name| **name != *to);
+        for member in others.filter_map(|name| member(&name)) {
+            let waiting = self.sent.ask(|number| member.tell(&Tell::Send { number, engine, id }));
+            if let Some(block) = waiting.within(self.conf.executor_silence) {
+                return Ok(Some(block));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Has another executor keep a copy of a block: the one that comes behind who has it, round and round.
+    fn copy(&self, from: &str, id: BlockId, keep: &Tell) {
+        let members = lock(&self.members);
+        let behind = members.range::<str, _>((Bound::Excluded(from), Bound::Unbounded)).next();
+        let Some((name, (_, member))) = behind.or_else(|| members.iter().next()).filter(|(name, _)| *name != from)
+        else {
+            return;
+        };
+        let (name, member) = (name.clone(), member.clone());
+        drop(members);
+        member.tell(keep);
+        self.places.copied(&name, id);
     }
 
     fn tell_all(&self, tell: &Tell) {
@@ -416,11 +495,24 @@ impl Inner {
         }
     }
 
-    fn answer(&self, Question { engine, what }: Question) -> Result<Option<Bytes>> {
+    fn answer(&self, executor: &str, Question { engine, what }: Question) -> Result<Option<Bytes>> {
+        if let What::Here(number, block) = what {
+            self.sent.came(number, block);
+            return Ok(None);
+        }
         let env = lock(&self.engines).get(&engine).and_then(Weak::upgrade);
         let env = env.ok_or_else(|| Error::new(ErrorKind::Stopped, "the engine of this task has been stopped"))?;
         match what {
+            What::Block(id @ BlockId::Rdd { .. }) => self.fetch(executor, engine, id),
             What::Block(id) => written_block(&*env.blocks, id),
+            What::Copy(id, level, items, bytes) => {
+                self.copy(executor, id, &Tell::Keep { engine, id, level, items, bytes });
+                Ok(None)
+            }
+            // It was answered before there was an engine to ask.
+            What::Here(..) => Ok(None),
+            // Only who may ask has come so far.
+            What::Publish => Ok(None),
             What::Read(name) => env.checkpoints()?.read(&name).map(Some),
             What::ReadAt(name, offset, len) => env.checkpoints()?.read_at(&name, offset, len).map(Some),
             What::Write(name, bytes) => env.checkpoints()?.write(&name, &bytes).map(|()| None),
@@ -433,6 +525,11 @@ impl Inner {
 fn member_id(number: u64) -> Result<String> {
     let unknown = random::<8>()?.iter().fold(0, |all: u64, byte| (all << 8) | u64::from(*byte));
     Ok(format!("executor-{number:06}-{unknown:016x}"))
+}
+
+/// Returns what listeners are told of an executor.
+fn info(id: &str, join: &Join) -> ExecutorInfo {
+    ExecutorInfo { id: id.into(), host: join.host.as_str().into(), process: join.pid, slots: join.slots }
 }
 
 /// Who stands behind the desk, for as long as there is a cluster.
@@ -463,23 +560,25 @@ impl DeskHost for Host {
             scheduler: inner.scheduler_port,
             memory: inner.memory,
             storage_fraction: inner.storage_fraction,
+            silence: inner.conf.executor_silence,
         }
     }
 
     fn joined(&self, id: &str, join: &Join, member: Member) {
         let Some(inner) = self.0.upgrade() else { return };
         lock(&inner.members).insert(id.to_owned(), (join.clone(), member));
+        inner.engines().iter().for_each(|env| env.executor_added(&info(id, join)));
         if let Some(children) = inner.children.get() {
             children.joined();
         }
     }
 
     /// A connection that breaks tells sooner than signs that do not come.
-    fn left(&self, id: &str) {
+    fn left(&self, id: &str, why: &str) {
         let Some(inner) = self.0.upgrade() else { return };
-        inner.give_up(id);
+        inner.give_up(id, why);
         let (scheduler, executor_id) = (inner.scheduler.clone(), id.to_owned());
-        let reason = "its connection to the driver has ended".to_owned();
+        let reason = why.to_owned();
         inner.runtime.spawn(async move {
             let stopped = ExecutorStoppedParams { executor_id, reason };
             if let Err(error) = scheduler.executor_stopped(tonic::Request::new(stopped)).await {
@@ -488,9 +587,13 @@ impl DeskHost for Host {
         });
     }
 
-    fn answer(&self, question: Question) -> Result<Option<Bytes>> {
+    fn is_member(&self, id: &str) -> bool {
+        self.0.upgrade().is_some_and(|inner| lock(&inner.members).contains_key(id))
+    }
+
+    fn answer(&self, executor: &str, question: Question) -> Result<Option<Bytes>> {
         match self.0.upgrade() {
-            Some(inner) => inner.answer(question),
+            Some(inner) => inner.answer(executor, question),
             None => Err(Error::new(ErrorKind::Stopped, "the driver ends")),
         }
     }
@@ -512,8 +615,8 @@ impl Backend for Cluster {
     fn run(&self, job: JobPlan, env: &Arc<Env>, ends: JobEnds) -> JobHandle {
         self.inner.tell_forgotten();
         let query = self.inner.places.settle(&job).and_then(|()| {
-            let place = |id| self.inner.places.of(id);
-            Query::new(self.inner.engine(env), &job, &place)
+            let home = |blocks: &[BlockId]| self.inner.places.home(blocks);
+            Query::new(self.inner.engine(env), &job, &home)
         });
         run_query(&self.inner, query, job, ends)
     }

@@ -5,10 +5,12 @@ use std::io::Read;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_core::utils::GrpcServerConfig;
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
+use millstream_core::clock::monotonic;
 use millstream_core::plan::ship::build_id;
 use millstream_core::{Error, ErrorKind, Result, codec, threads};
 use serde::{Deserialize, Serialize};
@@ -17,6 +19,7 @@ use crate::desk::{DeskClient, Join, Joined, Welcome};
 use crate::driver;
 use crate::folders::Folder;
 use crate::here::Here;
+use crate::launch::executable;
 use crate::plan_codec::StageCodec;
 use crate::secret::Secret;
 
@@ -28,6 +31,17 @@ pub(crate) const MESSAGE: u32 = 1 << 30;
 
 /// How many seconds such a message may take. A task that cannot be handed over in time costs its executor.
 pub(crate) const MESSAGE_SECONDS: usize = 120;
+/// How long an executor that returns waits for a driver to be there.
+const DRIVER_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often it looks.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How many signs of life an executor gives in the time in which one is expected.
+const SIGNS: u32 = 5;
+
+/// For how many such times an executor believes in a driver that says nothing, not even that it has heard.
+const BELIEF: u32 = 10;
 
 /// What an executor is to do.
 #[derive(Clone, Serialize, Deserialize)]
@@ -40,6 +54,8 @@ pub(crate) struct Orders {
     pub(crate) slots: usize,
     /// Where its files are, in a folder of its own.
     pub(crate) folder: PathBuf,
+    /// Whether it joins again when its driver is lost. Executors of a local cluster end with it.
+    pub(crate) returns: bool,
 }
 
 impl fmt::Debug for Orders {
@@ -76,7 +92,8 @@ pub(crate) fn begun_as_executor(is_asked: bool) -> Result<()> {
 /// ```
 ///
 /// A process is asked by its arguments, `my-app executor --driver HOST:PORT [--slots N]`, with the cluster's secret in the
-/// environment variable `MILLSTREAM_SECRET`; or by the driver of a local cluster that started it.
+/// environment variable `MILLSTREAM_SECRET`; or by the driver of a local cluster that started it. One that was asked by its
+/// arguments waits a minute for a driver, and joins again when its driver was lost; it ends when the driver stops.
 ///
 /// # Spark
 ///
@@ -94,10 +111,19 @@ pub fn be_executor_if_asked() {
     }
 }
 
-/// Makes this process an executor if it is one of a local cluster: for programs whose `main` is not theirs, as tests.
+/// Makes this process an executor if it is asked to be one, and not to run tests of that name: for programs whose `main` is
+/// not theirs, as tests.
 #[cfg(feature = "before-main")]
-pub(crate) fn be_executor_of_local_cluster() {
-    if std::env::var_os(VARIABLE).is_some() {
+pub(crate) fn be_executor_before_main() {
+    let arguments = ["executor", "--driver"];
+    let is_told = std::env::args_os().skip(1).take(2).eq(arguments);
+    if is_told || std::env::var_os(VARIABLE).is_some() {
+        // What would have been done behind `main` is not done yet: to write to a connection that is closed would end this process
+        // without a word.
+        let written = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        if let Err(error) = signal_hook::flag::register(signal_hook::consts::SIGPIPE, written) {
+            end(&error.into());
+        }
         be_executor_if_asked();
     }
     // And what is not an executor may have masters that are clusters.
@@ -127,7 +153,7 @@ fn asked() -> Result<Option<Orders>> {
     let folder = held.path().to_owned();
     // For as long as there is this process.
     std::mem::forget(held);
-    Ok(Some(Orders { desk, secret, slots, folder }))
+    Ok(Some(Orders { desk, secret, slots, folder, returns: true }))
 }
 
 /// Reads the arguments behind `executor`: where the driver is, and how many slots there are.
@@ -169,17 +195,30 @@ fn run(orders: Orders) -> Result<()> {
     let host =
         std::fs::read_to_string("/etc/hostname").map_or_else(|_| "a host".to_owned(), |name| name.trim().to_owned());
     let (pid, build) = (std::process::id(), build_id().to_owned());
-    let (welcome, joined) = desk.join(Join { build, host, pid, slots: orders.slots })?;
-    let Welcome::Yes { id, scheduler, memory, storage_fraction } = welcome else {
+    let patience = if orders.returns { DRIVER_PATIENCE } else { Duration::ZERO };
+    let (welcome, joined) =
+        joined_within(patience, &desk, &Join { build, host: host.clone(), pid, slots: orders.slots })?;
+    let Welcome::Yes { id, scheduler, memory, storage_fraction, silence } = welcome else {
         return Err(millstream_core::bug!("an executor was refused without a reason"));
     };
+    desk.become_member(&id);
+    joined.expect_answers_within(silence * BELIEF)?;
+    let mut sign = joined.sign();
+    threads::spawn("alive", move || {
+        while sign.give().is_ok() {
+            // Nothing wakes this thread, and if something did there would be a sign more.
+            std::thread::park_timeout(silence / SIGNS);
+        }
+    })?
+    .detach();
     let folder = orders.folder.join(&id);
     let shuffles = folder.join("shuffles");
     std::fs::create_dir_all(&shuffles).map_err(|error| {
         Error::io(ErrorKind::Unavailable, format!("the executor's folder {} cannot be made", shuffles.display()), error)
     })?;
-    Here::become_one(id.clone(), Arc::clone(&desk), folder.clone(), memory, storage_fraction)?;
-    threads::spawn("driver", move || until_gone(joined, &folder))?.detach();
+    Here::become_one((id.clone(), host), Arc::clone(&desk), folder.clone(), memory, storage_fraction)?;
+    let returns = orders.returns;
+    threads::spawn("driver", move || until_gone(joined, &folder, returns))?.detach();
     let [port, grpc_port] = free_ports(local_address(orders.desk)?)?;
     let bind = local_address(orders.desk)?.ip().to_string();
     let config = ExecutorProcessConfig {
@@ -215,19 +254,54 @@ fn run(orders: Orders) -> Result<()> {
     })
 }
 
-/// Heeds the driver until it is gone, and ends this process then.
-fn until_gone(mut joined: Joined, folder: &Path) {
-    while let Some(tell) = joined.told() {
-        let ended = Here::get().is_ok_and(|here| here.heed(tell));
-        if ended {
-            break;
+/// Joins the driver, who may not be there yet.
+fn joined_within(patience: Duration, desk: &DeskClient, join: &Join) -> Result<(Welcome, Joined)> {
+    let begun = monotonic();
+    loop {
+        match desk.join(join.clone()) {
+            Err(error) if error.kind() == ErrorKind::Unavailable && monotonic().saturating_sub(begun) < patience => {
+                tracing::info!(%error, "waiting for a driver");
+                std::thread::park_timeout(LOOK);
+            }
+            joined => return joined,
         }
+    }
+}
+
+/// Heeds the driver until it is gone, and ends this process then, or has it begin anew.
+fn until_gone(mut joined: Joined, folder: &Path, returns: bool) {
+    let mut ended = false;
+    while let (false, Some(tell)) = (ended, joined.told()) {
+        ended = Here::get().is_ok_and(|here| here.heed(tell));
     }
     // Whatever runs here runs for nobody, and nothing of it may be seen.
     let _ = std::fs::remove_dir_all(folder);
     // What is around it goes with the last executor.
     let _ = folder.parent().map(std::fs::remove_dir);
-    std::process::exit(0)
+    if ended || !returns {
+        std::process::exit(0);
+    }
+    // The driver has died, and may come back; or it has given this executor up, which can be of use again.
+    end(&begin_anew())
+}
+
+/// Becomes this executable again, with its arguments: nothing of what it was is left. Returns why that cannot be done.
+#[cfg(unix)]
+fn begin_anew() -> Error {
+    use std::os::unix::process::CommandExt as _;
+    let executable = match executable() {
+        Ok(executable) => executable,
+        Err(error) => return error.into(),
+    };
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_else(|| "executor".into());
+    let error = std::process::Command::new(executable).arg0(name).args(arguments).exec();
+    Error::io(ErrorKind::Unavailable, "an executor whose driver was lost could not begin anew", error)
+}
+
+#[cfg(not(unix))]
+fn begin_anew() -> Error {
+    Error::new(ErrorKind::Unavailable, "its driver is lost")
 }
 
 /// Returns the address of this machine at which the driver's machine reaches it.
@@ -276,7 +350,7 @@ mod tests {
     #[test]
     fn orders_are_shown_without_the_secret() {
         let (desk, secret) = ("127.0.0.1:7".parse().unwrap(), vec![222, 173]);
-        let shown = format!("{:?}", Orders { desk, secret, slots: 3, folder: PathBuf::new() });
+        let shown = format!("{:?}", Orders { desk, secret, slots: 3, folder: PathBuf::new(), returns: false });
         assert!(shown.contains("slots: 3") && !shown.contains("222"), "{shown}");
     }
 

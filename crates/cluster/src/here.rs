@@ -5,18 +5,21 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use millstream_core::plan::away::Worker;
-use millstream_core::threads::lock;
+use millstream_core::plan::away::{Worker, written_block};
+use millstream_core::storage::BlockId;
+use millstream_core::threads::{self, lock};
 use millstream_core::{Error, ErrorKind, Result};
 
-use crate::desk::{AtDriver, DeskClient, Tell};
+use crate::desk::{AtDriver, DeskClient, Question, Tell, What};
 
 static HERE: OnceLock<Here> = OnceLock::new();
 
 /// An executor's workers, one for each engine of the driver.
 pub(crate) struct Here {
     /// What the driver calls it.
-    id: String,
+    id: Arc<str>,
+    /// What people call the machine.
+    host: Arc<str>,
     desk: Arc<DeskClient>,
     folder: PathBuf,
     memory: u64,
@@ -37,13 +40,14 @@ impl Here {
     ///
     /// The kind is `Internal`: it is one already.
     pub(crate) fn become_one(
-        id: String,
+        (id, host): (String, String),
         desk: Arc<DeskClient>,
         folder: PathBuf,
         memory: u64,
         storage_fraction: f64,
     ) -> Result<()> {
-        let here = Here { id, desk, folder, memory, storage_fraction, workers: Mutex::default() };
+        let (id, host) = (id.into(), host.into());
+        let here = Here { id, host, desk, folder, memory, storage_fraction, workers: Mutex::default() };
         HERE.set(here).map_err(|_| millstream_core::bug!("a process became an executor a second time"))
     }
 
@@ -58,8 +62,13 @@ impl Here {
     }
 
     /// Returns what the driver calls it.
-    pub(crate) fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &Arc<str> {
         &self.id
+    }
+
+    /// Returns what people call the machine.
+    pub(crate) fn host(&self) -> &Arc<str> {
+        &self.host
     }
 
     /// Returns the worker for an engine, and makes it with the engine's first task.
@@ -77,6 +86,16 @@ impl Here {
         Ok(Arc::clone(worker))
     }
 
+    /// Sends a block for a task of another executor, or the word that it is not here.
+    fn send(&self, number: u64, engine: u64, id: BlockId) -> Result<()> {
+        let written = self.worker(engine).and_then(|worker| written_block(&**worker.blocks(), id));
+        let block = written.unwrap_or_else(|error| {
+            tracing::warn!(%error, "block {id} cannot be sent");
+            None
+        });
+        self.desk.ask(&Question { engine, what: What::Here(number, block) }).map(|_| ())
+    }
+
     /// Does what the driver tells. Returns whether that is the end.
     pub(crate) fn heed(&self, tell: Tell) -> bool {
         match tell {
@@ -92,6 +111,27 @@ impl Here {
             Tell::Gone(engine) => {
                 let gone = lock(&self.workers).remove(&engine);
                 drop(gone);
+                false
+            }
+            Tell::Heard => false,
+            Tell::Keep { engine, id, level, items, bytes } => {
+                let kept = self.worker(engine).and_then(|worker| worker.keep(id, level, items, bytes));
+                if let Err(error) = kept {
+                    tracing::warn!(%error, "a copy of block {id} is not kept");
+                }
+                false
+            }
+            Tell::Send { number, engine, id } => {
+                // To read and write it may take a while, in which the driver has other things to tell.
+                let sending = threads::spawn("sending", move || {
+                    if let Err(error) = Here::get().and_then(|here| here.send(number, engine, id)) {
+                        tracing::warn!(%error, "block {id} could not be sent");
+                    }
+                });
+                match sending {
+                    Ok(thread) => thread.detach(),
+                    Err(error) => tracing::warn!(%error, "block {id} could not be sent"),
+                }
                 false
             }
             Tell::Bye => true,

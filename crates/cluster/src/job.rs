@@ -1,5 +1,6 @@
 //! The life of one job: handed to Ballista, waited for, its results fetched; and tried again where those were lost.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use ballista_core::execution_plans::ShuffleReaderExec;
@@ -7,18 +8,19 @@ use ballista_core::serde::protobuf::{JobStatus, SuccessfulJob, job_status};
 use ballista_core::serde::scheduler::PartitionLocation;
 use bytes::Bytes;
 use datafusion::physical_plan::{ExecutionPlan, Partitioning};
-use futures_util::TryStreamExt;
+use futures_util::future::try_join_all;
+use futures_util::{FutureExt, TryStreamExt};
 use millstream_core::backend::{JobEnds, JobHandle, RunningJob};
-use millstream_core::plan::away::AwayNote;
 use millstream_core::plan::{JobPlan, StageId, TaskResult};
 use millstream_core::threads::lock;
-use millstream_core::{Error, ErrorKind, Result, bug, codec};
+use millstream_core::{Error, ErrorKind, Result, bug, codec, panicked};
 use tokio::sync::{mpsc, watch};
 
-use crate::driver::{Inner, PATIENCE};
+use crate::driver::Inner;
 use crate::failure;
 use crate::query::Query;
 use crate::rows::{Kind, RowReader, schema};
+use crate::stage::TaskNote;
 
 /// How often a job is begun whose results were lost with an executor behind its end.
 const TRIES: u32 = 4;
@@ -55,11 +57,15 @@ pub(crate) fn run_query(inner: &Arc<Inner>, query: Result<Query>, job: JobPlan, 
     inner.runtime.spawn(async move {
         let rows = match query {
             Ok(_) if job.wanted.is_empty() => Ok(Vec::new()),
-            Ok(query) => tried(&inner_here, &query, heard).await.inspect_err(|error| {
-                if error.is_lost() {
-                    inner_here.places.missed();
-                }
-            }),
+            Ok(query) => {
+                let run = AssertUnwindSafe(tried(&inner_here, &query, heard)).catch_unwind().await;
+                // A job ends whatever happens.
+                run.unwrap_or_else(|payload| Err(panicked(&*payload))).inspect_err(|error| {
+                    if error.is_lost() {
+                        inner_here.places.missed();
+                    }
+                })
+            }
             Err(error) => Err(error),
         };
         let inner_there = Arc::clone(&inner_here);
@@ -83,7 +89,7 @@ type Rows = Vec<(Kind, Bytes)>;
 async fn tried(inner: &Inner, query: &Query, mut cancelled: watch::Receiver<bool>) -> Result<Rows> {
     let mut tried = 0;
     loop {
-        inner.ready(1, PATIENCE).await?;
+        inner.ready(1, inner.conf.executors_wait).await?;
         let lost = match once(inner, query, tried * ATTEMPTS, &mut cancelled).await? {
             Fetched::All(rows) => return Ok(rows),
             Fetched::Lost(error) => error,
@@ -110,9 +116,17 @@ async fn once(inner: &Inner, query: &Query, attempts: u32, cancelled: &mut watch
         Error::new(ErrorKind::Unavailable, format!("a job could not be handed to the scheduler: {error}"))
     })?;
     let mut asked = false;
+    let deadly = inner.slots.is_deadly(job.as_str());
+    tokio::pin!(deadly);
     loop {
         let status: Option<JobStatus> = tokio::select! {
             status = told.recv() => status,
+            why = &mut deadly => {
+                if let Err(error) = inner.scheduler.cancel_job(job.clone()).await {
+                    tracing::warn!(%error, "a job could not be cancelled");
+                }
+                return Err(Error::new(ErrorKind::Unavailable, why));
+            }
             stop = async { cancelled.wait_for(|cancelled| *cancelled).await.is_ok() }, if !asked => {
                 asked = true;
                 if stop && let Err(error) = inner.scheduler.cancel_job(job.clone()).await {
@@ -126,7 +140,7 @@ async fn once(inner: &Inner, query: &Query, attempts: u32, cancelled: &mut watch
             Some(job_status::Status::Successful(ended)) => {
                 let fetched = fetch(inner, ended).await;
                 // Not before: that may take any time.
-                inner.scheduler.state.executor_manager.clean_up_job_data(job);
+                inner.scheduler.state.executor_manager.clean_up_job_data(job.clone());
                 return fetched;
             }
             Some(job_status::Status::Failed(why)) => return Err(failed(asked, &why.error)),
@@ -150,40 +164,59 @@ fn failed(asked: bool, text: &str) -> Error {
     }
 }
 
-/// Fetches what the last stage left.
+/// Fetches what the last stage left, from all executors at once.
 async fn fetch(inner: &Inner, ended: SuccessfulJob) -> Result<Fetched> {
-    let locations = ended.partition_location.into_iter().map(|location| {
-        let location: PartitionLocation =
-            location.try_into().map_err(|error| bug!("the place of a result is not understood: {error}"))?;
-        Ok(vec![location])
-    });
-    let locations = locations.collect::<Result<Vec<_>>>()?;
+    #[cfg(test)]
+    inner.before_fetch();
+    let locations = ended
+        .partition_location
+        .into_iter()
+        .map(|location| location.try_into().map_err(|error| bug!("the place of a result is not understood: {error}")));
+    let locations = locations.collect::<Result<Vec<PartitionLocation>>>()?;
+    let bytes = locations.iter().filter_map(|location| location.partition_stats.num_bytes()).sum();
+    small_enough(bytes, inner.conf.max_result_size)?;
+    let homes: Vec<String> = locations.iter().map(|location| location.executor_meta.id.clone()).collect();
     let count = locations.len();
+    let locations = locations.into_iter().map(|location| vec![location]).collect();
     let reader = ShuffleReaderExec::try_new(0, locations, schema(), Partitioning::UnknownPartitioning(count))
         .map_err(|error| bug!("results are no input for DataFusion: {error}"))?
         .with_client_pool(Arc::new(inner.connections.clone()))
         // The driver has no files of its own.
         .with_work_dir(String::from("/nonexistent"));
-    let mut rows = RowReader::default();
-    for partition in 0..count {
-        let read = async {
-            let mut batches = reader.execute(partition, inner.session.task_ctx())?;
-            let mut all = Vec::new();
-            while let Some(batch) = batches.try_next().await? {
-                all.push(batch);
-            }
-            Ok::<_, datafusion::error::DataFusionError>(all)
-        };
-        match read.await {
-            Ok(batches) => batches.iter().try_for_each(|batch| rows.push(batch, None))?,
-            Err(error) => {
-                inner.connections.clear();
-                let text = format!("a result could not be fetched from its executor: {error}");
-                return Ok(Fetched::Lost(Error::new(ErrorKind::Unavailable, text)));
-            }
+    let reader = &reader;
+    let read = homes.iter().enumerate().map(|(partition, home)| async move {
+        let batches = async { reader.execute(partition, inner.session.task_ctx())?.try_collect::<Vec<_>>().await };
+        let mut ready = inner.slots.ready();
+        tokio::select! {
+            batches = batches => batches.map_err(|error| error.to_string()),
+            // One that hangs would never answer.
+            _ = ready.wait_for(|ready| !ready.contains(home)) => Err(format!("{home} is lost")),
+        }
+    });
+    match try_join_all(read).await {
+        Ok(all) => {
+            let mut rows = RowReader::default();
+            all.iter().flatten().try_for_each(|batch| rows.push(batch, None))?;
+            rows.finish().map(Fetched::All)
+        }
+        Err(why) => {
+            inner.connections.clear();
+            let text = format!("a result could not be fetched from its executor: {why}");
+            Ok(Fetched::Lost(Error::new(ErrorKind::Unavailable, text)))
         }
     }
-    rows.finish().map(Fetched::All)
+}
+
+/// Refuses results that would take the driver's memory.
+fn small_enough(bytes: u64, most: u64) -> Result<()> {
+    if bytes <= most {
+        return Ok(());
+    }
+    let text = format!(
+        "the results of a job have {bytes} bytes, and the driver takes at most {most}: have the executors write them, take \
+         fewer of them, or set spark.driver.maxResultSize"
+    );
+    Err(Error::new(ErrorKind::Config, text))
 }
 
 /// Makes results and updates of rows.
@@ -197,7 +230,7 @@ fn finish(
     let last = job.stages.last().ok_or_else(|| bug!("a job without stages"))?;
     let codec_of_results = last.program.result_codec().ok_or_else(|| bug!("the last stage gives no results"))?;
     let mut results = 0;
-    let mut notes: Vec<(u32, usize, AwayNote)> = Vec::new();
+    let mut notes: Vec<(u32, usize, TaskNote)> = Vec::new();
     for (kind, bytes) in rows {
         match kind {
             Kind::Result { partition } => {
@@ -206,8 +239,8 @@ fn finish(
                 results += 1;
             }
             Kind::Note { stage, partition } => {
-                let (executor, note): (String, AwayNote) = codec::decode(&bytes)?;
-                inner.seen(&executor, &note.kept);
+                let note: TaskNote = codec::decode(&bytes)?;
+                inner.seen(&note.executor, &note.note);
                 notes.push((stage, partition, note));
             }
             Kind::Block { .. } => return Err(bug!("a block of a shuffle came to the driver")),
@@ -219,17 +252,20 @@ fn finish(
     if let Some(watch) = watch {
         tell(job, &notes, watch);
     }
-    notes.iter().try_for_each(|(_, _, note)| note.commit())
+    notes.iter().try_for_each(|(_, _, note)| note.note.commit())
 }
 
 /// Tells listeners of stages and tasks, when the job is over: what is known of them came with the results.
-fn tell(job: &JobPlan, notes: &[(u32, usize, AwayNote)], watch: &millstream_core::JobWatch) {
+fn tell(job: &JobPlan, notes: &[(u32, usize, TaskNote)], watch: &millstream_core::JobWatch) {
     for stage in &job.stages {
         watch.stage_submitted(stage.id);
         for (_, partition, note) in notes.iter().filter(|(of, ..)| StageId(*of) == stage.id) {
-            let task = watch.task_started(stage.id, *partition, 0);
-            watch.task_ended(stage.id, task, Ok(()), note.metrics);
+            let who = (Arc::clone(&note.executor), Arc::clone(&note.host));
+            watch.task_ran(stage.id, *partition, note.attempt, &who, note.note.metrics);
         }
         watch.stage_completed(stage.id, None);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -149,7 +149,7 @@ fn begin_one(orders: &Orders) -> Result<Child> {
 }
 
 /// Returns where the program is that runs here: its name may be another build's by now.
-fn executable() -> std::io::Result<PathBuf> {
+pub(crate) fn executable() -> std::io::Result<PathBuf> {
     let running = PathBuf::from("/proc/self/exe");
     if running.exists() { Ok(running) } else { std::env::current_exe() }
 }
@@ -207,7 +207,7 @@ mod tests {
         let folder = Folder::fresh(base.path()).unwrap();
         // Nobody listens where somebody did.
         let desk = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let orders = Orders { desk, secret: vec![7; 32], slots: 1, folder: folder.path().to_owned() };
+        let orders = Orders { desk, secret: vec![7; 32], slots: 1, folder: folder.path().to_owned(), returns: false };
         let children = Children::begin(1, orders, folder).unwrap();
         assert!(children.failure().is_none());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

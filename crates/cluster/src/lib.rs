@@ -40,6 +40,7 @@ mod query;
 mod routing;
 mod rows;
 mod secret;
+mod sent;
 mod slots;
 mod stage;
 

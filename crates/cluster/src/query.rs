@@ -20,6 +20,7 @@ use millstream_core::plan::JobPlan;
 use millstream_core::storage::BlockId;
 use millstream_core::{Error, ErrorKind, Result, bug};
 
+use crate::blocks::Home;
 use crate::routing::partitioning;
 use crate::rows::schema;
 use crate::stage::{Readers, StageDesc, StageExec, TaskStamp, Work};
@@ -48,8 +49,8 @@ struct Stage {
     shuffle: Option<millstream_core::plan::ShuffleStage>,
     /// The stages that it reads from, and who of it reads what of them.
     inputs: Vec<(usize, Table)>,
-    /// For each partition the executor that has what it reads, if one does.
-    prefer: Vec<Option<Arc<str>>>,
+    /// For each partition where that is what it reads, if it is kept.
+    prefer: Vec<Option<Home>>,
 }
 
 impl Query {
@@ -59,7 +60,7 @@ impl Query {
     ///
     /// The kind is `User`: all closures of all stages that capture silently, each with its line; `Graph`: too many stages
     /// stand behind each other.
-    pub(crate) fn new(engine: u64, job: &JobPlan, place: &dyn Fn(BlockId) -> Option<Arc<str>>) -> Result<Query> {
+    pub(crate) fn new(engine: u64, job: &JobPlan, home: &dyn Fn(&[BlockId]) -> Option<Home>) -> Result<Query> {
         let mut faults = Vec::new();
         let mut stages: Vec<Stage> = Vec::with_capacity(job.stages.len());
         let mut depths: Vec<usize> = Vec::with_capacity(job.stages.len());
@@ -84,7 +85,7 @@ impl Query {
             }
             depths.push(depth);
             let count = real.len();
-            let prefer = real.iter().map(|p| stage.program.keeps(*p).into_iter().find_map(place)).collect();
+            let prefer = real.iter().map(|p| home(&stage.program.keeps(*p))).collect();
             let work = Work::Run { program, real, partitions, properties: Arc::clone(&job.properties) };
             stages.push(Stage { work, partitions: count, shuffle: stage.shuffle, inputs, prefer });
         }

@@ -5,7 +5,8 @@
 //! free follows from them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use ballista_core::JobId;
@@ -20,27 +21,83 @@ use ballista_scheduler::state::execution_stage::{ExecutionStage, RunningStage};
 use ballista_scheduler::state::task_manager::JobInfoCache;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::physical_plan::ExecutionPlan;
+use millstream_core::clock::monotonic;
 use millstream_core::threads::lock;
 use tokio::sync::{Mutex, watch};
 
+use crate::blocks::Home;
 use crate::stage::{StageExec, TaskStamp};
 
 /// The executors of a cluster, and who of them is given what.
 pub(crate) struct Slots {
     executors: InMemoryClusterState,
     /// One placing at a time: what is free is counted before it is given away.
-    placing: Mutex<()>,
+    placing: Mutex<Placed>,
+    /// How long a partition waits for the executor that keeps what it reads.
+    patience: Duration,
     /// Who has joined at the desk, and may be given tasks: the scheduler's own port asks nobody for a secret.
     members: std::sync::Mutex<BTreeSet<String>>,
     /// Who is ready for tasks.
     ready: watch::Sender<BTreeSet<String>>,
+    /// Has tasks placed again after a while.
+    again: OnceLock<Again>,
+    /// Jobs that cost one executor after the other, and why they are given up.
+    deadly: watch::Sender<BTreeMap<String, String>>,
+}
+
+/// A partition of a stage of a job.
+type Part = (JobId, usize, usize);
+
+/// What is remembered from one placing to the next.
+#[derive(Default)]
+struct Placed {
+    /// Since when partitions have waited for the executor that keeps what they read.
+    waits: HashMap<Part, Duration>,
+    /// What each executor runs.
+    runs: HashMap<String, Vec<Part>>,
+    /// How often a partition was lost with the executor that ran it.
+    losses: HashMap<Part, u32>,
+}
+
+/// How often a partition may be lost with the executor that runs it: a task that ends its executor does so each time.
+const MOST_LOSSES: u32 = 4;
+
+impl Placed {
+    /// Takes note that an executor is lost. Returns a job that has lost too many, with a partition of which that is so.
+    fn lost(&mut self, executor: &str) -> Option<Part> {
+        let parts = self.runs.remove(executor).unwrap_or_default();
+        parts.into_iter().find(|part| {
+            let losses = self.losses.entry(part.clone()).or_default();
+            *losses += 1;
+            *losses == MOST_LOSSES
+        })
+    }
+
+    /// Forgets jobs that are over.
+    fn forget(&mut self, is_over: impl Fn(&JobId) -> bool) {
+        self.waits.retain(|(job, ..), _| !is_over(job));
+        self.losses.retain(|(job, ..), _| !is_over(job));
+    }
+}
+
+type Again = Box<dyn Fn(Duration) + Send + Sync>;
+
+/// Where a partition is to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wish {
+    /// The executor that keeps what it reads, by its place in the row.
+    at: usize,
+    /// Whether it has waited for that long enough.
+    impatient: bool,
 }
 
 impl Slots {
-    pub(crate) fn new() -> Slots {
-        let ready = watch::Sender::new(BTreeSet::new());
-        let members = std::sync::Mutex::default();
-        Slots { executors: InMemoryClusterState::default(), placing: Mutex::new(()), members, ready }
+    /// Makes a row without executors. Partitions wait for what they read as long as `patience`.
+    pub(crate) fn new(patience: Duration) -> Slots {
+        let (ready, placing) = (watch::Sender::new(BTreeSet::new()), Mutex::new(Placed::default()));
+        let (executors, again, members) =
+            (InMemoryClusterState::default(), OnceLock::new(), std::sync::Mutex::default());
+        Slots { executors, placing, patience, members, ready, again, deadly: watch::Sender::default() }
     }
 
     /// Lets an executor register.
@@ -64,6 +121,21 @@ impl Slots {
         Err(BallistaError::General(format!("{id} has not joined this cluster")))
     }
 
+    /// Waits until a job has lost too many executors to one of its partitions, and says which.
+    pub(crate) async fn is_deadly(&self, job: &str) -> String {
+        let mut deadly = self.deadly.subscribe();
+        let why = deadly.wait_for(|deadly| deadly.contains_key(job)).await.ok().and_then(|all| all.get(job).cloned());
+        match why {
+            Some(why) => why,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Says who has tasks placed again after a while.
+    pub(crate) fn place_again_by(&self, again: Again) {
+        let _ = self.again.set(again);
+    }
+
     /// Returns who is ready for tasks, now and from now on.
     pub(crate) fn ready(&self) -> watch::Receiver<BTreeSet<String>> {
         self.ready.subscribe()
@@ -72,13 +144,13 @@ impl Slots {
 
 /// Divides the partitions of a stage among executors with so many free slots, and takes the slots.
 ///
-/// A partition whose kept input an executor has goes there, and waits while all slots are taken there: elsewhere its input
-/// would have to be made again. Any other partition `p` goes to the executor at place `p` of the row, round and round, if
+/// A partition whose kept input an executor has goes there, and waits while all slots are taken there, until it is impatient:
+/// elsewhere its input has to be sent. Any other partition `p` goes to the executor at place `p` of the row, round and round, if
 /// that has a slot left, so that the same partition goes to the same executor from batch to batch; else where most slots
 /// are left. What has no place waits.
 pub(crate) fn place(
     pending: Vec<usize>,
-    home_of: impl Fn(usize) -> Option<usize>,
+    wish_of: impl Fn(usize) -> Option<Wish>,
     free: &mut [u32],
 ) -> (BTreeMap<usize, Vec<usize>>, Vec<usize>) {
     let mut placed: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
@@ -87,13 +159,13 @@ pub(crate) fn place(
         return (placed, pending);
     }
     let (settled, others): (Vec<_>, Vec<_>) =
-        pending.into_iter().map(|partition| (partition, home_of(partition))).partition(|(_, home)| home.is_some());
-    for (partition, home) in settled.into_iter().chain(others) {
-        let at = home.unwrap_or(partition % free.len());
+        pending.into_iter().map(|partition| (partition, wish_of(partition))).partition(|(_, wish)| wish.is_some());
+    for (partition, wish) in settled.into_iter().chain(others) {
+        let at = wish.map_or(partition % free.len(), |wish| wish.at);
         if free[at] > 0 {
             free[at] -= 1;
             placed.entry(at).or_default().push(partition);
-        } else if home.is_some() {
+        } else if wish.is_some_and(|wish| !wish.impatient) {
             waiting.push(partition);
         } else {
             homeless.push(partition);
@@ -112,7 +184,7 @@ pub(crate) fn place(
 }
 
 /// Returns, for each partition of a stage, the executor that has what it reads.
-fn preferred(plan: &Arc<dyn ExecutionPlan>) -> Arc<[Option<Arc<str>>]> {
+fn preferred(plan: &Arc<dyn ExecutionPlan>) -> Arc<[Option<Home>]> {
     // The stage's operator stands right under the one that writes its rows.
     let mut plan = plan;
     loop {
@@ -137,17 +209,20 @@ fn stamped(plan: &Arc<dyn ExecutionPlan>, task: &TaskStamp) -> datafusion::error
     Ok(Arc::clone(plan).transform_up(stamp)?.data)
 }
 
-/// Makes a task of some partitions of a stage, for an executor.
+/// Makes a task of some partitions of a stage, for an executor. `losses` says how often one of them was lost with its executor:
+/// Ballista does not count that as an attempt, but what was lost may still go on somewhere.
 fn bind(
     stage: &mut RunningStage,
     session: &str,
     job: &JobId,
     executor: &str,
     slice: Vec<usize>,
+    (losses, elsewhere): (u32, bool),
 ) -> datafusion::error::Result<BoundTask> {
     let task_id = stage.task_infos.len();
     let task_attempt = slice.iter().filter_map(|p| stage.task_failure_numbers.get(*p)).copied().max().unwrap_or(0);
-    let plan = stamped(&stage.plan, &TaskStamp { slice: slice.clone(), attempt: task_attempt as u32 })?;
+    let attempt = task_attempt as u32 + stage.stage_attempt_num as u32 + losses;
+    let plan = stamped(&stage.plan, &TaskStamp { slice: slice.clone(), attempt, elsewhere })?;
     let vcores_consumed = slice.len() as u32;
     let mut info = create_task_info(executor.to_owned(), task_id);
     info.global_input_partition_ids.clone_from(&slice);
@@ -174,17 +249,27 @@ impl ClusterState for Slots {
         jobs: Arc<HashMap<JobId, JobInfoCache>>,
         alive: Option<HashSet<String>>,
     ) -> Result<Vec<BoundTask>> {
-        let _one = self.placing.lock().await;
+        let mut before = self.placing.lock().await;
+        before.forget(|job| !jobs.contains_key(job));
+        self.deadly.send_if_modified(|deadly| {
+            let count = deadly.len();
+            deadly.retain(|job, _| jobs.keys().any(|known| known.as_str() == job));
+            deadly.len() < count
+        });
+        let now = monotonic();
         let mut executors = self.executors.registered_executor_metadata().await;
         executors.retain(|executor| alive.as_ref().is_none_or(|alive| alive.contains(&executor.id)));
         executors.sort_by(|a, b| a.id.cmp(&b.id));
         let mut taken: HashMap<String, u32> = HashMap::new();
-        for job in jobs.values() {
-            for stage in job.execution_graph.read().await.stages().values() {
+        let mut runs: HashMap<String, Vec<Part>> = HashMap::new();
+        for (job, info) in jobs.iter() {
+            for (number, stage) in info.execution_graph.read().await.stages() {
                 let ExecutionStage::Running(stage) = stage else { continue };
                 for task in &stage.task_infos {
                     if let task_status::Status::Running(running) = &task.task_status {
                         *taken.entry(running.executor_id.clone()).or_default() += task.vcores_consumed;
+                        let parts = task.global_input_partition_ids.iter().map(|p| (job.clone(), *number, *p));
+                        runs.entry(running.executor_id.clone()).or_default().extend(parts);
                     }
                 }
             }
@@ -208,17 +293,38 @@ impl ClusterState for Slots {
                 seen.push(stage.stage_id);
                 let pending = stage.pending.next_slice(usize::MAX);
                 let prefer = preferred(&stage.plan);
-                let home_of = |partition: usize| {
-                    let id = prefer.get(partition)?.as_deref()?;
-                    executors.iter().position(|executor| executor.id == id)
+                let number = stage.stage_id;
+                let wish_of = |partition: usize| {
+                    let home = prefer.get(partition)?.as_ref()?;
+                    let at = executors.iter().position(|executor| executor.id == *home.executor)?;
+                    let waited = before
+                        .waits
+                        .get(&(job.clone(), number, partition))
+                        .map_or(Duration::ZERO, |since| now - *since);
+                    Some(Wish { at, impatient: !home.stays && waited >= self.patience })
                 };
-                let (placed, waiting) = place(pending, home_of, &mut free);
+                let (placed, waiting) = place(pending, wish_of, &mut free);
+                let may_move = |p: &&usize| prefer.get(**p).and_then(Option::as_ref).is_some_and(|home| !home.stays);
+                for partition in waiting.iter().filter(may_move) {
+                    before.waits.entry((job.clone(), number, *partition)).or_insert_with(|| {
+                        // Nothing may happen until then that has tasks placed.
+                        self.again.get().into_iter().for_each(|again| again(self.patience));
+                        now
+                    });
+                }
                 stage.pending.reschedule(waiting);
                 for (at, slice) in placed {
-                    bound.push(bind(stage, &session, job, &executors[at].id, slice)?);
+                    let executor = &executors[at].id;
+                    let home_of = |p: &usize| prefer.get(*p).and_then(Option::as_ref);
+                    let elsewhere = slice.iter().filter_map(home_of).any(|home| *home.executor != **executor);
+                    let parts = slice.iter().map(|partition| (job.clone(), number, *partition));
+                    let losses = parts.clone().filter_map(|part| before.losses.get(&part)).copied().max().unwrap_or(0);
+                    runs.entry(executor.clone()).or_default().extend(parts);
+                    bound.push(bind(stage, &session, job, executor, slice, (losses, elsewhere))?);
                 }
             }
         }
+        before.runs = runs;
         Ok(bound)
     }
 
@@ -263,6 +369,15 @@ impl ClusterState for Slots {
         // A sign of life that is on its way would register it again.
         self.dismiss(id);
         self.executors.remove_executor(id).await?;
+        if let Some((job, stage, partition)) = self.placing.lock().await.lost(id) {
+            let why = format!(
+                "{MOST_LOSSES} executors, at last {id}, were lost while they ran partition {partition} of stage {stage} of a \
+                 job: it may need more memory than they have, or end its process"
+            );
+            self.deadly.send_modify(|deadly| {
+                deadly.insert(job.to_string(), why);
+            });
+        }
         self.ready.send_modify(|ready| {
             ready.remove(id);
         });
@@ -309,7 +424,8 @@ mod tests {
 
     #[test]
     fn a_partition_waits_for_the_executor_that_has_its_input() {
-        let has = |partition: usize| [None, Some(0), Some(1), Some(0)][partition];
+        let patient = |at: usize| Some(Wish { at, impatient: false });
+        let has = |partition: usize| [None, patient(0), patient(1), patient(0)][partition];
         let mut free = [1, 1];
         let (placed, waiting) = place(vec![0, 1, 2, 3], has, &mut free);
         assert_eq!(placed.into_iter().collect::<Vec<_>>(), [(0, vec![1]), (1, vec![2])]);
@@ -330,7 +446,7 @@ mod tests {
         let data = |id: &str| ExecutorData { executor_id: id.to_owned(), total_vcores: 1, available_vcores: 1 };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
-            let slots = Slots::new();
+            let slots = Slots::new(Duration::ZERO);
             assert!(slots.register_executor(executor("stranger"), data("stranger")).await.is_err());
             assert!(slots.save_executor_metadata(executor("stranger")).await.is_err());
             assert!(slots.ready().borrow().is_empty() && slots.registered_executor_metadata().await.is_empty());
@@ -341,6 +457,31 @@ mod tests {
             assert!(slots.register_executor(executor("one"), data("one")).await.is_err(), "its last sign of life");
             assert!(slots.ready().borrow().is_empty());
         });
+    }
+
+    #[test]
+    fn a_partition_that_has_waited_long_enough_goes_where_a_slot_is_and_home_if_one_is_there() {
+        let has = |partition: usize| Some(Wish { at: 0, impatient: partition == 1 });
+        let mut free = [0, 1];
+        let (placed, waiting) = place(vec![0, 1], has, &mut free);
+        assert_eq!((placed.into_iter().collect::<Vec<_>>(), waiting), (vec![(1, vec![1])], vec![0]));
+        let mut free = [1, 1];
+        let (placed, waiting) = place(vec![1], has, &mut free);
+        assert_eq!((placed.into_iter().collect::<Vec<_>>(), waiting), (vec![(0, vec![1])], vec![]));
+    }
+
+    #[test]
+    fn a_partition_that_is_lost_too_often_is_told_once_and_forgotten_with_its_job() {
+        let part = |job: &str, partition| (JobId::new(job), 1, partition);
+        let mut placed = Placed::default();
+        for round in 1..=MOST_LOSSES + 1 {
+            placed.runs.insert("a".to_owned(), vec![part("one", 0), part("one", round as usize)]);
+            placed.runs.insert("b".to_owned(), vec![part("two", 0)]);
+            assert_eq!(placed.lost("a"), (round == MOST_LOSSES).then(|| part("one", 0)), "{round}");
+            assert_eq!(placed.lost("a"), None, "it runs nothing any more");
+        }
+        placed.forget(|job| *job == JobId::new("one"));
+        assert!(placed.losses.is_empty() && placed.runs.len() == 1);
     }
 
     #[test]

@@ -16,11 +16,12 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, ReplaceChildrenOptions,
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
-use millstream_core::plan::away::{AwayBlock, AwayTask};
+use millstream_core::plan::away::{AwayBlock, AwayNote, AwayTask};
 use millstream_core::plan::{Properties, StageId};
 use millstream_core::{Result, ShuffleId, bug, codec};
 use serde::{Deserialize, Serialize};
 
+use crate::blocks::Home;
 use crate::failure;
 use crate::here::Here;
 use crate::routing;
@@ -50,6 +51,17 @@ pub(crate) struct TaskStamp {
     pub(crate) slice: Vec<usize>,
     /// Which attempt it is, from 0.
     pub(crate) attempt: u32,
+    /// Whether what it reads is kept by another executor, which had no slot for too long.
+    pub(crate) elsewhere: bool,
+}
+
+/// What the driver is to know of a task that has succeeded.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct TaskNote {
+    pub(crate) executor: Arc<str>,
+    pub(crate) host: Arc<str>,
+    pub(crate) attempt: u32,
+    pub(crate) note: AwayNote,
 }
 
 /// What the tasks of a stage do.
@@ -92,8 +104,8 @@ pub(crate) struct StageExec {
     pub(crate) desc: Arc<StageDesc>,
     /// One for each stage that is read; one with a row a partition if there is none.
     pub(crate) inputs: Vec<Arc<dyn ExecutionPlan>>,
-    /// For each partition the executor that has what it reads. The driver places tasks by it; it does not travel.
-    pub(crate) prefer: Arc<[Option<Arc<str>>]>,
+    /// For each partition where that is what it reads. The driver places tasks by it; it does not travel.
+    pub(crate) prefer: Arc<[Option<Home>]>,
     properties: Arc<PlanProperties>,
 }
 
@@ -110,7 +122,7 @@ impl StageExec {
     }
 
     /// Returns the stage with the executors that have what its partitions read.
-    pub(crate) fn preferring(self, prefer: Vec<Option<Arc<str>>>) -> StageExec {
+    pub(crate) fn preferring(self, prefer: Vec<Option<Home>>) -> StageExec {
         StageExec { prefer: Arc::from(prefer), ..self }
     }
 
@@ -251,6 +263,7 @@ fn run(desc: &StageDesc, place: usize, rows: RowReader, cancelled: Arc<AtomicBoo
                 partitions: *partitions,
                 attempt: desc.tried + desc.task.attempt,
                 properties: Arc::clone(properties),
+                elsewhere: desc.task.elsewhere,
             };
             let output = Here::get()?.worker(desc.engine)?.run(task, blocks, cancelled)?;
             if let (Some(blocks), Readers::Stage { shuffle, .. }) = (output.blocks, &desc.readers) {
@@ -262,7 +275,10 @@ fn run(desc: &StageDesc, place: usize, rows: RowReader, cancelled: Arc<AtomicBoo
             if let Some(bytes) = output.result {
                 out.push(0, Kind::Result { partition }, &bytes)?;
             }
-            let note = codec::encode(&(Here::get()?.id(), output.note))?;
+            let here = Here::get()?;
+            let (executor, host) = (Arc::clone(here.id()), Arc::clone(here.host()));
+            let attempt = desc.tried + desc.task.attempt;
+            let note = codec::encode(&TaskNote { executor, host, attempt, note: output.note })?;
             out.push(0, Kind::Note { stage: desc.stage, partition }, &note)?;
         }
     }

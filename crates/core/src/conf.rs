@@ -1,12 +1,16 @@
 //! Settings of the engine: plain data with documented defaults, and the master that says where it runs.
 
+mod cluster;
+
 // An address is a value; the network is not known here.
 use core::net::SocketAddr;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
+pub use self::cluster::ClusterConf;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Where jobs run, as Spark's master strings say.
@@ -247,6 +251,8 @@ pub struct EngineConf {
     /// `spark.scheduler.pool`; one that is not named here, and `default`, have the weight 1 and no least share. Spark's
     /// `spark.scheduler.allocation.file`.
     pub pools: BTreeMap<String, PoolShare>,
+    /// What matters where [`master`](Self::master) is a cluster.
+    pub cluster: ClusterConf,
 }
 
 impl EngineConf {
@@ -268,6 +274,7 @@ impl EngineConf {
             save_in_background: true,
             scheduling: Scheduling::Fifo,
             pools: BTreeMap::new(),
+            cluster: ClusterConf::default(),
         })
     }
 
@@ -309,7 +316,7 @@ impl EngineConf {
             "spark.task.maxFailures" => {
                 self.master.attempts = u32::try_from(number(key, value, 1)?).unwrap_or(u32::MAX);
             }
-            _ => return Ok(false),
+            _ => return self.cluster.set(key, value),
         }
         Ok(true)
     }
@@ -328,6 +335,27 @@ pub fn number(key: &str, value: &str, least: usize) -> Result<usize> {
             format!("setting {key} must be a whole number of at least {least}: `{value}`"),
         )),
     }
+}
+
+/// Reads a length of time as Spark writes it: `200ms`, `2s`, `1min`, `1m`, `1h`; a bare number is milliseconds.
+///
+/// # Errors
+///
+/// The kind is `Config`, and the text names the key.
+pub fn duration(key: &str, value: &str) -> Result<Duration> {
+    let text = value.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let unit: Option<u64> = match text[digits..].trim() {
+        "" | "ms" => Some(1),
+        "s" => Some(1_000),
+        "m" | "min" => Some(60_000),
+        "h" => Some(3_600_000),
+        _ => None,
+    };
+    let millis = text[..digits].parse::<u64>().ok().zip(unit).and_then(|(n, unit)| n.checked_mul(unit));
+    millis.map(Duration::from_millis).ok_or_else(|| {
+        Error::new(ErrorKind::Config, format!("setting {key} must be a length of time as `200ms` or `2s`: `{value}`"))
+    })
 }
 
 /// Reads a size as Spark writes it: `512m`, `4g`, or plain bytes.

@@ -20,7 +20,7 @@ use crate::conf::EngineConf;
 use crate::data::{Data, ExchangeData};
 use crate::disk::{Disk, RealDisk};
 use crate::error::{CallSite, Error, ErrorKind, Result};
-use crate::events::{ApplicationStart, EngineEvent, EngineListener, Events, JobWatch};
+use crate::events::{ApplicationStart, EngineEvent, EngineListener, Events, ExecutorInfo, ExecutorLost, JobWatch};
 use crate::memory::MemoryBudget;
 use crate::partitioner::check_partitions;
 use crate::plan::away::DriverBlocks;
@@ -66,6 +66,19 @@ pub struct Env {
 }
 
 impl Env {
+    /// Tells listeners that an executor is there.
+    pub fn executor_added(&self, executor: &ExecutorInfo) {
+        self.events.listeners.post(|| EngineEvent::ExecutorAdded(executor.clone()));
+    }
+
+    /// Tells listeners that an executor is lost, and why.
+    pub fn executor_lost(&self, executor: &ExecutorInfo, reason: &str) {
+        let time = self.events.clock.now();
+        self.events.listeners.post(|| {
+            EngineEvent::ExecutorLost(ExecutorLost { executor: executor.clone(), time, reason: reason.to_owned() })
+        });
+    }
+
     /// Has stores give up about `bytes` of memory, as far as they may: shuffle outputs first, which nothing must be
     /// computed again for.
     ///

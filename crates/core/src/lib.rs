@@ -76,8 +76,8 @@ pub use self::digest::Digest;
 pub use self::distribution::Distribution;
 pub use self::error::{CallSite, Error, ErrorKind, Result, panicked};
 pub use self::events::{
-    ApplicationStart, EngineListener, JobEnd, JobStart, JobWatch, ListenerId, RddInfo, StageInfo, StageStatsListener,
-    TaskEnd, TaskInfo, TaskKind, TaskMetrics,
+    ApplicationStart, EngineListener, ExecutorInfo, ExecutorLost, JobEnd, JobStart, JobWatch, ListenerId, RddInfo,
+    StageInfo, StageStatsListener, TaskEnd, TaskInfo, TaskKind, TaskMetrics,
 };
 #[doc(hidden)]
 pub use self::events::{Event, Listeners, Place};

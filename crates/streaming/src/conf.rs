@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millstream_core::conf::{EngineConf, number};
+use millstream_core::conf::{EngineConf, duration, number};
 use millstream_core::{Error, ErrorKind, Result, millis, secs};
 
 use crate::backpressure::{PidConf, PidRateEstimator};
@@ -363,23 +363,6 @@ fn flag(key: &str, value: &str) -> Result<bool> {
         .trim()
         .parse()
         .map_err(|_| Error::new(ErrorKind::Config, format!("setting {key} must be `true` or `false`: `{value}`")))
-}
-
-/// Reads a length of time as Spark writes it: `200ms`, `2s`, `1min`, `1m`, `1h`; a bare number is milliseconds.
-fn duration(key: &str, value: &str) -> Result<Duration> {
-    let text = value.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let unit: Option<u64> = match text[digits..].trim() {
-        "" | "ms" => Some(1),
-        "s" => Some(1_000),
-        "m" | "min" => Some(60_000),
-        "h" => Some(3_600_000),
-        _ => None,
-    };
-    let millis = text[..digits].parse::<u64>().ok().zip(unit).and_then(|(n, unit)| n.checked_mul(unit));
-    millis.map(Duration::from_millis).ok_or_else(|| {
-        Error::new(ErrorKind::Config, format!("setting {key} must be a length of time as `200ms` or `2s`: `{value}`"))
-    })
 }
 
 fn positive(key: &str, value: &str) -> Result<Duration> {

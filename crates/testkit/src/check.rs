@@ -87,6 +87,11 @@ impl Check {
         places.into_iter().collect()
     }
 
+    /// Says whether it runs in other processes, which takes longer.
+    pub fn is_elsewhere(&self) -> bool {
+        !matches!(self.place, Place::Threads | Place::ThroughBytes)
+    }
+
     pub(crate) fn partitions(&self) -> usize {
         self.partitions
     }

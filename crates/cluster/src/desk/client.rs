@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_core::checkpoint::CheckpointStore;
 use millstream_core::plan::away::{DriverBlocks, read_error};
-use millstream_core::storage::BlockId;
+use millstream_core::storage::{BlockId, StorageLevel};
 use millstream_core::threads::lock;
 use millstream_core::{Error, ErrorKind, Result};
 
@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct DeskClient {
     address: SocketAddr,
     secret: Secret,
+    /// What the driver calls this executor, when it has joined.
+    name: OnceLock<String>,
     idle: Mutex<Vec<TcpStream>>,
 }
 
@@ -35,7 +37,38 @@ impl fmt::Debug for DeskClient {
 /// The connection of an executor that has joined.
 pub(crate) struct Joined(TcpStream);
 
+/// Where an executor gives its signs of life.
+pub(crate) struct Sign(Result<TcpStream>);
+
+impl Sign {
+    /// Gives one.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Unavailable`: the driver is gone.
+    pub(crate) fn give(&mut self) -> Result<()> {
+        match &mut self.0 {
+            Ok(stream) => frame::send(stream, &()),
+            Err(error) => Err(error.clone()),
+        }
+    }
+}
+
 impl Joined {
+    /// Returns where to give signs of life.
+    pub(crate) fn sign(&self) -> Sign {
+        Sign(self.0.try_clone().map_err(Error::from))
+    }
+
+    /// Takes a driver that says nothing for so long, not even that a sign was heard, for gone.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Unavailable`: the connection is broken.
+    pub(crate) fn expect_answers_within(&self, patience: Duration) -> Result<()> {
+        Ok(self.0.set_read_timeout(Some(patience))?)
+    }
+
     /// Waits for what the driver tells; nothing when the driver is gone.
     pub(crate) fn told(&mut self) -> Option<Tell> {
         frame::receive(&mut self.0, LONG).ok().flatten()
@@ -44,7 +77,12 @@ impl Joined {
 
 impl DeskClient {
     pub(crate) fn new(address: SocketAddr, secret: Secret) -> DeskClient {
-        DeskClient { address, secret, idle: Mutex::default() }
+        DeskClient { address, secret, name: OnceLock::new(), idle: Mutex::default() }
+    }
+
+    /// Takes note of what the driver calls this executor: its questions are asked in that name.
+    pub(crate) fn become_member(&self, name: &str) {
+        let _ = self.name.set(name.to_owned());
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -84,7 +122,7 @@ impl DeskClient {
         let idle = lock(&self.idle).pop();
         let mut stream = match idle {
             Some(stream) => stream,
-            None => self.connect(&Hello::Ask)?,
+            None => self.connect(&Hello::Ask(self.name.get().cloned().unwrap_or_default()))?,
         };
         frame::send(&mut stream, question)?;
         let answer: Answer = frame::expect(&mut stream, LONG)?;
@@ -117,6 +155,14 @@ impl AtDriver {
 impl DriverBlocks for AtDriver {
     fn block(&self, id: BlockId) -> Result<Option<Bytes>> {
         self.ask(What::Block(id))
+    }
+
+    fn copy(&self, id: BlockId, level: StorageLevel, items: Option<usize>, bytes: Bytes) -> Result<()> {
+        self.ask(What::Copy(id, level, items, bytes)).map(|_| ())
+    }
+
+    fn may_publish(&self) -> Result<()> {
+        self.ask(What::Publish).map(|_| ())
     }
 }
 

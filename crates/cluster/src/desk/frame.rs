@@ -25,6 +25,12 @@ fn broken(error: std::io::Error) -> Error {
     Error::io(ErrorKind::Unavailable, "the connection between driver and executor broke", error)
 }
 
+/// Says whether a connection broke only because nothing came for too long.
+pub(crate) fn is_silence(error: &Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| matches!(cause.kind(), IoKind::WouldBlock | IoKind::TimedOut))
+}
+
 /// Writes a message.
 pub(crate) fn send<T: Serialize>(wire: &mut impl Wire, message: &T) -> Result<()> {
     let bytes = codec::encode(message)?;

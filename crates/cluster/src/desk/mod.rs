@@ -7,8 +7,10 @@ mod client;
 mod frame;
 mod server;
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use millstream_core::storage::BlockId;
+use millstream_core::storage::{BlockId, StorageLevel};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::client::{AtDriver, DeskClient, Joined};
@@ -19,8 +21,8 @@ pub(crate) use self::server::{Desk, DeskHost, Member};
 pub(crate) enum Hello {
     /// To run tasks.
     Join(Join),
-    /// To ask.
-    Ask,
+    /// To ask, as the executor of this name.
+    Ask(String),
 }
 
 /// Who wants to run tasks.
@@ -49,6 +51,8 @@ pub(crate) enum Welcome {
         memory: u64,
         /// The part of it that blocks hold on to.
         storage_fraction: f64,
+        /// How long it may give no sign of life.
+        silence: Duration,
     },
     /// It may not, and why.
     No(String),
@@ -61,6 +65,12 @@ pub(crate) enum Tell {
     Forget(Vec<BlockId>),
     /// An engine that is gone with all it kept.
     Gone(u64),
+    /// That its sign of life was heard.
+    Heard,
+    /// To keep a copy of another executor's block, for an engine.
+    Keep { engine: u64, id: BlockId, level: StorageLevel, items: Option<usize>, bytes: Bytes },
+    /// To send a block that another executor's task reads, under this number.
+    Send { number: u64, engine: u64, id: BlockId },
     /// The end.
     Bye,
 }
@@ -85,6 +95,12 @@ pub(crate) enum What {
     Write(String, Bytes),
     /// To remove a folder of them.
     RemoveFolder(String),
+    /// Whether others may see what a task has written.
+    Publish,
+    /// To have another executor keep a copy.
+    Copy(BlockId, StorageLevel, Option<usize>, Bytes),
+    /// Nothing: here is the block that the driver has asked for under this number, if it is there.
+    Here(u64, Option<Bytes>),
 }
 
 /// The answer: bytes, if there are any, or an error as `plan::away` writes it.
@@ -109,7 +125,13 @@ mod tests {
     impl DeskHost for Host {
         fn welcome(&self, join: &Join) -> Welcome {
             match join.build.as_str() {
-                "ours" => Welcome::Yes { id: "executor-1".into(), scheduler: 7, memory: 8, storage_fraction: 0.5 },
+                "ours" => Welcome::Yes {
+                    id: "executor-1".into(),
+                    scheduler: 7,
+                    memory: 8,
+                    storage_fraction: 0.5,
+                    silence: Duration::from_millis(300),
+                },
                 other => Welcome::No(format!("build {other} is not ours")),
             }
         }
@@ -120,10 +142,17 @@ mod tests {
             member.tell(&Tell::Bye);
         }
 
-        fn left(&self, _: &str) {}
+        fn left(&self, id: &str, why: &str) {
+            lock(&self.0).push(format!("{id} left: {why}"));
+        }
 
-        fn answer(&self, question: Question) -> Result<Option<Bytes>> {
+        fn is_member(&self, id: &str) -> bool {
+            !lock(&self.0).iter().any(|noted| noted.starts_with(&format!("{id} left")))
+        }
+
+        fn answer(&self, _: &str, question: Question) -> Result<Option<Bytes>> {
             match question.what {
+                What::Publish => Ok(None),
                 What::Block(_) => Ok(None),
                 What::Read(name) => Ok(Some(Bytes::from(format!("{name} of {}", question.engine)))),
                 _ => Err(Error::new(ErrorKind::Unavailable, "the disk is full")),
@@ -150,6 +179,7 @@ mod tests {
         assert!(matches!(joined.told(), Some(Tell::Gone(4))));
         assert!(matches!(joined.told(), Some(Tell::Bye)));
         assert_eq!(*lock(&host.0), ["executor-1 came"]);
+        client.become_member("executor-1");
         let driver = AtDriver::new(client, 3);
         assert_eq!(&driver.read("a/b").unwrap()[..], b"a/b of 3");
         assert_eq!(driver.block(BlockId::Received { stream: 1, sequence: 2 }).unwrap(), None);
@@ -158,6 +188,29 @@ mod tests {
         drop(desk);
         assert!(joined.told().is_none(), "the connection ends with the desk");
         assert_eq!(driver.read("a").unwrap_err().kind(), ErrorKind::Unavailable);
+    }
+
+    #[test]
+    fn an_executor_that_gives_no_sign_is_given_up_and_asks_in_vain() {
+        let (desk, host, secret) = open();
+        let client = Arc::new(DeskClient::new(desk.address(), secret));
+        let (_, mut joined) = client.join(join("ours")).unwrap();
+        client.become_member("executor-1");
+        let driver = AtDriver::new(Arc::clone(&client), 3);
+        assert!(matches!((joined.told(), joined.told()), (Some(Tell::Gone(4)), Some(Tell::Bye))));
+        for _ in 0..3 {
+            joined.sign().give().unwrap();
+            assert!(matches!(joined.told(), Some(Tell::Heard)), "a sign is answered");
+        }
+        driver.may_publish().unwrap();
+        // It says nothing more, and the driver closes.
+        assert!(joined.told().is_none());
+        assert_eq!(*lock(&host.0), ["executor-1 came", "executor-1 left: it has given no sign of life for 300ms"]);
+        for error in [driver.may_publish().unwrap_err(), driver.write("a", b"x").unwrap_err()] {
+            assert_eq!(error.kind(), ErrorKind::Stopped, "{error}");
+            assert!(error.to_string().contains("executor-1 was given up"), "{error}");
+        }
+        drop(desk);
     }
 
     #[test]

@@ -29,15 +29,18 @@ pub(crate) trait DeskHost: Send + Sync + 'static {
     /// Takes note that an executor has been told that it may.
     fn joined(&self, id: &str, join: &Join, member: Member);
 
-    /// Takes note that an executor's connection has ended.
-    fn left(&self, id: &str);
+    /// Takes note that an executor's connection has ended, and why.
+    fn left(&self, id: &str, why: &str);
 
-    /// Answers an executor's question.
+    /// Says whether an executor has joined and has not been given up.
+    fn is_member(&self, id: &str) -> bool;
+
+    /// Answers the question of an executor, who is one.
     ///
     /// # Errors
     ///
     /// Whatever the answer is.
-    fn answer(&self, question: Question) -> Result<Option<Bytes>>;
+    fn answer(&self, executor: &str, question: Question) -> Result<Option<Bytes>>;
 }
 
 /// An executor that has joined, to be told things.
@@ -175,24 +178,44 @@ impl Inside {
         stream.set_write_timeout(None)?;
         match hello {
             Hello::Join(join) => self.member(stream, &join),
-            Hello::Ask => self.questions(stream),
+            Hello::Ask(executor) => self.questions(stream, &executor),
         }
     }
 
     fn member(&self, mut stream: TcpStream, join: &Join) -> Result<()> {
         let welcome = self.host.welcome(join);
         frame::send(&mut stream, &welcome)?;
-        let Welcome::Yes { id, .. } = welcome else { return Ok(()) };
-        self.host.joined(&id, join, Member(Arc::new(Mutex::new(stream.try_clone()?))));
-        // It says nothing more; the connection ends with it.
-        let ended = frame::receive::<()>(&mut stream, 0);
-        self.host.left(&id);
-        ended.map(|_| ())
+        let Welcome::Yes { id, silence, .. } = welcome else { return Ok(()) };
+        stream.set_read_timeout(Some(silence))?;
+        // Who does not read is not waited for.
+        stream.set_write_timeout(Some(silence))?;
+        let member = Member(Arc::new(Mutex::new(stream.try_clone()?)));
+        self.host.joined(&id, join, member.clone());
+        // It gives signs of life, and nothing else; the connection ends with it.
+        let ended = loop {
+            match frame::receive::<()>(&mut stream, 0) {
+                Ok(Some(())) => member.tell(&Tell::Heard),
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        let why = match &ended {
+            Err(error) if frame::is_silence(error) => format!("it has given no sign of life for {silence:?}"),
+            _ => "its connection to the driver has ended".to_owned(),
+        };
+        self.host.left(&id, &why);
+        member.dismiss();
+        ended
     }
 
-    fn questions(&self, mut stream: TcpStream) -> Result<()> {
+    fn questions(&self, mut stream: TcpStream, executor: &str) -> Result<()> {
         while let Some(question) = frame::receive::<Question>(&mut stream, LONG)? {
-            let answer: Answer = match self.host.answer(question) {
+            let answer = match self.host.is_member(executor) {
+                true => self.host.answer(executor, question),
+                // Its tasks run elsewhere: what it still does is not to be seen.
+                false => Err(Error::new(ErrorKind::Stopped, format!("{executor} was given up by its driver"))),
+            };
+            let answer: Answer = match answer {
                 Ok(answer) => Ok(answer),
                 Err(error) => Err(written_error(&error)?),
             };

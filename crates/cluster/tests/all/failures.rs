@@ -2,12 +2,17 @@
 
 use std::fs::OpenOptions;
 use std::path::Path;
-use std::sync::Arc;
+use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use millstream_cluster::Cluster;
+use millstream_core::clock::monotonic;
 use millstream_core::conf::EngineConf;
-use millstream_core::{Context, Rdd, capture};
+use millstream_core::threads::lock;
+use millstream_core::{
+    Context, EngineListener, ErrorKind, ExecutorInfo, ExecutorLost, Rdd, StorageLevel, TaskEnd, Text, capture,
+};
 
 /// Ends this executor, unless somebody has been ended for the same reason before.
 fn end_once(folder: &Path, reason: &str) {
@@ -18,9 +23,26 @@ fn end_once(folder: &Path, reason: &str) {
 }
 
 fn cluster() -> (Arc<Cluster>, Context, tempfile::TempDir) {
-    let conf = EngineConf::new("local-cluster[2,1]", "failures").unwrap();
+    cluster_with(&[])
+}
+
+/// Says why executors were lost, for tests that fail.
+struct SaysLosses;
+
+impl EngineListener for SaysLosses {
+    #[allow(clippy::print_stdout, reason = "it is for who reads of a test that failed")]
+    fn on_executor_lost(&self, lost: &ExecutorLost) {
+        println!("{} (process {}): {}", lost.executor.id, lost.executor.process, lost.reason);
+    }
+}
+
+/// A cluster of its own, with settings by Spark's keys.
+fn cluster_with(settings: &[(&str, &str)]) -> (Arc<Cluster>, Context, tempfile::TempDir) {
+    let mut conf = EngineConf::new("local-cluster[2,1]", "failures").unwrap();
+    settings.iter().for_each(|(key, value)| assert!(conf.set(key, value).unwrap()));
     let cluster = Arc::new(Cluster::start(&conf).unwrap());
     let context = Context::builder(conf).with_backend(Arc::clone(&cluster) as _).build().unwrap();
+    context.add_listener(SaysLosses);
     (cluster, context, tempfile::tempdir().unwrap())
 }
 
@@ -88,4 +110,151 @@ fn ten_executors_that_end_take_no_slot_with_them() {
     });
     context.range(0, 2, 1, 2).foreach(meet).unwrap();
     assert_eq!(cluster.executors().len(), 2);
+}
+
+/// Kills an executor, and waits until its driver has another in its place.
+fn kill(cluster: &Cluster, process: u32) {
+    assert!(Command::new("kill").args(["-KILL", &process.to_string()]).status().unwrap().success());
+    let begun = monotonic();
+    while cluster.executors().len() < 2 || cluster.executors().iter().any(|(_, other)| *other == process) {
+        assert!(monotonic() - begun < Duration::from_secs(60), "the executor is not replaced");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    cluster.await_executors(2, Duration::from_secs(60)).unwrap();
+}
+
+/// An Rdd behind a shuffle, and how often an element in front of it was made.
+fn kept(context: &Context, level: StorageLevel) -> (Rdd<(i64, i64)>, millstream_core::LongAccumulator) {
+    let made = context.long_accumulator("made");
+    let make = capture(made.clone(), |made, x: i64| {
+        made.add(1);
+        (x % 10, x)
+    });
+    let sums = context.range(0, 100, 1, 2).map(make).reduce_by_key_partitioned(|a, b| a + b, 2);
+    sums.persist(level);
+    (sums, made)
+}
+
+fn total(sums: &Rdd<(i64, i64)>) -> i64 {
+    sums.map(|(_, sum)| sum).reduce(|a, b| a + b).unwrap()
+}
+
+#[test]
+fn what_is_kept_twice_outlives_an_executor_and_what_is_kept_once_is_made_again() {
+    let (cluster, context, _folder) = cluster();
+    for (level, makes) in [
+        (StorageLevel::MEMORY_ONLY, 200),
+        (StorageLevel::MEMORY_ONLY_2, 100),
+        (StorageLevel::DISK_ONLY_2, 100),
+        (StorageLevel::MEMORY_AND_DISK_SER_2, 100),
+    ] {
+        let (sums, made) = kept(&context, level);
+        assert_eq!((total(&sums), made.value()), (4950, 100), "{level}");
+        kill(&cluster, cluster.executors()[0].1);
+        assert_eq!((total(&sums), made.value()), (4950, makes), "{level}");
+        assert_eq!((total(&sums), made.value()), (4950, makes), "{level}: it is kept again");
+        sums.unpersist();
+    }
+}
+
+#[test]
+fn a_task_does_not_wait_for_ever_for_the_executor_that_keeps_what_it_reads() {
+    let (_cluster, context, folder) = cluster_with(&[("spark.locality.wait", "100ms")]);
+    let (sums, made) = kept(&context, StorageLevel::MEMORY_ONLY);
+    assert_eq!(total(&sums), 4950);
+    // One executor has something else to do.
+    let busy = capture(folder.path().to_path_buf(), |folder, _: i64| {
+        std::fs::write(folder.join("busy"), std::process::id().to_string()).unwrap();
+        let begun = monotonic();
+        while !folder.join("done").exists() && monotonic() - begun < Duration::from_secs(120) {
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    });
+    let other = context.range(0, 1, 1, 1).foreach_async(busy);
+    let begun = monotonic();
+    while !folder.path().join("busy").exists() {
+        assert!(monotonic() - begun < Duration::from_secs(60));
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    let at = sums.map_partitions(|rows| {
+        let count = rows.count();
+        std::iter::once((std::process::id(), count))
+    });
+    let at = at.collect().unwrap();
+    std::fs::write(folder.path().join("done"), b"").unwrap();
+    other.get().unwrap();
+    let busy: u32 = std::fs::read_to_string(folder.path().join("busy")).unwrap().parse().unwrap();
+    assert_eq!(at.iter().map(|(_, count)| count).sum::<usize>(), 10);
+    assert!(at.iter().all(|(process, _)| *process != busy), "{busy} is busy: {at:?}");
+    assert_eq!(made.value(), 100, "what is kept was sent, and not made again");
+}
+
+#[test]
+fn a_job_that_ends_every_executor_ends_itself_and_says_why() {
+    let (cluster, context, _folder) = cluster();
+    let deadly = context.range(0, 4, 1, 2).map(|x| if x == 3 { std::process::abort() } else { x });
+    let error = deadly.collect().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("4 executors") && error.to_string().contains("more memory"), "{error}");
+    cluster.await_executors(2, Duration::from_secs(60)).unwrap();
+    assert_eq!(context.range(0, 4, 1, 2).count().unwrap(), 4, "the next job is as good as ever");
+}
+
+/// What is told of executors, and how long each has run.
+#[derive(Default)]
+struct Told {
+    added: Vec<ExecutorInfo>,
+    lost: Vec<ExecutorLost>,
+    ran: Vec<(String, Duration)>,
+}
+
+struct Listens(Arc<Mutex<Told>>);
+
+impl EngineListener for Listens {
+    fn on_executor_added(&self, executor: &ExecutorInfo) {
+        lock(&self.0).added.push(executor.clone());
+    }
+
+    fn on_executor_lost(&self, lost: &ExecutorLost) {
+        lock(&self.0).lost.push(lost.clone());
+    }
+
+    fn on_task_end(&self, end: &TaskEnd) {
+        assert!(!end.task.host.is_empty());
+        lock(&self.0).ran.push((end.task.executor.to_string(), end.task.duration().unwrap()));
+    }
+}
+
+#[test]
+fn a_listener_is_told_which_executor_is_slow_and_which_are_lost() {
+    let (cluster, context, _folder) = cluster();
+    let told = Arc::new(Mutex::new(Told::default()));
+    context.add_listener(Listens(Arc::clone(&told)));
+    let slow = cluster.executors()[1].1;
+    let wait = capture(slow, |slow, x: i64| {
+        let begun = monotonic();
+        while std::process::id() == *slow && monotonic() - begun < Duration::from_millis(700) {
+            std::hint::spin_loop();
+        }
+        x
+    });
+    assert_eq!(context.range(0, 2, 1, 2).map(wait).count().unwrap(), 2);
+    kill(&cluster, slow);
+    context.flush_listeners();
+    let told = lock(&told);
+    let named = |process: u32| told.added.iter().find(|info| info.process == process).unwrap().id.to_string();
+    let slowest = told.ran.iter().max_by_key(|(_, ran)| *ran).unwrap();
+    assert_eq!((told.ran.len(), &slowest.0), (2, &named(slow)), "{:?}", told.ran);
+    assert!(slowest.1 >= Duration::from_millis(700));
+    assert_eq!(told.added.len(), 3, "two were there, and one came: {:?}", told.added);
+    let lost: Vec<_> = told.lost.iter().map(|lost| (lost.executor.process, lost.reason.as_str())).collect();
+    assert_eq!(lost, [(slow, "its connection to the driver has ended")]);
+}
+
+#[test]
+fn a_record_of_a_hundred_megabytes_goes_through() {
+    let (_cluster, context, _folder) = cluster();
+    let long = context.range(0, 1, 1, 1).map(|i| (i, Text::from("x".repeat(100 << 20))));
+    let sizes = long.partition_by(2).map(|(i, text)| (i, text.len())).collect().unwrap();
+    assert_eq!(sizes, [(0, 100 << 20)]);
 }

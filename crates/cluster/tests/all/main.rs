@@ -6,8 +6,15 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod failures;
+mod flat;
+mod killed;
+mod lives;
 mod programs;
 mod strangers;
+
+/// What Spark's programs gave on Spark, they give on two executors.
+#[path = "../../../testkit/tests/spark.rs"]
+mod spark_programs;
 
 #[path = "../../../core/tests/travels.rs"]
 mod travels;

@@ -164,7 +164,7 @@ impl RddInfo {
 /// # Spark
 ///
 /// `TaskInfo`, CX20.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskInfo {
     /// The attempt's number within the application. A task that is tried again has another one.
     pub id: u64,
@@ -180,6 +180,10 @@ pub struct TaskInfo {
     pub partition: usize,
     /// Which attempt at the task this is, from 0.
     pub attempt: u32,
+    /// Who runs it: the executor's id, or `driver` on threads of this process.
+    pub executor: Arc<str>,
+    /// The machine on which that is.
+    pub host: Arc<str>,
     /// When it began.
     pub launch_time: Time,
     /// When it ended.
@@ -191,6 +195,38 @@ impl TaskInfo {
     pub fn duration(&self) -> Option<Duration> {
         Some(self.finish_time? - self.launch_time)
     }
+}
+
+/// An executor of a cluster.
+///
+/// # Spark
+///
+/// `ExecutorInfo`, CX20.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecutorInfo {
+    /// What the driver calls it. One that joins again has another id.
+    pub id: Arc<str>,
+    /// The machine on which it is.
+    pub host: Arc<str>,
+    /// Its process there.
+    pub process: u32,
+    /// How many tasks it runs at once.
+    pub slots: usize,
+}
+
+/// An executor that is lost, with what it kept.
+///
+/// # Spark
+///
+/// `SparkListenerExecutorRemoved`, CX20.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecutorLost {
+    /// The executor.
+    pub executor: ExecutorInfo,
+    /// When it was given up.
+    pub time: Time,
+    /// Why.
+    pub reason: String,
 }
 
 /// An attempt at a task that has ended.
@@ -295,7 +331,7 @@ impl TaskMetrics {
 ///
 /// # Spark
 ///
-/// `SparkListener`, CX20. There are no executors, blocks of theirs, or speculative tasks to tell of in one process.
+/// `SparkListener`, CX20. Blocks of executors and speculative tasks are not told of.
 pub trait EngineListener: Send + Sync {
     /// The context has been made. Only who was given to [`ContextBuilder`](crate::ContextBuilder::with_listener) is told.
     fn on_application_start(&self, _start: &ApplicationStart) {}
@@ -313,6 +349,10 @@ pub trait EngineListener: Send + Sync {
     fn on_task_start(&self, _task: &TaskInfo) {}
     /// An attempt at a task has ended, well or not.
     fn on_task_end(&self, _task: &TaskEnd) {}
+    /// An executor has joined the cluster, or was there when the context was first used.
+    fn on_executor_added(&self, _executor: &ExecutorInfo) {}
+    /// An executor is lost, and what it kept is made again where it is needed.
+    fn on_executor_lost(&self, _lost: &ExecutorLost) {}
     /// The kept partitions of an Rdd have been let go: the program asked for it, or nobody has the Rdd any more.
     fn on_unpersist_rdd(&self, _rdd: RddId) {}
 }
@@ -328,6 +368,8 @@ pub(crate) enum EngineEvent {
     TaskStarted(TaskInfo),
     TaskEnded(TaskEnd),
     Unpersisted(RddId),
+    ExecutorAdded(ExecutorInfo),
+    ExecutorLost(ExecutorLost),
 }
 
 impl Event for EngineEvent {
@@ -344,6 +386,8 @@ impl Event for EngineEvent {
             EngineEvent::TaskStarted(task) => listener.on_task_start(task),
             EngineEvent::TaskEnded(task) => listener.on_task_end(task),
             EngineEvent::Unpersisted(rdd) => listener.on_unpersist_rdd(*rdd),
+            EngineEvent::ExecutorAdded(executor) => listener.on_executor_added(executor),
+            EngineEvent::ExecutorLost(lost) => listener.on_executor_lost(lost),
         }
     }
 }

@@ -106,6 +106,8 @@ mod tests {
             index: 0,
             partition: 0,
             attempt: 0,
+            executor: "driver".into(),
+            host: "localhost".into(),
             launch_time: at(1000),
             finish_time: Some(at(1250)),
         };

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use super::{EngineEvent, JobEnd, JobStart, Place, StageInfo, TaskEnd, TaskInfo, TaskKind, TaskMetrics};
 use crate::context::Env;
@@ -10,6 +10,7 @@ use crate::context::jobs::JobInfo;
 use crate::error::{Error, Result};
 use crate::plan::{JobPlan, StageId};
 use crate::threads::lock;
+use crate::time::Time;
 
 /// Told by a backend how far a job has come, because somebody listens.
 ///
@@ -73,8 +74,35 @@ impl JobWatch {
         self.tell(EngineEvent::StageCompleted(info));
     }
 
-    /// Tells that an attempt at a task begins. Returns what [`task_ended`](Self::task_ended) asks for.
+    /// Tells that an attempt at a task begins, on a thread of this process. Returns what [`task_ended`](Self::task_ended) asks
+    /// for.
     pub fn task_started(&self, stage: StageId, partition: usize, attempt: u32) -> TaskInfo {
+        static HERE: LazyLock<(Arc<str>, Arc<str>)> = LazyLock::new(|| ("driver".into(), "localhost".into()));
+        self.started(stage, partition, attempt, &HERE, self.env.events.clock.now())
+    }
+
+    /// Tells of a task of an executor, with its host, that has begun and ended well before anybody here knew of it.
+    pub fn task_ran(
+        &self,
+        stage: StageId,
+        partition: usize,
+        attempt: u32,
+        executor: &(Arc<str>, Arc<str>),
+        metrics: TaskMetrics,
+    ) {
+        let begun = self.env.events.clock.now() - metrics.run_time;
+        let task = self.started(stage, partition, attempt, executor, begun);
+        self.task_ended(stage, task, Ok(()), metrics);
+    }
+
+    fn started(
+        &self,
+        stage: StageId,
+        partition: usize,
+        attempt: u32,
+        (executor, host): &(Arc<str>, Arc<str>),
+        launch_time: Time,
+    ) -> TaskInfo {
         let events = &self.env.events;
         let (id, kind) = lock(&self.stages)
             .get(stage.0 as usize)
@@ -91,10 +119,12 @@ impl JobWatch {
             index: place.map_or(partition, |at| self.wanted[at].1),
             partition,
             attempt,
-            launch_time: events.clock.now(),
+            executor: Arc::clone(executor),
+            host: Arc::clone(host),
+            launch_time,
             finish_time: None,
         };
-        self.tell(EngineEvent::TaskStarted(task));
+        self.tell(EngineEvent::TaskStarted(task.clone()));
         task
     }
 

@@ -1,6 +1,6 @@
 //! Tasks away from their driver: what another process needs to run one, what it gives back, and what the driver makes of that.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -31,7 +31,8 @@ use crate::time::Time;
 /// How many programs of stages are kept ready: those of the jobs that run, and some that are asked for again.
 const PROGRAMS: usize = 32;
 
-/// Asks the driver for blocks that it keeps, such as those of receivers that run there.
+/// Asks the driver for what only it knows: blocks that it keeps, such as those of receivers that run there, and whether this
+/// process is still one of its own.
 pub trait DriverBlocks: Send + Sync + fmt::Debug + 'static {
     /// Returns the block's elements as [`written_block`] writes them, or nothing if the driver does not have it.
     ///
@@ -39,6 +40,20 @@ pub trait DriverBlocks: Send + Sync + fmt::Debug + 'static {
     ///
     /// The kind is `Unavailable`: the driver does not answer.
     fn block(&self, id: BlockId) -> Result<Option<Bytes>>;
+
+    /// Has a copy of a block kept by another process too, as the levels with `_2` ask.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Unavailable`: the driver does not answer.
+    fn copy(&self, id: BlockId, level: StorageLevel, items: Option<usize>, bytes: Bytes) -> Result<()>;
+
+    /// Returns if others may see what a task has written here.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Stopped`: the driver has given this process up, and the task runs elsewhere.
+    fn may_publish(&self) -> Result<()>;
 }
 
 /// Returns a block of the driver's as [`DriverBlocks::block`] gives it.
@@ -69,6 +84,8 @@ pub struct AwayTask {
     pub attempt: u32,
     /// What the thread that asked for the job says about it.
     pub properties: Properties,
+    /// Whether what it reads is kept by another process, and this one did not wait for it: the driver is asked for it.
+    pub elsewhere: bool,
 }
 
 /// What a map task left for one partition behind a shuffle, on its way.
@@ -107,6 +124,8 @@ pub struct AwayNote {
     pub metrics: TaskMetrics,
     /// The partitions of persisted Rdds that it has kept, or found kept, where it ran.
     pub kept: Vec<BlockId>,
+    /// Those of them that no other process can have: their elements cannot be written.
+    pub stay: Vec<BlockId>,
 }
 
 impl AwayNote {
@@ -151,6 +170,15 @@ impl Worker {
         &self.blocks
     }
 
+    /// Keeps a copy of a block that another process has kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`BlockStore::put`].
+    pub fn keep(&self, id: BlockId, level: StorageLevel, items: Option<usize>, bytes: Bytes) -> Result<()> {
+        self.blocks.put(id, Block::Bytes { bytes, items, codec: TypeCodec::elsewhere() }, level)
+    }
+
     /// Runs a task over what map tasks left for it. It ends early when `cancelled` is set.
     ///
     /// # Errors
@@ -159,7 +187,12 @@ impl Worker {
     pub fn run(&self, task: AwayTask, inputs: Vec<AwayBlock>, cancelled: Arc<AtomicBool>) -> Result<AwayOutput> {
         let program = self.program(&task.program)?;
         let shuffles = ShuffleStore::away(Arc::clone(&self.memory), Arc::clone(&self.spill));
-        let blocks = Arc::new(Noted { blocks: Arc::clone(&self.blocks), seen: Mutex::default() });
+        let blocks = Arc::new(Noted {
+            blocks: Arc::clone(&self.blocks),
+            driver: Arc::clone(&self.driver),
+            elsewhere: task.elsewhere,
+            seen: Mutex::default(),
+        });
         for AwayBlock { shuffle, map, partition, items, bytes } in inputs {
             shuffles.put_one(shuffle, map, partition, Block::Bytes { bytes, items, codec: TypeCodec::elsewhere() })?;
         }
@@ -182,7 +215,8 @@ impl Worker {
             TaskOutput::Result(result) => (None, Some(result.codec.encode(&*result.value)?)),
         };
         let metrics = tally.metrics(monotonic().saturating_sub(begun));
-        let note = AwayNote { updates: context.updates().written()?, metrics, kept: blocks.kept() };
+        let note =
+            AwayNote { updates: context.updates().written()?, metrics, kept: blocks.kept(), stay: blocks.stay() };
         Ok(AwayOutput { blocks: written, result, note })
     }
 
@@ -229,34 +263,60 @@ fn written_of(block: &Block) -> Result<(Option<usize>, Bytes)> {
 #[derive(Debug)]
 struct Noted {
     blocks: Arc<dyn BlockStore>,
-    seen: Mutex<BTreeSet<BlockId>>,
+    driver: Arc<dyn DriverBlocks>,
+    elsewhere: bool,
+    /// What was kept or found, and whether its elements can travel.
+    seen: Mutex<BTreeMap<BlockId, bool>>,
 }
 
 impl Noted {
     /// Returns what it has kept or found, and is there still.
     fn kept(&self) -> Vec<BlockId> {
-        lock(&self.seen).iter().copied().filter(|id| self.blocks.contains(*id)).collect()
+        lock(&self.seen).keys().copied().filter(|id| self.blocks.contains(*id)).collect()
     }
 
-    fn note(&self, id: BlockId) {
+    /// Returns what of it cannot leave this process.
+    fn stay(&self) -> Vec<BlockId> {
+        lock(&self.seen).iter().filter(|(_, travels)| !**travels).map(|(id, _)| *id).collect()
+    }
+
+    fn note(&self, id: BlockId, block: &Block) {
         if matches!(id, BlockId::Rdd { .. }) {
-            lock(&self.seen).insert(id);
+            lock(&self.seen).insert(id, !matches!(block, Block::Live { codec: None, .. }));
+        }
+    }
+
+    /// Has a second copy kept elsewhere. Without one the block is as good; it is made again if it is lost.
+    fn copy(&self, id: BlockId, block: &Block, level: StorageLevel) {
+        let copied = block.written().and_then(|written| match written {
+            Some(Block::Bytes { bytes, items, .. }) => self.driver.copy(id, level, items, bytes),
+            _ => Ok(()),
+        });
+        if let Err(error) = copied {
+            tracing::warn!(%error, "there is no second copy of block {id}");
         }
     }
 }
 
 impl BlockStore for Noted {
     fn put(&self, id: BlockId, block: Block, level: StorageLevel) -> Result<()> {
-        self.note(id);
+        self.note(id, &block);
+        if level.replication() > 1 && matches!(id, BlockId::Rdd { .. }) {
+            self.copy(id, &block, level);
+        }
         self.blocks.put(id, block, level)
     }
 
     fn get(&self, id: BlockId) -> Result<Option<Block>> {
-        let found = self.blocks.get(id)?;
-        if found.is_some() {
-            self.note(id);
+        if let Some(block) = self.blocks.get(id)? {
+            self.note(id, &block);
+            return Ok(Some(block));
         }
-        Ok(found)
+        if !self.elsewhere || !matches!(id, BlockId::Rdd { .. }) {
+            return Ok(None);
+        }
+        let found = self.driver.block(id)?;
+        Ok(found.map(|bytes| Block::Bytes { bytes, items: None, codec: TypeCodec::elsewhere() }))
     }
 
     fn contains(&self, id: BlockId) -> bool {
@@ -346,6 +406,14 @@ mod tests {
         fn block(&self, id: BlockId) -> Result<Option<Bytes>> {
             written_block(&*self.0.blocks, id)
         }
+
+        fn copy(&self, id: BlockId, level: StorageLevel, items: Option<usize>, bytes: Bytes) -> Result<()> {
+            self.0.blocks.put(id, Block::Bytes { bytes, items, codec: TypeCodec::elsewhere() }, level)
+        }
+
+        fn may_publish(&self) -> Result<()> {
+            Err(Error::new(ErrorKind::Stopped, "given up"))
+        }
     }
 
     fn worker(context: &Context) -> (Worker, tempfile::TempDir) {
@@ -363,6 +431,7 @@ mod tests {
             partitions: job.stages[stage].partitions,
             attempt: 0,
             properties: Properties::default(),
+            elsewhere: false,
         }
     }
 
@@ -453,6 +522,52 @@ mod tests {
         assert_eq!(run(&worker, &context.blocks::<u32>(vec![id])).unwrap(), [4, 5]);
         let lost = context.blocks::<u32>(vec![BlockId::Received { stream: 1, sequence: 8 }]);
         assert_eq!(run(&worker, &lost).unwrap_err().kind(), ErrorKind::Data);
+    }
+
+    #[test]
+    fn a_second_copy_is_kept_and_read_by_a_task_that_runs_where_there_is_none() {
+        let context = Context::new("local[2]", "t").unwrap();
+        let (one, _folder) = worker(&context);
+        let pairs = context.parallelize(vec![(1u64, 1u64), (2, 2), (3, 3)], 2).partition_by(2);
+        pairs.persist(StorageLevel::DISK_ONLY_2);
+        let job = collecting(&pairs);
+        run(&one, &pairs).unwrap();
+        let id = BlockId::Rdd { rdd: pairs.id(), partition: 1 };
+        assert!(context.env().blocks.contains(id), "the copy");
+        let (other, _folder) = worker(&context);
+        let away = AwayTask { elsewhere: true, ..task(&job, 1, 1) };
+        assert!(other.run(task(&job, 1, 1), vec![], Arc::default()).unwrap_err().is_lost(), "nobody is asked");
+        let output = other.run(away, vec![], Arc::default()).unwrap();
+        assert!(output.note.kept.is_empty() && output.note.stay.is_empty());
+        assert_eq!(output.result, one.run(task(&job, 1, 1), vec![], Arc::default()).unwrap().result);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_told_to_stay() {
+        #[derive(Clone)]
+        struct NoBytes;
+        let context = Context::new("local[2]", "t").unwrap();
+        let (worker, _folder) = worker(&context);
+        let live = context.parallelize(vec![1u64, 2], 1).map(|_| NoBytes);
+        live.cache();
+        let output = worker.run(task(&collecting(&live.map(|_| 1u8)), 0, 0), vec![], Arc::default()).unwrap();
+        assert_eq!(output.note.stay, [BlockId::Rdd { rdd: live.id(), partition: 0 }]);
+        assert_eq!(output.note.kept, output.note.stay);
+    }
+
+    #[test]
+    fn a_process_that_was_given_up_writes_no_file_in_its_place() {
+        let context = Context::new("local[2]", "t").unwrap();
+        let (worker, folder) = worker(&context);
+        let action = Arc::new(crate::rdd::output::WriteLines::<u64> {
+            folder: folder.path().to_path_buf(),
+            of: std::marker::PhantomData,
+        });
+        let rdd = context.parallelize(vec![1u64], 1);
+        let job = plan_job(rdd.node(), action, vec![0], CallSite::here("save"), None, &**context.env());
+        let error = worker.run(task(&job, 0, 0), vec![], Arc::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Stopped);
+        assert!(std::fs::read_dir(folder.path()).unwrap().flatten().all(|file| file.file_name() != "part-00000"));
     }
 
     #[test]

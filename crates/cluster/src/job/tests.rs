@@ -1,0 +1,55 @@
+//! Executors that are lost in the one moment that programs cannot choose: when a job has succeeded, and its results are not
+//! fetched yet.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_core::conf::EngineConf;
+use millstream_core::{Context, ErrorKind, capture};
+
+use super::small_enough;
+use crate::Cluster;
+use crate::driver::Inner;
+
+#[test]
+fn an_executor_that_dies_or_hangs_behind_its_success_has_its_results_made_again_and_counted_once() {
+    let mut conf = EngineConf::new("local-cluster[2,1]", "fetch").unwrap();
+    conf.cluster.executor_silence = Duration::from_secs(3);
+    let cluster = Arc::new(Cluster::start(&conf).unwrap());
+    let context = Context::builder(conf).with_backend(Arc::clone(&cluster) as _).build().unwrap();
+    for signal in ["-KILL", "-STOP"] {
+        let made = context.long_accumulator("made");
+        let pair = capture(made.clone(), |made, x: i64| {
+            made.add(1);
+            (x % 2, x)
+        });
+        let sums = context.range(0, 10, 1, 2).map(pair).reduce_by_key_partitioned(|a, b| a + b, 2);
+        let (_, process) = cluster.executors()[0];
+        Inner::fetching(&cluster, move || {
+            // A panic here would end the job's life without an end.
+            let _ = Command::new("kill").args([signal, &process.to_string()]).status();
+        });
+        let mut got = sums.collect().unwrap();
+        got.sort_unstable();
+        assert_eq!((got, made.value()), (vec![(0, 20), (1, 25)], 10), "{signal}");
+        cluster.await_executors(2, Duration::from_secs(30)).unwrap();
+        let there: Vec<u32> = cluster.executors().into_iter().map(|(_, process)| process).collect();
+        assert!(there.len() == 2 && !there.contains(&process), "{signal}: it was replaced: {there:?}");
+    }
+}
+
+#[test]
+fn results_that_would_take_the_drivers_memory_are_refused_before_they_are_fetched() {
+    assert!(small_enough(5, 5).is_ok());
+    let error = small_enough(6, 5).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.to_string().contains("have 6 bytes") && error.to_string().contains("spark.driver.maxResultSize"));
+
+    let mut conf = EngineConf::new("local-cluster[1,1]", "large").unwrap();
+    conf.set("spark.driver.maxResultSize", "1m").unwrap();
+    let context = Context::builder(conf).build().unwrap();
+    let long = context.range(0, 2, 1, 2).map(|i| vec![i as u8; 1 << 20]);
+    assert!(long.collect().unwrap_err().to_string().contains("spark.driver.maxResultSize"));
+    assert_eq!(long.map(|bytes| bytes.len()).collect().unwrap(), [1 << 20; 2], "the next job is as good as ever");
+}
