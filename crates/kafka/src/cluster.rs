@@ -6,10 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use millstream_core::clock::monotonic;
-use millstream_core::{Error, ErrorKind, Result, millis};
+use millstream_core::threads::lock;
+use millstream_core::{Error, ErrorKind, Result, millis, threads};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::{Offset, TopicPartitionList};
@@ -17,6 +20,12 @@ use rdkafka::{Offset, TopicPartitionList};
 use crate::ranges::TopicPartition;
 use crate::settings::{Brokers, Heard, Told};
 use crate::source::Isolation;
+
+/// How long it is looked whether brokers that were away are back.
+const SHORTLY: Duration = millis(500);
+
+/// A topic that is not there: who is asked about one topic need not tell of all.
+const NOBODYS: &str = "millstream-asks";
 
 /// Where in a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +41,10 @@ pub(crate) enum Place {
 /// Asks the brokers.
 pub(crate) struct Cluster {
     brokers: Brokers,
-    client: BaseConsumer<Told>,
+    client: Arc<BaseConsumer<Told>>,
     heard: Heard,
+    /// When the questions that belong together must have been answered, if there are such.
+    by: Mutex<Option<Duration>>,
 }
 
 impl fmt::Debug for Cluster {
@@ -52,12 +63,31 @@ impl Cluster {
             ("isolation.level", isolation.name()),
             ("reconnect.backoff.max.ms", "1000"),
         ])?;
-        Ok(Cluster { brokers: brokers.clone(), client, heard })
+        let client = Arc::new(client);
+        Ok(Cluster { brokers: brokers.clone(), client, heard, by: Mutex::new(None) })
     }
 
     fn failed(&self, doing: impl fmt::Display, error: &KafkaError) -> Error {
         self.serve();
         self.brokers.failed(doing, error, &self.heard)
+    }
+
+    /// Has all questions from here on answered within the time of one, for whoever waits for all of them; or each by itself again.
+    pub(crate) fn ask_together(&self, together: bool) {
+        *lock(&self.by) = together.then(|| monotonic() + self.brokers.patience());
+    }
+
+    /// How long a question may take.
+    fn patience(&self) -> Duration {
+        let by = *lock(&self.by);
+        let left = by.map(|by| by.saturating_sub(monotonic()).max(SHORTLY));
+        left.unwrap_or_else(|| self.brokers.patience()).min(self.brokers.patience())
+    }
+
+    /// Finds out whether anybody answers who did not before: within half a second, for a batch that waits.
+    pub(crate) fn is_back(&self) -> Result<()> {
+        let answer = self.client.fetch_metadata(Some(NOBODYS), SHORTLY.min(self.brokers.patience()));
+        answer.map(drop).map_err(|error| self.failed("asking whether they are back", &error))
     }
 
     /// Returns the partitions of a topic, in order; none if it is not there.
@@ -73,8 +103,11 @@ impl Cluster {
             None => "asking for all topics".to_owned(),
         };
         self.heard.forget();
-        let metadata = self.client.fetch_metadata(one, self.brokers.patience());
-        let metadata = metadata.map_err(|error| self.failed(doing(), &error))?;
+        let metadata = self.client.fetch_metadata(one, self.patience());
+        let metadata = metadata.map_err(|error| {
+            self.hear_why();
+            self.failed(doing(), &error)
+        })?;
         let mut topics = BTreeMap::new();
         for topic in metadata.topics() {
             if let Some(error) = topic.error() {
@@ -106,9 +139,9 @@ impl Cluster {
         };
         let list = listed(of.iter().map(|partition| (partition, offset)));
         let list = list.map_err(|error| self.failed(doing(), &error))?;
-        let deadline = monotonic() + self.brokers.patience();
+        let deadline = monotonic() + self.patience();
         let answer = loop {
-            let error = match self.client.offsets_for_times(list.clone(), self.brokers.patience()) {
+            let error = match self.client.offsets_for_times(list.clone(), self.patience()) {
                 Ok(answer) => break answer,
                 Err(error) => error,
             };
@@ -120,7 +153,7 @@ impl Cluster {
             if !moved || monotonic() > deadline {
                 return Err(self.failed(doing(), &error));
             }
-            let metadata = self.client.fetch_metadata(None, self.brokers.patience());
+            let metadata = self.client.fetch_metadata(None, self.patience());
             metadata.map_err(|error| self.failed(doing(), &error))?;
             std::thread::park_timeout(millis(20));
         };
@@ -195,12 +228,45 @@ impl Cluster {
         self.heard.take_commit_failed()
     }
 
-    /// Commits offsets to the group, and waits.
+    /// Commits offsets to the group, and waits for the answer, for as long as one question may take. The client itself would wait
+    /// for as long as it takes, so a thread of its own does that.
     pub(crate) fn commit_now(&self, offsets: &[(TopicPartition, i64)]) -> Result<()> {
         let doing = "committing offsets to a group";
         let list = listed(offsets.iter().map(|(partition, offset)| (partition, Offset::Offset(*offset))));
         let list = list.map_err(|error| self.failed(doing, &error))?;
-        self.client.commit(&list, CommitMode::Sync).map_err(|error| self.failed(doing, &error))
+        let (client, (tell, told)) = (Arc::clone(&self.client), channel());
+        let thread = threads::spawn("kafka-commit", move || {
+            // Whoever asked may have gone on.
+            let _ = tell.send(client.commit(&list, CommitMode::Sync));
+        })?;
+        match told.recv_timeout(self.brokers.patience()) {
+            Ok(answer) => {
+                thread.join();
+                answer.map_err(|error| self.failed(doing, &error))
+            }
+            Err(_) => {
+                thread.detach();
+                let text = format!(
+                    "{doing}: the brokers at {} have not answered within {:?}",
+                    self.brokers.named(),
+                    self.brokers.patience()
+                );
+                Err(Error::new(ErrorKind::Unavailable, text))
+            }
+        }
+    }
+
+    /// Waits for a moment for the cause of what has failed: that a connection has ended is told before why.
+    fn hear_why(&self) {
+        const LOOKS: u32 = 15;
+        for _ in 0..LOOKS {
+            if let Some(Err(error)) = self.client.poll(millis(20)) {
+                self.heard.note(&error);
+            }
+            if self.heard.refused().is_some() {
+                return;
+            }
+        }
     }
 
     /// Lets the client tell what it has heard. It reads nothing, so nothing else comes.

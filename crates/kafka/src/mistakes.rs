@@ -35,7 +35,8 @@ mod told {
     use super::Mistake;
 
     /// What a process is told: `MILLSTREAM_KAFKA_MISTAKE` names a mistake, and `MILLSTREAM_KAFKA_END` a point, how
-    /// often it is passed before, and by which signal the process ends there: `marked:3:KILL`.
+    /// often it is passed before, and by which signal the process ends there: `marked:3:KILL`. `marked:3:BROKER-7` ends the
+    /// broker instead, so many milliseconds later, and starts it again.
     struct Told {
         mistake: Option<Mistake>,
         end: Option<(String, u64, String)>,
@@ -65,7 +66,13 @@ mod told {
         let told = told();
         let Some((end, times, signal)) = &told.end else { return };
         if end == point && told.passed.fetch_add(1, Ordering::SeqCst) == *times {
-            let command = format!("kill -{signal} {}", std::process::id());
+            let command = match signal.strip_prefix("BROKER-") {
+                None => format!("kill -{signal} {}", std::process::id()),
+                // Nobody waits for it: what comes behind the point goes on meanwhile.
+                Some(ms) => {
+                    format!("(sleep $(printf '0.%03d' {ms}); $MILLSTREAM_KAFKA_HOME/restart) >/dev/null 2>&1 &")
+                }
+            };
             let _ = Command::new("sh").args(["-c", &command]).status();
         }
     }

@@ -248,7 +248,12 @@ impl ClientContext for Told {
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, "kafka: {reason}");
         self.0.note(&error);
-        lock(&self.0.0).said = Some(reason.to_owned());
+        let mut cause = lock(&self.0.0);
+        // That nobody is there says less than why the last one went.
+        let follows = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) && cause.said.is_some();
+        if !follows {
+            cause.said = Some(reason.to_owned());
+        }
     }
 }
 

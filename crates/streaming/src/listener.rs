@@ -113,6 +113,8 @@ pub struct OutputOperationInfo {
     pub end_time: Option<Time>,
     /// Why it failed, if it did.
     pub failure: Option<Error>,
+    /// What it had to say of the batch, by name: [`OutputBatch::note`](crate::OutputBatch::note).
+    pub metadata: BTreeMap<String, String>,
 }
 
 impl OutputOperationInfo {

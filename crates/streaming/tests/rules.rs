@@ -653,6 +653,30 @@ fn s122_delays_are_what_their_names_say() {
 }
 
 #[test]
+fn what_an_output_says_of_a_batch_comes_to_listeners_with_its_end_and_no_other_output_says_it() {
+    struct Infos(Notes<BatchInfo>);
+    impl StreamingListener for Infos {
+        fn on_batch_completed(&self, batch: &BatchInfo) {
+            self.0.add(batch.clone());
+        }
+    }
+    let (mut test, infos) = (StreamTest::new(), Notes::default());
+    test.ssc().add_streaming_listener(Infos(infos.clone()));
+    let stream = test.input(batches![[1, 2], [3]]);
+    stream.foreach_batch(|rdd, batch| -> Result<()> {
+        batch.note("count", "not yet");
+        batch.note("count", rdd.count()?.to_string());
+        Ok(())
+    });
+    stream.foreach_rdd(|_, _| ());
+    test.run(2).unwrap();
+    test.ssc().flush_listeners();
+    let said: Vec<_> = infos.all().iter().map(|batch| batch.outputs[0].metadata["count"].clone()).collect();
+    assert_eq!(said, ["2", "1"]);
+    assert!(infos.all().iter().all(|batch| batch.outputs[1].metadata.is_empty()));
+}
+
+#[test]
 fn ls_listeners_come_and_go_while_batches_run_and_one_that_panics_is_left_out() {
     struct Panics;
     impl StreamingListener for Panics {

@@ -15,6 +15,8 @@ pub(crate) fn run(words: &[String]) -> Result<()> {
     let [brokers, from, to, checkpoint] = words else {
         return Err(Error::new(ErrorKind::Config, "child BROKERS FROM TO CHECKPOINT"));
     };
+    // What this process does is in its log, if something goes wrong.
+    tracing::subscriber::set_global_default(crate::log::Log).map_err(Error::user)?;
     let ssc = StreamingContext::get_or_create(checkpoint, millis(50), |ssc| {
         let source = direct(brokers.as_str()).group(format!("{to}-group")).subscribe([from]).start(Start::Earliest);
         let counted = StateSpec::function(|key: &u64, number: Option<u64>, count: &mut State<'_, u64>| {

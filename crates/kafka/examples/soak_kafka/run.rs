@@ -14,11 +14,11 @@ use millstream_kafka::Admin;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
-use crate::audit::audit;
+use crate::audit::{Verdict, audit};
 use crate::program::{KEYS, PARTITIONS};
 
-/// Nothing that works takes longer.
-const PATIENCE: Duration = secs(90);
+/// Nothing that works takes longer, also where much else runs.
+const PATIENCE: Duration = secs(240);
 
 /// Where a process ends: the points that it passes.
 const POINTS: [&str; 14] = [
@@ -47,6 +47,9 @@ pub(crate) enum Fate {
     Time(u64),
     /// The broker is killed and started again in the middle; then as the process is killed.
     Broker(u64),
+    /// The broker is killed and started again so many milliseconds behind a point; then the process, at once, or so many after the
+    /// broker has begun to listen, when it may still be busy with what it found.
+    Both(String, u64, Option<u64>),
 }
 
 fn scattered(seed: u64) -> u64 {
@@ -61,15 +64,36 @@ impl Fate {
         Fate::Point(point.to_owned(), times, signal.to_owned())
     }
 
+    /// Draws the `n`-th fate of a seed in which the broker ends as often as the process.
+    pub(crate) fn draw_with_restarts(seed: u64, n: u64) -> Fate {
+        let chance = scattered(seed.wrapping_mul(1000).wrapping_add(n));
+        match n % 4 {
+            1 => Fate::Broker(chance % 3000),
+            3 => Fate::draw(seed, (chance >> 8) % 14),
+            _ => Fate::draw_with_restart(seed, n),
+        }
+    }
+
+    /// Draws a fate in which the broker ends in a transaction, and the process at once, or when the broker is back.
+    fn draw_with_restart(seed: u64, n: u64) -> Fate {
+        let chance = scattered(seed.wrapping_mul(1000).wrapping_add(n));
+        let points = ["sent", "marked", "marked", "marked", "committed", "half"];
+        let point = points[(chance >> 8) as usize % points.len()];
+        let (times, soon, after) = (chance % 12, (chance >> 16) % 12, (chance >> 32) % 1000);
+        let after = [None, Some(after / 2), Some(after * 3)][(chance >> 24) as usize % 3];
+        Fate::Both(format!("{point}:{times}"), soon, after)
+    }
+
     /// Draws the `n`-th fate of a seed: each point in turn, with other ends in between.
     pub(crate) fn draw(seed: u64, n: u64) -> Fate {
         let chance = scattered(seed.wrapping_mul(1000).wrapping_add(n));
-        match n % 20 {
+        match n % 22 {
             14 | 15 => Fate::Time(300 + chance % 2500),
             16 => Fate::Broker(300 + chance % 1000),
             17 => Fate::at("sent", chance % 4, "STOP"),
             18 => Fate::at("marked", chance % 4, "STOP"),
             19 => Fate::at("begun", chance % 4, "STOP"),
+            20 | 21 => Fate::draw_with_restart(seed, chance >> 8),
             point => {
                 let name = POINTS[point as usize];
                 // A start passes its own points once.
@@ -88,7 +112,7 @@ struct Sender {
 }
 
 impl Sender {
-    fn start(brokers: &str, topic: &str) -> Result<Sender> {
+    fn start(brokers: &str, topic: &str, a_second: u64) -> Result<Sender> {
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", brokers)
             .set("enable.idempotence", "true")
@@ -100,7 +124,7 @@ impl Sender {
         let thread = threads::spawn("numbers", move || {
             let began = monotonic();
             while !ends.load(Ordering::SeqCst) {
-                let due = (monotonic() - began).as_millis() as u64 * 2;
+                let due = (monotonic() - began).as_millis() as u64 * a_second / 1000;
                 for number in counts.load(Ordering::SeqCst)..due {
                     let value = number.to_string();
                     let partition = (number % KEYS % PARTITIONS as u64) as i32;
@@ -134,6 +158,19 @@ impl Drop for Sender {
     }
 }
 
+/// Returns how many files are in a folder, and how long they are together.
+fn size(folder: &Path) -> (u64, u64) {
+    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(std::result::Result::ok);
+    entries.fold((0, 0), |(files, bytes), entry| match entry.metadata() {
+        Ok(found) if found.is_dir() => {
+            let (more, longer) = size(&entry.path());
+            (files + more, bytes + longer)
+        }
+        Ok(found) => (files + 1, bytes + found.len()),
+        Err(_) => (files, bytes),
+    })
+}
+
 /// A program that is killed again and again.
 pub(crate) struct Soak {
     brokers: String,
@@ -143,6 +180,8 @@ pub(crate) struct Soak {
     checkpoint: PathBuf,
     mistake: Option<String>,
     lives: u64,
+    /// The most memory that a process had of those that were looked at, in kilobytes.
+    memory: u64,
     ends: std::collections::BTreeMap<String, u64>,
     sender: Sender,
 }
@@ -186,7 +225,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 }
 
 impl Soak {
-    pub(crate) fn begin(name: &str, mistake: Option<&str>, seed: u64) -> Result<Soak> {
+    pub(crate) fn begin(name: &str, mistake: Option<&str>, seed: u64, a_second: u64) -> Result<Soak> {
         let brokers = std::env::var("MILLSTREAM_KAFKA").map_err(|_| {
             Error::new(ErrorKind::Config, "MILLSTREAM_KAFKA does not say where the broker is: see .ci/with-kafka")
         })?;
@@ -198,9 +237,20 @@ impl Soak {
         let folder = std::env::temp_dir().join(format!("millstream-soak-kafka-{unique}"));
         fs::create_dir_all(&folder)?;
         println!("{name}: seed {seed}, in {}", folder.display());
-        let sender = Sender::start(&brokers, &from)?;
+        let sender = Sender::start(&brokers, &from, a_second)?;
         let (checkpoint, mistake) = (folder.join("checkpoint-0"), mistake.map(str::to_owned));
-        Ok(Soak { brokers, from, to, folder, checkpoint, mistake, lives: 0, ends: Default::default(), sender })
+        Ok(Soak {
+            brokers,
+            from,
+            to,
+            folder,
+            checkpoint,
+            mistake,
+            lives: 0,
+            memory: 0,
+            ends: Default::default(),
+            sender,
+        })
     }
 
     fn start(&mut self, end: Option<String>) -> Result<Child> {
@@ -223,14 +273,36 @@ impl Soak {
         Error::new(ErrorKind::Internal, format!("{what}; see {}: {}", log.display(), self.said().trim()))
     }
 
+    /// Notes how much memory a process has had.
+    fn look(&mut self, child: &Child) {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let most =
+            status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+        self.memory = self.memory.max(most.unwrap_or(0));
+    }
+
+    /// Says how far it has come, and begins anew to look for the most memory.
+    pub(crate) fn report(&mut self, at: Duration) {
+        let (files, bytes) = size(&self.checkpoint);
+        println!(
+            "  {} s: {} processes, {} records, a checkpoint of {files} files and {bytes} bytes, {} kB of memory at most",
+            at.as_secs(),
+            self.lives,
+            self.sender.sent.load(Ordering::SeqCst),
+            std::mem::take(&mut self.memory)
+        );
+    }
+
     /// Has a process live and end.
     pub(crate) fn live(&mut self, fate: &Fate) -> Result<()> {
+        self.await_port()?;
         *self
             .ends
             .entry(match fate {
                 Fate::Point(point, _, signal) => format!("{signal} at {point}"),
                 Fate::Time(_) => "KILL at a time".to_owned(),
                 Fate::Broker(_) => "restart of the broker".to_owned(),
+                Fate::Both(..) => "restart of the broker, KILL at a time".to_owned(),
             })
             .or_default() += 1;
         match fate {
@@ -253,6 +325,7 @@ impl Soak {
                 if let Some(status) = ended(&mut child, millis(*time))? {
                     return Err(self.failed(&format!("it ended by itself with {status}")));
                 }
+                self.look(&child);
                 child.kill()?;
                 child.wait()?;
             }
@@ -262,12 +335,38 @@ impl Soak {
                 if let Some(status) = early {
                     return Err(self.failed(&format!("it ended by itself with {status}")));
                 }
-                self.restart_broker()?;
+                self.fell_broker()?;
+                self.await_broker()?;
                 // It goes on, or ends and says why: both are good, if nothing is lost.
                 if ended(&mut child, secs(3))?.is_none() {
                     child.kill()?;
                     child.wait()?;
                 }
+            }
+            Fate::Both(point, soon, after) => {
+                let before = self.broker()?;
+                let mut child = self.start(Some(format!("{point}:BROKER-{soon}")))?;
+                let until = monotonic() + PATIENCE;
+                while self.broker()? == before {
+                    if let Some(status) = ended(&mut child, millis(5))? {
+                        return Err(self.failed(&format!("it ended by itself with {status}")));
+                    }
+                    if monotonic() > until {
+                        child.kill()?;
+                        child.wait()?;
+                        return Err(self.failed(&format!("it did not come to {point} within {PATIENCE:?}")));
+                    }
+                }
+                if let Some(after) = after {
+                    self.await_port()?;
+                    // It goes on, or ends and says why: both are good, if nothing is lost.
+                    if ended(&mut child, millis(*after))?.is_some() {
+                        return if self.said().contains("Unavailable") { Ok(()) } else { Err(self.failed("it ended")) };
+                    }
+                }
+                self.look(&child);
+                child.kill()?;
+                child.wait()?;
             }
         }
         Ok(())
@@ -298,15 +397,21 @@ impl Soak {
             return Err(self.failed(&format!("the one that took over ended by itself with {status}")));
         }
         signal(&zombie, "CONT")?;
-        let woken = ended(&mut zombie, secs(20))?;
+        // With a mistake it may go on: what it writes then is for the audit.
+        let woken = ended(&mut zombie, if self.mistake.is_some() { secs(3) } else { PATIENCE })?;
         let gone = ended(&mut successor, secs(1))?;
         if gone.is_none() {
             successor.kill()?;
             successor.wait()?;
         }
-        let Some(status) = woken else {
+        if woken.is_none() {
             zombie.kill()?;
             zombie.wait()?;
+        }
+        if self.mistake.is_some() {
+            return Ok(());
+        }
+        let Some(status) = woken else {
             return Err(self.failed("one that was woken when another had taken its place went on"));
         };
         if let Some(gone) = gone {
@@ -316,14 +421,23 @@ impl Soak {
         if status.success() || !said.contains("has taken over") {
             return Err(Error::new(ErrorKind::Internal, format!("woken, it ended with {status} and said: {said}")));
         }
+        fs::remove_dir_all(&before)?;
         Ok(())
     }
 
-    fn restart_broker(&self) -> Result<()> {
+    /// Returns the process id of the broker.
+    fn broker(&self) -> Result<String> {
         let home = std::env::var("MILLSTREAM_KAFKA_HOME").map_err(Error::user)?;
-        let pid = fs::read_to_string(format!("{home}/pid"))?;
-        Command::new("sh").args(["-c", &format!("kill -9 {}", pid.trim())]).status()?;
-        Command::new(format!("{home}/start")).status()?;
+        Ok(fs::read_to_string(format!("{home}/pid"))?.trim().to_owned())
+    }
+
+    fn fell_broker(&self) -> Result<()> {
+        let home = std::env::var("MILLSTREAM_KAFKA_HOME").map_err(Error::user)?;
+        Command::new(format!("{home}/restart")).status()?;
+        Ok(())
+    }
+
+    fn await_broker(&self) -> Result<()> {
         let until = monotonic() + PATIENCE;
         while Admin::of(&*self.brokers)?.lag(&self.to, None).is_err() {
             if monotonic() > until {
@@ -334,11 +448,54 @@ impl Soak {
         Ok(())
     }
 
+    /// Waits until somebody listens where the broker is: it may be busy with what it found.
+    fn await_port(&self) -> Result<()> {
+        let until = monotonic() + PATIENCE;
+        while std::net::TcpStream::connect(&*self.brokers).is_err() {
+            if monotonic() > until {
+                return Err(Error::new(ErrorKind::Unavailable, "the broker has not come back"));
+            }
+            std::thread::park_timeout(millis(20));
+        }
+        Ok(())
+    }
+
     /// Lets a last process finish what there is, and audits.
     pub(crate) fn end(&mut self) -> Result<()> {
+        let (found, places) = self.judge(PATIENCE)?;
+        if !found.is_good() {
+            let text = format!("{found}{places}\n  what they said is in {}", self.folder.display());
+            return Err(Error::new(ErrorKind::Data, text));
+        }
+        println!("{} records, {} processes: nothing lost, nothing twice, all in order", found.numbers, self.lives);
+        for (end, times) in &self.ends {
+            println!("  {times:>4} × {end}");
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+        Ok(())
+    }
+
+    /// Judges a program with a mistake, which may end wherever it likes. If the last process does not come to the end, so much
+    /// may be missing, and nobody knows what is lost.
+    pub(crate) fn end_of_mistake(&mut self) -> Result<Verdict> {
+        let judged = self.judge(secs(20));
+        let (found, _) = match judged {
+            Ok(judged) => judged,
+            Err(error) => {
+                println!("  it did not come to the end: {}", error.message().lines().next().unwrap_or_default());
+                let (mut found, places) = audit(&self.brokers, &self.to, self.sender.end())?;
+                found.lost = 0;
+                (found, places)
+            }
+        };
+        let _ = fs::remove_dir_all(&self.folder);
+        Ok(found)
+    }
+
+    fn judge(&mut self, patience: Duration) -> Result<(Verdict, String)> {
         let numbers = self.sender.end();
         let mut child = self.start(None)?;
-        let until = monotonic() + PATIENCE;
+        let until = monotonic() + patience;
         let group = format!("{}-group", self.to);
         let admin = Admin::of(&*self.brokers)?;
         // Offsets are committed to the group behind what they brought.
@@ -349,18 +506,12 @@ impl Soak {
             if monotonic() > until {
                 child.kill()?;
                 child.wait()?;
-                return Err(self.failed(&format!("the last one was not at the end within {PATIENCE:?}")));
+                return Err(self.failed(&format!("the last one was not at the end within {patience:?}")));
             }
             std::thread::park_timeout(millis(50));
         }
         signal(&child, "KILL")?;
         child.wait()?;
-        audit(&self.brokers, &self.to, numbers)?;
-        println!("{numbers} records, {} processes: nothing lost, nothing twice, all in order", self.lives);
-        for (end, times) in &self.ends {
-            println!("  {times:>4} × {end}");
-        }
-        let _ = fs::remove_dir_all(&self.folder);
-        Ok(())
+        audit(&self.brokers, &self.to, numbers)
     }
 }

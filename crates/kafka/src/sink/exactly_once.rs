@@ -71,8 +71,8 @@ struct Open {
 }
 
 impl Open {
-    /// Whether there is a checkpoint directory, and with it a mark.
-    fn is_marked(&self) -> bool {
+    /// Whether there is a checkpoint directory, so that batches may run again.
+    fn is_durable(&self) -> bool {
         self.by.run > 0
     }
 }
@@ -106,9 +106,8 @@ impl ExactlyOnce {
     }
 
     /// Makes a producer that nobody else of this name can write beside.
-    fn fence(&self, name: &Name) -> Result<Sender> {
+    fn fence(&self, name: &Name, deadline: Duration) -> Result<Sender> {
         let sender = self.sender(name)?;
-        let deadline = monotonic() + self.sink.patience;
         loop {
             let answer = sender.producer.init_transactions(left(deadline));
             match answer {
@@ -139,15 +138,16 @@ impl ExactlyOnce {
         Ok(list)
     }
 
-    fn read_mark(&self, marks: &BaseConsumer<Told>, heard: &Heard, name: &Name) -> Result<Option<Marker>> {
-        crate::cluster::patiently(self.sink.patience, || self.read_mark_now(marks, heard, name))
+    fn read_mark(&self, open: &Open, deadline: Duration) -> Result<Option<Marker>> {
+        crate::cluster::patiently(left(deadline), || self.read_mark_now(open, deadline))
     }
 
-    fn read_mark_now(&self, marks: &BaseConsumer<Told>, heard: &Heard, name: &Name) -> Result<Option<Marker>> {
+    fn read_mark_now(&self, open: &Open, deadline: Duration) -> Result<Option<Marker>> {
+        let Open { marks, heard, name, .. } = open;
         if planted(Mistake::MarkNotRead) {
             return Ok(None);
         }
-        let answer = marks.committed_offsets(self.mark_list()?, self.sink.patience);
+        let answer = marks.committed_offsets(self.mark_list()?, left(deadline));
         let answer =
             answer.map_err(|error| self.sink.brokers.failed(self.doing("reading the mark of", name), &error, heard))?;
         let Some(element) = answer.find_partition(&self.sink.topic, 0) else { return Ok(None) };
@@ -175,15 +175,25 @@ impl ExactlyOnce {
     }
 
     /// Adds a mark to the transaction that is open.
-    fn mark(&self, open: &Open, marker: &Marker) -> Result<(), KafkaError> {
+    fn mark(&self, open: &Open, marker: &Marker, deadline: Duration) -> Result<(), KafkaError> {
         let mut list = TopicPartitionList::new();
         let mut element = list.add_partition(&self.sink.topic, 0);
         element.set_offset(Offset::Offset(marker.batch))?;
         element.set_metadata(marker.metadata());
-        open.sender.producer.send_offsets_to_transaction(&list, &open.metadata, self.sink.patience)
+        open.sender.producer.send_offsets_to_transaction(&list, &open.metadata, left(deadline))
     }
 
-    fn late(&self, name: &Name, run: u64) -> Error {
+    fn late(&self, name: &Name, by: &By, run: u64) -> Error {
+        if by.run == 0 {
+            let text = format!(
+                "another program with the same transactional id, {}, has taken over output `{}` at the brokers {}: give the \
+                 output another uid, or the application another name",
+                name.group,
+                name.output,
+                self.sink.brokers.named()
+            );
+            return Error::new(ErrorKind::Stopped, text);
+        }
         let text = format!(
             "another start of the program has taken over output `{}` at the brokers {}: run {run}, of which this \
              checkpoint directory knows nothing. It is a copy, or an old one, or was begun anew under the old name: go on \
@@ -208,10 +218,11 @@ impl ExactlyOnce {
         Error::new(ErrorKind::Data, text)
     }
 
-    /// Checks that the topic is there, and opens what a run without a checkpoint needs.
+    /// Checks that the topic is there, and takes the output over.
     fn open(&self, name: Name, start: &OutputRun, known: Option<i64>) -> Result<Open> {
         let run = start.fencing_token();
         refuse_disorder(start)?;
+        let deadline = monotonic() + self.sink.patience;
         let cluster = crate::cluster::Cluster::open(&self.sink.brokers, None, crate::Isolation::ReadCommitted)?;
         if cluster.partitions(&self.sink.topic)?.is_empty() {
             let text = format!(
@@ -224,9 +235,9 @@ impl ExactlyOnce {
         }
         let sender = if planted(Mistake::NoFence) {
             let unnamed = Name { group: format!("{}-{run}", name.group), ..name.clone() };
-            self.fence(&unnamed)?
+            self.fence(&unnamed, deadline)?
         } else {
-            self.fence(&name)?
+            self.fence(&name, deadline)?
         };
         passed("fenced");
         let (marks, heard) = self.marks_of(&name)?;
@@ -234,72 +245,72 @@ impl ExactlyOnce {
         let metadata = metadata.ok_or_else(|| {
             Error::new(ErrorKind::Internal, "a consumer with a group has no metadata of it; please report it")
         })?;
-        let by = By { run, name: start.name().to_owned() };
+        // Without a checkpoint runs have no names.
+        let name_of_run = if run == 0 { format!("{:016x}", some_number()) } else { start.name().to_owned() };
+        let by = By { run, name: name_of_run };
         let (written, begun, marked) = (None, None, monotonic());
         let mut open = Open { name, by, sender, marks, heard, metadata, found: 0, written, begun, marked };
-        if run == 0 {
-            return Ok(open);
-        }
-        self.take_over(&mut open, start, known)?;
+        self.take_over(&mut open, start, known, deadline)?;
         passed("taken-over");
         Ok(open)
     }
 
     /// Reads the mark and writes it again: from here on whoever ran before sees that it is late, also if it fences this run for a
     /// moment. That is in doubt as any transaction is, if it fails.
-    fn take_over(&self, open: &mut Open, start: &OutputRun, known: Option<i64>) -> Result<()> {
+    fn take_over(&self, open: &mut Open, start: &OutputRun, known: Option<i64>, deadline: Duration) -> Result<()> {
         let mut attempt = 1;
         loop {
-            let marker = self.read_mark(&open.marks, &open.heard, &open.name)?;
+            let marker = self.read_mark(open, deadline)?;
             match take_over(marker.as_ref(), &open.by, |name| start.follows(name), known) {
                 _ if planted(Mistake::MarkNotRead) => {}
-                Takeover::Late(other) => return Err(self.late(&open.name, other)),
+                Takeover::Late(other) => return Err(self.late(&open.name, &open.by, other)),
                 Takeover::Gone(known) => return Err(self.gone(&open.name, known)),
                 Takeover::From(batch) => open.found = batch,
             }
+            tracing::debug!(?marker, known, output = open.name.output, "an output of Kafka is taken over");
             passed("mark-read");
-            let Err(error) = self.mark_alone(open, "taking over") else { return Ok(()) };
-            if attempt == ATTEMPTS {
+            let Err(error) = self.mark_alone(open, "taking over", deadline) else { return Ok(()) };
+            if attempt == ATTEMPTS || monotonic() >= deadline {
                 return Err(error);
             }
             tracing::warn!(attempt, %error, "an output of Kafka could not be taken over; it is tried again");
             std::thread::park_timeout(PAUSE * attempt);
             attempt += 1;
             open.sender.purge();
-            open.sender = self.fence(&open.name)?;
+            open.sender = self.fence(&open.name, deadline)?;
         }
     }
 
     /// Writes the mark again, as it is.
-    fn mark_alone(&self, open: &mut Open, what: &str) -> Result<()> {
+    fn mark_alone(&self, open: &mut Open, what: &str, deadline: Duration) -> Result<()> {
         let marker = Marker { batch: open.written.unwrap_or(open.found), by: open.by.clone() };
         let marked = open.sender.producer.begin_transaction();
-        let marked = marked.and_then(|()| self.mark(open, &marker));
-        let marked = marked.and_then(|()| open.sender.producer.commit_transaction(self.sink.patience));
+        let marked = marked.and_then(|()| self.mark(open, &marker, deadline));
+        let marked = marked.and_then(|()| open.sender.producer.commit_transaction(left(deadline)));
         marked.map_err(|error| open.sender.failed(self.doing(what, &open.name), &error))?;
         open.marked = monotonic();
         Ok(())
     }
 
     /// Writes a batch as one transaction.
-    fn write(&self, open: &Open, records: &[NewRecord], batch: i64) -> Result<()> {
+    fn write(&self, open: &Open, records: &[NewRecord], batch: i64, deadline: Duration) -> Result<()> {
         let fail = |what: &str, error: &KafkaError| open.sender.failed(self.doing(what, &open.name), error);
         let producer = &open.sender.producer;
         producer.begin_transaction().map_err(|error| fail("beginning a transaction of", &error))?;
         passed("begun");
-        open.sender.send_all(records.iter().cloned(), &self.sink.topic, self.sink.patience)?;
+        open.sender.send_all(records.iter().cloned(), &self.sink.topic, left(deadline))?;
         passed("sent");
         let marker = Marker { batch, by: open.by.clone() };
         let outside = planted(Mistake::MarkOutside);
-        if open.is_marked() && !outside {
-            self.mark(open, &marker).map_err(|error| fail("marking", &error))?;
+        if !outside {
+            self.mark(open, &marker, deadline).map_err(|error| fail("marking", &error))?;
         }
         passed("marked");
-        producer.commit_transaction(self.sink.patience).map_err(|error| fail("committing", &error))?;
+        producer.commit_transaction(left(deadline)).map_err(|error| fail("committing", &error))?;
         passed("committed");
-        if open.is_marked() && outside {
-            let marked = producer.begin_transaction().and_then(|()| self.mark(open, &marker));
-            let marked = marked.and_then(|()| producer.commit_transaction(self.sink.patience));
+        if outside {
+            let marked = producer.begin_transaction().and_then(|()| self.mark(open, &marker, deadline));
+            let marked = marked.and_then(|()| producer.commit_transaction(left(deadline)));
             marked.map_err(|error| fail("marking", &error))?;
         }
         Ok(())
@@ -307,23 +318,21 @@ impl ExactlyOnce {
 
     /// Fences, and finds out what became of a transaction that failed. Any failure is in doubt, also one that says that
     /// another producer has fenced this one: a broker that starts again says so, too.
-    fn settle(&self, open: &mut Open, batch: i64) -> Result<Settled> {
+    fn settle(&self, open: &mut Open, batch: i64, deadline: Duration) -> Result<Settled> {
         open.sender.purge();
-        open.sender = self.fence(&open.name)?;
-        if !open.is_marked() {
-            return Ok(Settled::Aborted);
-        }
-        let marker = self.read_mark(&open.marks, &open.heard, &open.name)?;
+        open.sender = self.fence(&open.name, deadline)?;
+        let marker = self.read_mark(open, deadline)?;
         Ok(settle(marker.as_ref(), &open.by, batch))
     }
 
-    fn take(&self, open: &mut Open, records: &[NewRecord], batch: i64) -> Result<()> {
-        if open.is_marked() {
+    /// Takes a batch. Returns how often its transaction was tried; 0 if the batch is there already.
+    fn take(&self, open: &mut Open, records: &[NewRecord], batch: i64) -> Result<u32> {
+        if open.is_durable() {
             match next(batch, open.found, open.written, open.begun) {
                 Next::Write => {}
                 Next::LeaveOut => {
                     tracing::debug!(batch, output = open.name.output, "the batch is at the broker already");
-                    return Ok(());
+                    return Ok(0);
                 }
                 Next::OutOfOrder(later) => {
                     let text = format!(
@@ -344,13 +353,19 @@ impl ExactlyOnce {
                 }
             }
         }
+        let deadline = monotonic() + self.sink.patience;
         let mut attempt = 1;
         loop {
-            let Err(error) = self.write(open, records, batch) else { return Ok(()) };
-            let settled = self.settle(open, batch)?;
+            let Err(error) = self.write(open, records, batch, deadline) else { return Ok(attempt) };
+            if monotonic() >= deadline {
+                let text = format!("{}; whether the batch is there, the next start finds out", error.message());
+                return Err(Error::new(error.kind(), text));
+            }
+            let settled = self.settle(open, batch, deadline)?;
+            tracing::debug!(batch, attempt, %error, ?settled, "a transaction of Kafka was in doubt");
             match settled {
-                Settled::Committed => return Ok(()),
-                Settled::Late(run) => return Err(self.late(&open.name, run)),
+                Settled::Committed => return Ok(attempt),
+                Settled::Late(run) => return Err(self.late(&open.name, &open.by, run)),
                 Settled::Gone => return Err(self.gone(&open.name, open.written.unwrap_or(open.found))),
                 Settled::Aborted => {}
             }
@@ -369,7 +384,7 @@ impl ExactlyOnce {
 /// Refuses what would have a later batch written before an earlier one: the mark is one number, and would cover both.
 fn refuse_disorder(start: &OutputRun) -> Result<()> {
     let refuse = |text: String| Err(Error::new(ErrorKind::Config, text));
-    // Without a checkpoint directory no batch runs again, and there is no mark.
+    // Without a checkpoint directory no batch runs again.
     if start.fencing_token() == 0 {
         return Ok(());
     }
@@ -389,6 +404,12 @@ fn refuse_disorder(start: &OutputRun) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// Returns a number that nobody has had before, of the system's chance.
+fn some_number() -> u64 {
+    use std::hash::BuildHasher;
+    std::collections::hash_map::RandomState::new().hash_one(monotonic())
 }
 
 fn left(deadline: Duration) -> Duration {
@@ -412,11 +433,15 @@ impl<T: Data + ToRecord> Transactional<T> for ExactlyOnce {
         let mut state = lock(&self.state);
         let open = state.as_mut().ok_or_else(not_started)?;
         if !records.is_empty() {
-            self.take(open, &records, at)?;
+            let began = monotonic();
+            let attempts = self.take(open, &records, at)?;
             open.marked = monotonic();
+            batch.note("records", records.len().to_string());
+            batch.note("transaction_micros", (open.marked - began).as_micros().to_string());
+            batch.note("transaction_attempts", attempts.to_string());
             open.written = Some(open.written.unwrap_or(0).max(at)).filter(|_| at > open.found).or(open.written);
-        } else if open.is_marked() && is_old(monotonic().saturating_sub(open.marked)) {
-            self.mark_alone(open, "marking")?;
+        } else if is_old(monotonic().saturating_sub(open.marked)) {
+            self.mark_alone(open, "marking", monotonic() + self.sink.patience)?;
         }
         if open.begun == Some(at) {
             open.begun = None;

@@ -23,7 +23,7 @@ pub(crate) struct Marker {
 pub(crate) struct By {
     /// Its fencing token; 0 without a checkpoint directory.
     pub(crate) run: u64,
-    /// Its name: in a copy of a checkpoint directory tokens count on alike, and names do not.
+    /// Its name, which no other run of any program has: in a copy of a checkpoint directory tokens count on alike.
     pub(crate) name: String,
 }
 
@@ -65,6 +65,10 @@ pub(crate) fn take_over(
     follows: impl Fn(&str) -> bool,
     known: Option<i64>,
 ) -> Takeover {
+    // Without a checkpoint no batch comes again: the mark is only for what is in doubt, and for whoever comes later.
+    if by.run == 0 {
+        return Takeover::From(0);
+    }
     let is_ours = |other: &By| other == by || (other.run < by.run && follows(&other.name));
     match (marker, known) {
         (Some(marker), _) if !is_ours(&marker.by) => Takeover::Late(marker.by.run),
@@ -116,8 +120,12 @@ pub(crate) enum Settled {
 /// run that fences another one that took over behind it must not write.
 pub(crate) fn settle(marker: Option<&Marker>, by: &By, batch: i64) -> Settled {
     match marker {
+        // Were the batch there, its mark would be.
+        None if by.run == 0 => Settled::Aborted,
         None => Settled::Gone,
         Some(marker) if marker.by != *by => Settled::Late(marker.by.run),
+        // Without a checkpoint a later batch may have been before this one.
+        Some(marker) if by.run == 0 && marker.batch != batch => Settled::Aborted,
         Some(marker) if marker.batch >= batch => Settled::Committed,
         Some(_) => Settled::Aborted,
     }
@@ -170,6 +178,8 @@ mod tests {
             let got = take_over(marker.as_ref(), &by, |name| name == "ours", known);
             assert_eq!(got, want, "{marker:?} {run} {known:?}");
         }
+        let by = By { run: 0, name: "without a checkpoint".to_owned() };
+        assert_eq!(take_over(mark(5, 3).as_ref(), &by, |_| false, None), Takeover::From(0));
     }
 
     #[test]
@@ -203,6 +213,12 @@ mod tests {
         ] {
             assert_eq!(settle(marker.as_ref(), &by, 6), want, "{marker:?}");
         }
+        // Without a checkpoint batches may come in any order.
+        let by = By { run: 0, name: "ours".to_owned() };
+        let settled = [5, 6, 7].map(|batch| settle(mark(batch, 0).as_ref(), &by, 6));
+        assert_eq!(settled, [Settled::Aborted, Settled::Committed, Settled::Aborted]);
+        assert_eq!(settle(None, &by, 6), Settled::Aborted);
+        assert_eq!(settle(named(6, 0, "of another program").as_ref(), &by, 6), Settled::Late(0));
     }
 
     #[test]

@@ -54,7 +54,8 @@ impl KafkaSink {
         KafkaSink { exactly_once: false, ..self }
     }
 
-    /// Sets how long a batch may take to be written. The default is 60 seconds.
+    /// Sets how long a batch may take to be written, in all, and a start to take the output over. The default is 60 seconds.
+    /// If a commit is in doubt then, the batch fails, and the next start finds out whether it is there.
     #[must_use]
     pub fn write_within(self, time: Duration) -> KafkaSink {
         KafkaSink { patience: time, ..self }
@@ -78,13 +79,17 @@ pub trait SaveToKafka {
     /// # Errors
     ///
     /// The batch fails, with an error that names brokers and topic: the topic is not there, a record is too long, no
-    /// broker answers in time, or another run of the program has taken over.
+    /// broker answers in time, or another run of the program has taken over. Of two programs with one transactional id, which
+    /// is that group, the second is refused at its start if both have checkpoints; else the first one stops.
     ///
     /// # Cost
     ///
     /// Exactly once: the rows of a batch are collected on the driver, and a transaction takes 4 to 6 ms beside the time
-    /// to send them; a batch without rows costs nothing, but for one every six hours that writes the mark again. One producer an output, kept. At least once: tasks write, one
-    /// producer a process for all outputs with the same brokers.
+    /// to send them, one an output and batch; a batch without rows costs nothing, but for one every six hours that writes the
+    /// mark again. One producer an output, kept. How long a transaction took is in
+    /// [`OutputOperationInfo::metadata`](millstream_streaming::OutputOperationInfo::metadata): `records`, `transaction_micros`,
+    /// `transaction_attempts`. At least once: tasks write, one producer a process for all outputs with the same brokers and
+    /// settings, which ends with the last of them.
     ///
     /// # Spark
     ///
@@ -108,7 +113,10 @@ impl<T: Data + ToRecord> SaveToKafka for DStream<T> {
                 return self.save_to(ExactlyOnce::new(sink));
             }
             let plain = Plain { brokers: sink.brokers, topic: sink.topic, patience: sink.patience };
+            let asked = PRODUCERS.ask(&plain);
             self.foreach_rdd(move |rdd, _| {
+                // The producer is kept for as long as the program can come here.
+                let _ = &asked;
                 let rows = rdd.map(|row: T| row.to_record());
                 rows.foreach_partition(millstream_core::capture(Arc::new(plain.clone()), write_all))
             })

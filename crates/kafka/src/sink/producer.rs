@@ -1,6 +1,5 @@
 //! Producers, and how a batch of records is sent: what was taken is waited for, and the first failure is told.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -44,8 +43,21 @@ impl ProducerContext<NoCustomPartitioner> for Deliveries {
     fn delivery(&self, result: &DeliveryResult<'_>, sending: Arc<Sending>) {
         sending.delivered(result.as_ref().err().map(|(error, message)| {
             use rdkafka::message::Message;
-            (error.clone(), message.topic().to_owned())
+            (error.clone(), Of { topic: message.topic().to_owned(), bytes: message.payload_len() })
         }));
+    }
+}
+
+/// The record that an error is about.
+#[derive(Debug)]
+pub(crate) struct Of {
+    topic: String,
+    bytes: usize,
+}
+
+impl fmt::Display for Of {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "writing a record of {} bytes to topic {}", self.bytes, self.topic)
     }
 }
 
@@ -59,7 +71,7 @@ pub(crate) struct Sending {
 #[derive(Debug, Default)]
 struct State {
     under_way: usize,
-    failed: Option<(KafkaError, String)>,
+    failed: Option<(KafkaError, Of)>,
 }
 
 impl Sending {
@@ -67,7 +79,7 @@ impl Sending {
         lock(&self.state).under_way += 1;
     }
 
-    fn delivered(&self, failed: Option<(KafkaError, String)>) {
+    fn delivered(&self, failed: Option<(KafkaError, Of)>) {
         let mut state = lock(&self.state);
         state.under_way -= 1;
         if state.failed.is_none() {
@@ -79,7 +91,7 @@ impl Sending {
     }
 
     /// Waits until all has been delivered or given up. Returns the first failure; `None` inside says that time is over.
-    fn wait(&self, until: Duration) -> Result<(), Option<(KafkaError, String)>> {
+    fn wait(&self, until: Duration) -> Result<(), Option<(KafkaError, Of)>> {
         let mut state = lock(&self.state);
         while state.under_way > 0 {
             let left = until.saturating_sub(monotonic());
@@ -165,7 +177,8 @@ impl Sender {
                     }
                     Err((error, _)) => {
                         sending.delivered(None);
-                        return Err(self.failed(format_args!("writing to topic {to}"), &error));
+                        let bytes = record.value.as_ref().map_or(0, Vec::len);
+                        return Err(self.failed(Of { topic: to.to_owned(), bytes }, &error));
                     }
                 }
             }
@@ -174,7 +187,7 @@ impl Sender {
         match sending.wait(until) {
             Ok(()) => Ok(()),
             Err(None) => Err(late()),
-            Err(Some((error, to))) => Err(self.failed(format_args!("writing to topic {to}"), &error)),
+            Err(Some((error, of))) => Err(self.failed(of, &error)),
         }
     }
 
@@ -192,25 +205,100 @@ pub(crate) struct Plain {
     pub(crate) patience: Duration,
 }
 
-/// The producers of a process that write without transactions: one for each way to speak to brokers.
-pub(crate) struct Producers(Mutex<BTreeMap<String, (Brokers, Arc<Sender>)>>);
+/// The producers of a process that write without transactions: one for each way to speak to brokers, for as long as an output
+/// or a program has asked for it. Those that only tasks have asked for, in an executor, stay as long as their process.
+pub(crate) struct Producers(Mutex<Vec<Kept>>);
 
-pub(crate) static PRODUCERS: Producers = Producers(Mutex::new(BTreeMap::new()));
+struct Kept {
+    brokers: Brokers,
+    patience: Duration,
+    sender: Option<Arc<Sender>>,
+    asked: usize,
+}
+
+pub(crate) static PRODUCERS: Producers = Producers(Mutex::new(Vec::new()));
+
+impl Kept {
+    fn is_for(&self, to: &Plain) -> bool {
+        self.brokers == to.brokers && self.patience == to.patience
+    }
+}
 
 impl Producers {
-    pub(crate) fn take(&self, to: &Plain) -> Result<Arc<Sender>> {
+    fn of<R>(&self, to: &Plain, look: impl FnOnce(&mut Kept) -> R) -> R {
         let mut all = lock(&self.0);
-        if let Some((_, sender)) = all.get(to.brokers.named()).filter(|(brokers, _)| *brokers == to.brokers) {
-            return Ok(Arc::clone(sender));
-        }
-        let sender = Arc::new(Sender::open(&to.brokers, to.patience, &[])?);
-        all.insert(to.brokers.named().to_owned(), (to.brokers.clone(), Arc::clone(&sender)));
-        Ok(sender)
+        let at = all.iter().position(|kept| kept.is_for(to)).unwrap_or_else(|| {
+            all.push(Kept { brokers: to.brokers.clone(), patience: to.patience, sender: None, asked: 0 });
+            all.len() - 1
+        });
+        look(&mut all[at])
+    }
+
+    pub(crate) fn take(&self, to: &Plain) -> Result<Arc<Sender>> {
+        self.of(to, |kept| {
+            if let Some(sender) = &kept.sender {
+                return Ok(Arc::clone(sender));
+            }
+            let sender = Arc::new(Sender::open(&to.brokers, to.patience, &[])?);
+            kept.sender = Some(Arc::clone(&sender));
+            Ok(sender)
+        })
     }
 
     /// Has the next task make a producer anew: this one may have given up for good.
     pub(crate) fn forget(&self, to: &Plain) {
-        let gone = lock(&self.0).remove(to.brokers.named());
+        let gone = self.of(to, |kept| kept.sender.take());
         drop(gone);
+    }
+
+    /// Has the producer kept for as long as what is returned; with the last that was asked for it ends.
+    pub(crate) fn ask(&'static self, to: &Plain) -> Asked {
+        self.of(to, |kept| kept.asked += 1);
+        Asked { of: self, to: to.clone() }
+    }
+}
+
+/// That somebody is about to write.
+pub(crate) struct Asked {
+    of: &'static Producers,
+    to: Plain,
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let mut all = lock(&self.of.0);
+        let Some(at) = all.iter().position(|kept| kept.is_for(&self.to)) else { return };
+        all[at].asked -= 1;
+        let gone = (all[at].asked == 0).then(|| all.swap_remove(at));
+        drop(all);
+        // It may take some milliseconds to close one.
+        drop(gone);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millstream_core::secs;
+
+    #[test]
+    fn each_way_to_speak_to_brokers_has_a_producer_which_ends_with_the_last_that_asked_for_it() {
+        static ALL: Producers = Producers(Mutex::new(Vec::new()));
+        let to = |brokers: Brokers, patience| Plain { brokers, topic: "t".to_owned(), patience };
+        let plain = to(Brokers::at("127.0.0.1:1"), secs(60));
+        let other = to(Brokers::at("127.0.0.1:1").set("client.id", "other"), secs(60));
+        let sooner = to(Brokers::at("127.0.0.1:1"), secs(5));
+        let asked = (ALL.ask(&plain), ALL.ask(&plain), ALL.ask(&other));
+        let (first, second) = (ALL.take(&plain).unwrap(), ALL.take(&other).unwrap());
+        assert!(Arc::ptr_eq(&first, &ALL.take(&plain).unwrap()), "the other settings have not taken its place");
+        assert!(!Arc::ptr_eq(&first, &second) && !Arc::ptr_eq(&first, &ALL.take(&sooner).unwrap()));
+        ALL.forget(&plain);
+        let anew = ALL.take(&plain).unwrap();
+        assert!(!Arc::ptr_eq(&first, &anew));
+        drop((asked.0, asked.2));
+        assert_eq!(Arc::strong_count(&second), 1, "nobody asks for it any more");
+        assert_eq!(Arc::strong_count(&anew), 2);
+        drop(asked.1);
+        assert_eq!(Arc::strong_count(&anew), 1);
     }
 }

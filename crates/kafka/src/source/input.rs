@@ -39,7 +39,11 @@ impl InputSource for Direct {
     fn allocate(&mut self, batch: Time, limit: Option<Rate>) -> Result<Given> {
         let mut run = self.run.take().ok_or_else(|| Error::new(ErrorKind::Stopped, "the source was not started"))?;
         let before = (run.next.clone(), run.ids.clone(), run.gone.clone(), run.lost.clone());
-        let given = self.give(&mut run, limit);
+        // A batch waits once for brokers that are away, and no later one does: other inputs would wait with it.
+        run.cluster.ask_together(true);
+        let is_there = if run.away.is_some() { run.cluster.is_back() } else { Ok(()) };
+        let given = is_there.and_then(|()| self.give(&mut run, limit));
+        run.cluster.ask_together(false);
         let given = match given {
             Ok(given) => {
                 run.away = None;

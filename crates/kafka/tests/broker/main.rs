@@ -6,8 +6,10 @@
 mod bad_input;
 mod common;
 mod direct;
+mod marks;
 mod proxy;
 mod reading;
 mod receiver;
+mod secrets;
 mod sink;
 mod world;

@@ -16,7 +16,7 @@ fn there(topic: &str) -> Vec<Record> {
     rdd(&context, brokers(), all_of(brokers(), [topic]).unwrap()).unwrap().collect().unwrap()
 }
 
-fn texts(topic: &str) -> Vec<String> {
+pub(crate) fn texts(topic: &str) -> Vec<String> {
     there(topic).iter().map(|record| record.text().unwrap_or("-").to_owned()).collect()
 }
 

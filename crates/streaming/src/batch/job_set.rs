@@ -1,6 +1,6 @@
 //! The jobs of a batch, and the threads that run outputs.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use millstream_core::{CallSite, Context, Error, ErrorKind, JobLocals, Result, Ti
 
 use super::lifecycle::Event;
 use super::mailbox::Mailbox;
+use crate::dstream::Notes;
 use crate::graph::{OutputBody, guarded};
 use crate::listener::{BatchInfo, ListenerBus, OutputOperationInfo, StreamingEvent};
 
@@ -19,6 +20,7 @@ pub(crate) struct Job {
     pub(crate) time: Time,
     pub(crate) id: u64,
     pub(crate) site: CallSite,
+    pub(crate) notes: Notes,
     pub(crate) run: OutputBody,
 }
 
@@ -44,6 +46,7 @@ impl JobSet {
             start_time: None,
             end_time: None,
             failure: None,
+            metadata: BTreeMap::new(),
         });
         let info = BatchInfo { outputs: outputs.collect(), ..info };
         Arc::new(JobSet { woken, state: Mutex::new(SetState { info, left: jobs.len(), failed: false }) })
@@ -79,6 +82,7 @@ impl JobSet {
         job: u64,
         now: Time,
         failure: Option<Error>,
+        metadata: BTreeMap<String, String>,
     ) -> (Option<OutputOperationInfo>, Option<(BatchInfo, bool)>) {
         let mut state = lock(&self.state);
         state.failed |= failure.is_some();
@@ -86,6 +90,7 @@ impl JobSet {
         let output = state.info.outputs.iter_mut().find(|output| output.id == job).map(|output| {
             output.end_time = Some(now);
             output.failure = failure;
+            output.metadata = metadata;
             output.clone()
         });
         let last = state.left == 0;
@@ -238,7 +243,7 @@ impl Shared {
 
     fn run(&self, job: Job, set: &JobSet) {
         let JobRunner { clock, bus, mailbox, report, .. } = &self.runner;
-        let Job { time, id, site, run } = job;
+        let Job { time, id, site, notes, run } = job;
         let (first, output) = set.begins(id, clock.now());
         match (first, output) {
             // The batch loop sees to it that these are told soon, if the batch does not end at once.
@@ -260,7 +265,7 @@ impl Shared {
         if let Some(error) = failure.as_ref().filter(|error| !(given_up && error.kind() == ErrorKind::Stopped)) {
             report(error.clone());
         }
-        let (output, last) = set.ended(id, clock.now(), failure);
+        let (output, last) = set.ended(id, clock.now(), failure, notes.take());
         if let Some(info) = output {
             bus.post_quietly(|| StreamingEvent::OutputOperationCompleted(info));
         }

@@ -26,6 +26,7 @@ pub use self::guarantee::{Guarantee, Output};
 pub(crate) use self::guarantee::{KeptIn, OutputKind, guarantee};
 pub(crate) use self::joined::{transform_all, union_all};
 pub(crate) use self::node::{AnyInput, AnyNode, Input, NodeFn};
+pub(crate) use self::output::Notes;
 pub use self::output::{Outcome, OutputBatch};
 pub use self::output_run::OutputRun;
 pub(crate) use self::output_run::OutputStart;

@@ -1,9 +1,11 @@
 //! Outputs: what a batch is for. foreach_rdd, foreach_batch, print and the files.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use millstream_core::threads::lock;
 use millstream_core::{
     CallSite, Data, Error, ErrorKind, ExchangeData, Rdd, RecordWriter, Result, Time, publishing, textform,
 };
@@ -42,6 +44,22 @@ pub struct OutputBatch {
     pub(crate) key: BatchKey,
     pub(crate) epoch: u64,
     pub(crate) committed_up_to: Option<Time>,
+    pub(crate) notes: Notes,
+}
+
+/// What an output has to say of a batch, for listeners; nothing is kept where nobody is told.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Notes(Option<Arc<Mutex<BTreeMap<String, String>>>>);
+
+impl Notes {
+    /// Makes some that are told.
+    pub(crate) fn kept() -> Notes {
+        Notes(Some(Arc::default()))
+    }
+
+    pub(crate) fn take(&self) -> BTreeMap<String, String> {
+        self.0.as_ref().map(|notes| std::mem::take(&mut *lock(notes))).unwrap_or_default()
+    }
 }
 
 impl OutputBatch {
@@ -67,6 +85,31 @@ impl OutputBatch {
     /// good: none of them comes to this output again, and a sink can forget their keys.
     pub fn committed_up_to(&self) -> Option<Time> {
         self.committed_up_to
+    }
+
+    /// Says something of the batch, by name: what listeners find in
+    /// [`OutputOperationInfo::metadata`](crate::OutputOperationInfo::metadata) when the output has run. What is said again under a name
+    /// takes the place of what was; outside of the output's run nobody is told.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use millstream_testkit::doc::*;
+    /// # run([vec![1i64, 2], vec![3]], |numbers| {
+    /// numbers.foreach_batch(|rdd, batch| {
+    ///     batch.note("largest", rdd.max()?.unwrap_or_default().to_string());
+    ///     Ok(())
+    /// });
+    /// # });
+    /// ```
+    ///
+    /// # Spark
+    ///
+    /// There is none: inputs have it, `StreamInputInfo.metadata`, IN10.
+    pub fn note(&self, name: impl Into<String>, what: impl Into<String>) {
+        if let Some(notes) = &self.notes.0 {
+            lock(notes).insert(name.into(), what.into());
+        }
     }
 }
 

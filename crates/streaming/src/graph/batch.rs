@@ -8,7 +8,7 @@ use std::time::Duration;
 use millstream_core::{AnyRdd, CallSite, Context, Data, Partitioner, Rdd, Stamp, Time};
 
 use super::{RunId, Slot};
-use crate::dstream::{DStream, OutputBatch, PreparedOutputs};
+use crate::dstream::{DStream, Notes, OutputBatch, PreparedOutputs};
 use crate::state::save::{HasTable, in_place};
 use crate::window::Interval;
 
@@ -21,6 +21,8 @@ pub struct Batch<'a> {
     pub(super) own: Option<Own<'a>>,
     pub(super) context: &'a Context,
     pub(super) output: Option<(usize, &'a str)>,
+    /// What the output has to say of the batch when it has run.
+    pub(super) notes: Notes,
     pub(super) run: &'a RunId,
     pub(super) prepared: &'a Arc<PreparedOutputs>,
 }
@@ -43,12 +45,12 @@ impl<'a> Batch<'a> {
         run: &'a RunId,
         prepared: &'a Arc<PreparedOutputs>,
     ) -> Batch<'a> {
-        Batch { time, zero, slots, own: None, context, output: None, run, prepared }
+        Batch { time, zero, slots, own: None, context, output: None, notes: Notes::default(), run, prepared }
     }
 
     /// What is seen by the output of this number and name.
     pub(super) fn for_output(self, number: usize, name: &'a str) -> Batch<'a> {
-        Batch { output: Some((number, name)), ..self }
+        Batch { output: Some((number, name)), notes: Notes::kept(), ..self }
     }
 }
 
@@ -75,7 +77,7 @@ impl Batch<'_> {
 
     /// Returns what an output is told of the batch.
     pub(crate) fn of_output(&self) -> OutputBatch {
-        OutputBatch { key: self.key(), epoch: self.run.epoch, committed_up_to: None }
+        OutputBatch { key: self.key(), epoch: self.run.epoch, committed_up_to: None, notes: self.notes.clone() }
     }
 
     /// Returns what an output's folder is told apart by. Times alone do not tell: another program may have run here.

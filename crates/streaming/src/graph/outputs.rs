@@ -7,7 +7,7 @@ use millstream_core::{CallSite, Context, Digest, Result, Scope, Time};
 
 use super::{Batch, Digests, Graph, Look, LookBody, LookOutput, RunId, StreamId};
 use crate::batch::job_set::Job;
-use crate::dstream::{AnySink, Guarantee, KeptIn, OutputBatch, OutputKind, OutputRun, OutputStart, guarantee};
+use crate::dstream::{AnySink, Guarantee, KeptIn, Notes, OutputBatch, OutputKind, OutputRun, OutputStart, guarantee};
 
 /// Plans the job of one output for one batch.
 pub(crate) type PlanOutput = Box<dyn FnMut(&Batch<'_>) -> Result<Option<OutputBody>> + Send>;
@@ -111,6 +111,7 @@ impl Graph {
             }
             let batch = Batch::of(time, self.zero, &self.slots, context, &self.run, &self.prepared);
             let batch = batch.for_output(id, &output.name);
+            let notes = batch.notes.clone();
             let body = (output.plan)(&batch).map_err(|error| error.at(output.site).in_batch(time))?;
             let look = if output.is_digested(self.digests) { (output.look)(&batch) } else { None };
             if let Some(body) = body {
@@ -138,7 +139,7 @@ impl Graph {
                 let number = (self.slots.len() + id) as u64;
                 let scope = Scope { name: output.site.op(), number, input: None, at: Some(time) };
                 let run = Box::new(move || scope.within(body));
-                jobs.push(Job { time, id: id as u64, site: output.site, run });
+                jobs.push(Job { time, id: id as u64, site: output.site, notes, run });
             }
         }
         Ok(jobs)
@@ -159,7 +160,8 @@ impl Graph {
     }
 
     fn batch_of(&self, output: usize, at: Time, committed_up_to: Option<Time>) -> OutputBatch {
-        OutputBatch { key: self.run.key(&self.outputs[output].name, at), epoch: self.run.epoch, committed_up_to }
+        let (key, epoch) = (self.run.key(&self.outputs[output].name, at), self.run.epoch);
+        OutputBatch { key, epoch, committed_up_to, notes: Notes::default() }
     }
 
     pub(super) fn sinks(&self) -> impl Iterator<Item = (usize, &OutputSlot, &Arc<dyn AnySink>)> {
