@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use millstream_core::clock::wall_time;
 use millstream_core::threads::{self, lock};
 use millstream_core::{Result, millis, secs};
 use millstream_kafka::{Direct, KafkaSink, SaveToKafka as _, Start, direct};
@@ -56,13 +57,22 @@ pub(crate) fn empty(_: &[String]) -> Result<()> {
     run(true)
 }
 
-fn ages(source: Direct, every: u64) -> Result<(StreamingContext, Arc<Mutex<Vec<f64>>>)> {
+/// For how long records have been under way: since they were sent, and since the broker took them.
+type Ages = Arc<Mutex<(Vec<f64>, Vec<f64>)>>;
+
+fn ages(source: Direct, every: u64) -> Result<(StreamingContext, Ages)> {
     let ssc = StreamingContext::new("local[2]", "seen", millis(every))?;
-    let ages = Arc::<Mutex<Vec<f64>>>::default();
+    let ages = Ages::default();
     let noted = Arc::clone(&ages);
     ssc.input(source).foreach_rdd(move |rdd, _| {
-        let of = rdd.flat_map(|record| record.value().and_then(age)).collect()?;
-        lock(&noted).extend(of);
+        let of = rdd.flat_map(|record| {
+            let taken = wall_time().as_millis() - record.timestamp()?.as_millis();
+            Some((age(record.value()?)?, taken as f64))
+        });
+        let (sent, taken): (Vec<_>, Vec<_>) = of.collect()?.into_iter().unzip();
+        let mut noted = lock(&noted);
+        noted.0.extend(sent);
+        noted.1.extend(taken);
         Ok(())
     });
     Ok((ssc, ages))
@@ -92,10 +102,12 @@ pub(crate) fn seen(_: &[String]) -> Result<()> {
         ssc.add_streaming_listener(told.clone());
         ssc.start()?;
         ssc.await_termination_or_timeout(secs(4))?;
-        lock(&ages).clear();
+        *lock(&ages) = Default::default();
         ssc.await_termination_or_timeout(secs(10))?;
         ssc.stop()?;
-        println!("  {}", spread(&mut lock(&ages)));
+        let mut ages = lock(&ages);
+        println!("  since it was sent: {}", spread(&mut ages.0));
+        println!("  since the broker took it (to the millisecond): {}", spread(&mut ages.1));
         told.show("waking to handing over");
         Ok(())
     })

@@ -303,7 +303,67 @@ pub(crate) fn check_cancelled() -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Id, Record as Values};
+    use tracing::{Event, Metadata, Subscriber};
+
     use super::*;
+
+    /// Keeps what is logged.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<String>>>);
+
+    struct Line(String);
+
+    impl Visit for Line {
+        fn record_debug(&mut self, _: &Field, value: &dyn std::fmt::Debug) {
+            self.0.push_str(&format!("{value:?} "));
+        }
+    }
+
+    impl Subscriber for Log {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+        fn record(&self, _: &Id, _: &Values<'_>) {}
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn event(&self, event: &Event<'_>) {
+            let mut line = Line(String::new());
+            event.record(&mut line);
+            lock(&self.0).push(line.0);
+        }
+        fn enter(&self, _: &Id) {}
+        fn exit(&self, _: &Id) {}
+    }
+
+    #[test]
+    fn that_librdkafka_reads_is_said_once_with_the_setting_and_without_its_value() {
+        let log = Log::default();
+        tracing::subscriber::with_default(log.clone(), || {
+            let brokers = Brokers::at("a:1").set("ssl.key.password", "hush");
+            for _ in 0..3 {
+                assert!(needs_client(&brokers).is_some());
+                assert!(needs_client(&Brokers::at("a:1")).is_none());
+            }
+        });
+        let said = lock(&log.0).clone();
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].contains("read by librdkafka") && said[0].contains("`ssl.key.password`"), "{said:?}");
+        assert!(!said[0].contains("hush"), "{said:?}");
+    }
+
+    #[test]
+    fn of_many_partitions_less_is_fetched_at_once_so_that_what_is_left_of_all_has_room() {
+        let how = How::of("a:1");
+        for (among, want) in
+            [(0, 1 << 20), (1, 1 << 20), (64, 1 << 20), (100, 671_088), (1000, 67_108), (9999, 16 << 10)]
+        {
+            assert_eq!(how.piece(among), want, "{among}");
+        }
+    }
 
     #[test]
     fn behind_what_is_gone_is_what_is_there_or_the_end_of_the_range() {
