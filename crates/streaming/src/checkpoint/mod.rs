@@ -230,6 +230,7 @@ pub(crate) struct Durable {
     waiting: BTreeMap<Time, Vec<Record>>,
     /// Facts that go along with the next record.
     riding: Vec<Record>,
+    /// Records behind the newest checkpoint file, and their bytes.
     since_snapshot: (u64, u64),
     checkpoint_after: u64,
     writer: Writer,
@@ -250,7 +251,8 @@ impl Durable {
         left_out: Option<LeftOut>,
         states: Arc<dyn CheckpointStore>,
     ) -> Result<Durable> {
-        let Found { disk, folder, lock, log, snapshots, mut ledger, mut next, checkpoint_after } = found;
+        let Found { disk, folder, lock, log, snapshots, mut ledger, mut next, since_snapshot, checkpoint_after } =
+            found;
         ledger.let_go_of_missing(|state| disk.exists(&folder.join(state)))?;
         let lines = compared(&ledger, &program, &*disk, &folder)?;
         let objections = objections(&program.keepers.keepers, &lines);
@@ -279,7 +281,9 @@ impl Durable {
         let store = Arc::clone(&states);
         let targets = Targets { log: Box::new(log), snapshots, states, first: 0 };
         let writer = Writer::start(targets)?;
-        writer.append_and_wait(next, encode(&records)?)?;
+        let bytes = encode(&records)?;
+        let since_snapshot = (since_snapshot.0 + 1, since_snapshot.1 + bytes.len() as u64);
+        writer.append_and_wait(next, bytes)?;
         next += 1;
         records.into_iter().for_each(|record| ledger.apply(record));
         throw_away_received(&disk, &folder, &belongs_to_nobody(&*disk, &folder, &ledger)?)?;
@@ -288,10 +292,13 @@ impl Durable {
         if let Err(error) = gone.iter().try_for_each(|folder| store.remove_folder(folder)) {
             tracing::warn!(%error, "states that no record names could not be removed");
         }
-        let (waiting, since_snapshot) = (BTreeMap::new(), (0, 0));
-        let riding = Vec::new();
+        let (waiting, riding) = (BTreeMap::new(), Vec::new());
         let known = Known { ledger, keeper_of };
-        Ok(Durable { known, next, waiting, riding, since_snapshot, checkpoint_after, writer, _lock: lock })
+        let mut durable =
+            Durable { known, next, waiting, riding, since_snapshot, checkpoint_after, writer, _lock: lock };
+        // Here too: a program that is killed early each time would have a longer log with each start.
+        durable.snapshot_if_due();
+        Ok(durable)
     }
 
     /// Returns what is known.
@@ -475,10 +482,14 @@ impl Durable {
         };
         let gone = self.known.ledger.forget(horizon, &states);
         self.writer.remove(gone);
+        self.snapshot_if_due();
+        horizon
+    }
+
+    fn snapshot_if_due(&mut self) {
         if self.since_snapshot.0 >= self.checkpoint_after || self.since_snapshot.1 >= SNAPSHOT_BYTES {
             self.snapshot();
         }
-        horizon
     }
 
     /// The newest state of each keeper that is in the store.
