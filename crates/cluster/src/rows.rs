@@ -29,12 +29,24 @@ pub(crate) enum Kind {
     Result { partition: usize },
 }
 
+impl Kind {
+    /// Returns what it is, whatever is in it.
+    fn of_any_items(self) -> Kind {
+        match self {
+            Kind::Block { shuffle, map, partition, .. } => Kind::Block { shuffle, map, partition, items: None },
+            other => other,
+        }
+    }
+}
+
 /// The beginning of a row.
 #[derive(Debug, Serialize, Deserialize)]
 struct Head {
     /// The reader, counted as Ballista counts the partitions of the stage behind.
     to: u32,
     kind: Kind,
+    /// Which writer's it is: pieces of two attempts at a task do not fit each other.
+    run: u32,
     piece: u32,
     last: bool,
 }
@@ -50,6 +62,7 @@ pub(crate) fn schema() -> SchemaRef {
 pub(crate) struct RowWriter {
     /// For each reader, what Ballista's hash sends to it.
     keys: Arc<Vec<u32>>,
+    run: u32,
     to: UInt32Builder,
     rows: LargeBinaryBuilder,
     bytes: usize,
@@ -57,10 +70,10 @@ pub(crate) struct RowWriter {
 }
 
 impl RowWriter {
-    /// Writes for readers that are reached by `keys`.
-    pub(crate) fn new(keys: Arc<Vec<u32>>) -> RowWriter {
+    /// Writes for readers that are reached by `keys`. No other writer is to have the number `run`.
+    pub(crate) fn new(keys: Arc<Vec<u32>>, run: u32) -> RowWriter {
         let (to, rows) = (UInt32Builder::new(), LargeBinaryBuilder::new());
-        RowWriter { keys, to, rows, bytes: 0, batches: Vec::new() }
+        RowWriter { keys, run, to, rows, bytes: 0, batches: Vec::new() }
     }
 
     /// Writes `bytes` for the reader `to`.
@@ -75,7 +88,7 @@ impl RowWriter {
         let mut rest = bytes;
         for piece in 0.. {
             let (now, behind) = rest.split_at(rest.len().min(PIECE));
-            let head = Head { to, kind, piece, last: behind.is_empty() };
+            let head = Head { to, kind, run: self.run, piece, last: behind.is_empty() };
             let mut row = codec::encode(&head)?;
             row.extend_from_slice(now);
             self.to.append_value(key);
@@ -117,16 +130,36 @@ fn wrong(error: impl std::fmt::Display) -> Error {
     millstream_core::bug!("rows of a stage are not in their form: {error}")
 }
 
-/// Reads rows and puts their pieces together.
+/// Reads rows and puts their pieces together. Of what several attempts at a task have written, one's is taken.
 #[derive(Debug, Default)]
 pub(crate) struct RowReader {
-    parts: BTreeMap<Kind, Parts>,
+    /// By what they are and who wrote them. How many items a block has says nothing of which it is.
+    parts: BTreeMap<Kind, BTreeMap<u32, Parts>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Parts {
+    kind: Kind,
     pieces: BTreeMap<u32, Bytes>,
     last: Option<u32>,
+}
+
+impl Parts {
+    fn are_whole(&self) -> bool {
+        self.last.is_some_and(|last| self.pieces.len() == last as usize + 1)
+    }
+
+    fn put_together(self) -> (Kind, Bytes) {
+        let mut pieces = self.pieces.into_values();
+        let first = pieces.next().unwrap_or_default();
+        let mut rest = pieces.peekable();
+        if rest.peek().is_none() {
+            return (self.kind, first);
+        }
+        let mut all = BytesMut::from(&first[..]);
+        rest.for_each(|piece| all.extend_from_slice(&piece));
+        (self.kind, all.freeze())
+    }
 }
 
 impl RowReader {
@@ -144,7 +177,9 @@ impl RowReader {
             if reader.is_some_and(|reader| reader != head.to) {
                 return Err(millstream_core::bug!("a row for reader {} came to another", head.to));
             }
-            let parts = self.parts.entry(head.kind).or_default();
+            let runs = self.parts.entry(head.kind.of_any_items()).or_default();
+            let new = || Parts { kind: head.kind, pieces: BTreeMap::new(), last: None };
+            let parts = runs.entry(head.run).or_insert_with(new);
             parts.pieces.insert(head.piece, Bytes::copy_from_slice(payload));
             if head.last {
                 parts.last = Some(head.piece);
@@ -157,21 +192,12 @@ impl RowReader {
     ///
     /// # Errors
     ///
-    /// The kind is `Data`: a piece is missing.
+    /// The kind is `Data`: a piece is missing, of whoever wrote it.
     pub(crate) fn finish(self) -> Result<Vec<(Kind, Bytes)>> {
-        let whole = |(kind, parts): (Kind, Parts)| {
-            if parts.last.is_none_or(|last| parts.pieces.len() != last as usize + 1) {
-                return Err(Error::new(ErrorKind::Data, format!("a piece of {kind:?} is missing")));
-            }
-            let mut pieces = parts.pieces.into_values();
-            let first = pieces.next().unwrap_or_default();
-            let mut rest = pieces.peekable();
-            if rest.peek().is_none() {
-                return Ok((kind, first));
-            }
-            let mut all = BytesMut::from(&first[..]);
-            rest.for_each(|piece| all.extend_from_slice(&piece));
-            Ok((kind, all.freeze()))
+        let whole = |(kind, runs): (Kind, BTreeMap<u32, Parts>)| {
+            let whole = runs.into_values().find(Parts::are_whole);
+            let whole = whole.ok_or_else(|| Error::new(ErrorKind::Data, format!("a piece of {kind:?} is missing")))?;
+            Ok(whole.put_together())
         };
         self.parts.into_iter().map(whole).collect()
     }
@@ -186,7 +212,11 @@ mod tests {
     }
 
     fn written(rows: &[(u32, Kind, Vec<u8>)]) -> Vec<RecordBatch> {
-        let mut w = RowWriter::new(Arc::new(vec![10, 11]));
+        written_by(1, rows)
+    }
+
+    fn written_by(run: u32, rows: &[(u32, Kind, Vec<u8>)]) -> Vec<RecordBatch> {
+        let mut w = RowWriter::new(Arc::new(vec![10, 11]), run);
         rows.iter().for_each(|(to, kind, bytes)| w.push(*to, *kind, bytes).unwrap());
         w.finish().unwrap()
     }
@@ -216,13 +246,34 @@ mod tests {
     }
 
     #[test]
+    fn of_two_attempts_one_is_taken_and_never_some_of_each() {
+        let of = |items| Kind::Block { shuffle: ShuffleId(3), map: 0, partition: 1, items: Some(items) };
+        let [one, other] =
+            [3, 5].map(|run| written_by(run, &[(0, of(run as usize), vec![run as u8; 2 * PIECE])]).remove(0));
+        for (batches, taken) in [
+            (vec![one.clone(), other.clone()], vec![3, 5]),
+            (vec![other.clone(), one.clone()], vec![3, 5]),
+            // One of them lacks a piece.
+            (vec![one.slice(0, 1), other.clone()], vec![5]),
+            (vec![one.clone(), other.slice(1, 1)], vec![3]),
+        ] {
+            let back = read(&batches).unwrap();
+            let (kind, bytes) = &back[0];
+            assert!(back.len() == 1 && bytes.len() == 2 * PIECE, "{back:?}");
+            assert!(taken.contains(&bytes[0]) && bytes.iter().all(|byte| *byte == bytes[0]));
+            assert_eq!(*kind, of(bytes[0] as usize), "with how many items that one has");
+        }
+        assert!(read(&[one.slice(0, 1), other.slice(1, 1)]).is_err(), "halves of two are no whole");
+    }
+
+    #[test]
     fn rows_of_others_and_missing_pieces_are_told() {
         let batches = written(&[(1, block(0), vec![0; 2 * PIECE])]);
         assert_eq!(RowReader::default().push(&batches[0], Some(0)).unwrap_err().kind(), ErrorKind::Internal);
         for cut in [batches[0].slice(0, 1), batches[0].slice(1, 1)] {
             assert_eq!(read(&[cut]).unwrap_err().kind(), ErrorKind::Data);
         }
-        let mut w = RowWriter::new(Arc::new(vec![10]));
+        let mut w = RowWriter::new(Arc::new(vec![10]), 1);
         assert_eq!(w.push(1, block(0), b"x").unwrap_err().kind(), ErrorKind::Internal);
     }
 }

@@ -26,6 +26,7 @@ use crate::failure;
 use crate::here::Here;
 use crate::routing;
 use crate::rows::{Kind, RowReader, RowWriter, schema};
+use crate::secret::random;
 
 /// What a stage is, as it travels.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -235,7 +236,7 @@ fn run(desc: &StageDesc, place: usize, rows: RowReader, cancelled: Arc<AtomicBoo
         Readers::Driver => 1,
         Readers::Stage { count, .. } => *count,
     };
-    let mut out = RowWriter::new(routing::keys(readers)?);
+    let mut out = RowWriter::new(routing::keys(readers)?, u32::from_le_bytes(random()?));
     let mut blocks = Vec::new();
     for (kind, bytes) in rows.finish()? {
         match kind {
