@@ -17,10 +17,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::desk::{DeskClient, Join, Joined, Welcome};
 use crate::driver;
+use crate::engine::Engine;
 use crate::folders::Folder;
 use crate::here::Here;
 use crate::launch::executable;
 use crate::plan_codec::StageCodec;
+use crate::pool::Connections;
 use crate::secret::Secret;
 
 /// The environment variable that makes a process of a local cluster an executor. What it is to do comes by its input.
@@ -221,6 +223,7 @@ fn run(orders: Orders) -> Result<()> {
     threads::spawn("driver", move || until_gone(joined, &folder, returns))?.detach();
     let [port, grpc_port] = free_ports(local_address(orders.desk)?)?;
     let bind = local_address(orders.desk)?.ip().to_string();
+    let connections = Connections::default();
     let config = ExecutorProcessConfig {
         executor_id: id,
         bind_host: bind.clone(),
@@ -238,6 +241,7 @@ fn run(orders: Orders) -> Result<()> {
         grpc_max_encoding_message_size: MESSAGE,
         grpc_server_config: GrpcServerConfig { timeout_seconds: MESSAGE_SECONDS as u64, ..GrpcServerConfig::default() },
         override_physical_codec: Some(Arc::new(StageCodec::new(secret))),
+        override_execution_engine: Some(Arc::new(Engine::new(Arc::new(connections)))),
         // What is written behind the end of a job, by a task that did not hear of it, goes in time.
         job_data_clean_up_interval_seconds: 600,
         job_data_ttl_seconds: 24 * 3600,

@@ -28,6 +28,7 @@ mod beside;
 mod blocks;
 mod desk;
 mod driver;
+mod engine;
 mod executor;
 mod failure;
 mod folders;

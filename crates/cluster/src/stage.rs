@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use datafusion::arrow::record_batch::RecordBatch;
@@ -107,6 +107,8 @@ pub(crate) struct StageExec {
     pub(crate) inputs: Vec<Arc<dyn ExecutionPlan>>,
     /// For each partition where that is what it reads. The driver places tasks by it; it does not travel.
     pub(crate) prefer: Arc<[Option<Home>]>,
+    /// Set when the task is given up, on the executor where it runs.
+    given_up: Arc<AtomicBool>,
     properties: Arc<PlanProperties>,
 }
 
@@ -119,7 +121,7 @@ impl StageExec {
             EmissionType::Final,
             Boundedness::Bounded,
         );
-        StageExec { desc, inputs, prefer: Arc::from([]), properties: Arc::new(properties) }
+        StageExec { desc, inputs, prefer: Arc::from([]), given_up: Arc::default(), properties: Arc::new(properties) }
     }
 
     /// Returns the stage with the executors that have what its partitions read.
@@ -128,7 +130,13 @@ impl StageExec {
     }
 
     fn with_inputs(&self, inputs: Vec<Arc<dyn ExecutionPlan>>) -> StageExec {
-        StageExec { prefer: Arc::clone(&self.prefer), ..StageExec::new(Arc::clone(&self.desc), inputs) }
+        let (prefer, given_up) = (Arc::clone(&self.prefer), Arc::clone(&self.given_up));
+        StageExec { prefer, given_up, ..StageExec::new(Arc::clone(&self.desc), inputs) }
+    }
+
+    /// Returns the same stage, whose tasks stop when `given_up` is set.
+    pub(crate) fn heeding(&self, given_up: &Arc<AtomicBool>) -> StageExec {
+        StageExec { given_up: Arc::clone(given_up), ..self.with_inputs(self.inputs.clone()) }
     }
 
     /// Returns the same stage with what the scheduler says of one task.
@@ -191,7 +199,7 @@ impl ExecutionPlan for StageExec {
         let Some(place) = self.desc.task.slice.get(partition).copied() else {
             return Err(failure::told(&bug!("a task has no partition {partition}")));
         };
-        let desc = Arc::clone(&self.desc);
+        let (desc, given_up) = (Arc::clone(&self.desc), Arc::clone(&self.given_up));
         let output = stream::once(async move {
             let mut rows = RowReader::default();
             for mut input in inputs {
@@ -203,27 +211,21 @@ impl ExecutionPlan for StageExec {
                     }
                 }
             }
-            let batches = run_beside(desc, place, rows).await?;
+            let batches = run_beside(desc, place, rows, given_up).await?;
             Ok::<_, DataFusionError>(stream::iter(batches.into_iter().map(Ok)))
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema(), output.try_flatten().boxed())))
     }
 }
 
-/// Sets a flag when it is dropped: a future that is given up is not polled again.
-struct CancelOnDrop(Arc<AtomicBool>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Runs a task on a thread for what blocks, so that it can be cancelled and holds nobody else up.
-async fn run_beside(desc: Arc<StageDesc>, place: usize, rows: RowReader) -> DfResult<Vec<RecordBatch>> {
-    let cancelled = Arc::new(AtomicBool::new(false));
-    let _guard = CancelOnDrop(Arc::clone(&cancelled));
-    let run = move || run(&desc, place, rows, cancelled);
+/// Runs a task on a thread for what blocks, so that it holds nobody else up.
+async fn run_beside(
+    desc: Arc<StageDesc>,
+    place: usize,
+    rows: RowReader,
+    given_up: Arc<AtomicBool>,
+) -> DfResult<Vec<RecordBatch>> {
+    let run = move || run(&desc, place, rows, given_up);
     match tokio::task::spawn_blocking(run).await {
         Ok(Ok(batches)) => Ok(batches),
         Ok(Err(error)) => Err(failure::told(&error)),

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use millstream_cluster::Cluster;
 use millstream_core::checkpoint::MemoryCheckpoints;
+use millstream_core::clock::monotonic;
 use millstream_core::conf::EngineConf;
 use millstream_core::{Context, ErrorKind, StorageLevel, TaskContext, Text, capture, capture_ref};
 
@@ -170,15 +172,27 @@ fn large_rows_and_many_partitions_go_through() {
 
 #[test]
 fn a_job_that_is_cancelled_ends_and_so_do_its_tasks() {
-    let context = context();
-    let endless = context.range(0, 2, 1, 2).foreach_async(|_| {
-        let task = TaskContext::current();
-        while task.as_ref().is_some_and(|task| !task.is_cancelled()) {
-            std::hint::spin_loop();
+    let (context, folder) = (context(), tempfile::tempdir().unwrap());
+    let endless = capture(folder.path().to_path_buf(), |folder, x: i64| {
+        let task = TaskContext::current().unwrap();
+        std::fs::write(folder.join(format!("began-{x}")), b"").unwrap();
+        while !task.is_cancelled() {
+            std::thread::yield_now();
         }
+        std::fs::write(folder.join(format!("ended-{x}")), b"").unwrap();
     });
+    let endless = context.range(0, 2, 1, 2).foreach_async(endless);
+    let both = |what: &str| {
+        let begun = monotonic();
+        while !(0..2).all(|x| folder.path().join(format!("{what}-{x}")).exists()) {
+            assert!(monotonic() - begun < Duration::from_secs(60), "they have not {what}");
+            std::thread::yield_now();
+        }
+    };
+    both("began");
     endless.cancel();
     assert_eq!(endless.get().unwrap_err().kind(), ErrorKind::Stopped);
+    both("ended");
     assert_eq!(context.range(0, 4, 1, 2).count().unwrap(), 4, "its slots are free again");
 }
 

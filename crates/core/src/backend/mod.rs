@@ -65,7 +65,8 @@ pub(crate) fn of_master(conf: &EngineConf) -> Result<Arc<dyn Backend>> {
 pub struct JobEnds {
     /// Told the result of each wanted partition, once, in any order, before the end.
     pub on_result: Box<dyn Fn(usize, TaskResult) + Send + Sync>,
-    /// Told once how the job ended, when none of its tasks runs any more.
+    /// Told once how the job ended, when none of its tasks runs any more; where they run in other processes, when those that
+    /// are of no use have been told to end.
     pub on_end: Box<dyn FnOnce(Result<()>) + Send>,
     /// Told how far stages and tasks come, if anybody listens. Only then does that cost anything.
     pub watch: Option<Arc<JobWatch>>,
