@@ -154,6 +154,7 @@ mod tests {
             match question.what {
                 What::Publish => Ok(None),
                 What::Block(_) => Ok(None),
+                What::Read(name) if name == "careless" => panic!("on purpose"),
                 What::Read(name) => Ok(Some(Bytes::from(format!("{name} of {}", question.engine)))),
                 _ => Err(Error::new(ErrorKind::Unavailable, "the disk is full")),
             }
@@ -185,6 +186,9 @@ mod tests {
         assert_eq!(driver.block(BlockId::Received { stream: 1, sequence: 2 }).unwrap(), None);
         let error = driver.write("a", b"x").unwrap_err();
         assert_eq!((error.kind(), error.message()), (ErrorKind::Unavailable, "the disk is full"));
+        let error = driver.read("careless").unwrap_err();
+        assert!(error.to_string().contains("panicked: on purpose"), "who asks hears of it: {error}");
+        assert_eq!(&driver.read("a").unwrap()[..], b"a of 3", "and may ask again");
         drop(desk);
         assert!(joined.told().is_none(), "the connection ends with the desk");
         assert_eq!(driver.read("a").unwrap_err().kind(), ErrorKind::Unavailable);

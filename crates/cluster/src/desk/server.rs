@@ -1,15 +1,18 @@
 //! The driver's side of the desk: a thread that lets people in, and one for each who is in.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use millstream_core::clock::monotonic;
 use millstream_core::plan::away::written_error;
 use millstream_core::threads::{self, OwnedThread, lock};
-use millstream_core::{Error, ErrorKind, Result};
+use millstream_core::{Error, ErrorKind, Result, panicked};
 
 use super::frame::{self, LONG};
 use super::{Answer, Hello, Join, Question, Tell, Welcome};
@@ -17,6 +20,9 @@ use crate::secret::Secret;
 
 /// How long somebody may take to say who they are.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long nobody is let in when the system lets nobody in.
+const BREATH: Duration = Duration::from_millis(100);
 
 /// How many may be about to say who they are. Others are turned away meanwhile.
 const STRANGERS: usize = 64;
@@ -126,6 +132,51 @@ impl Drop for Desk {
     }
 }
 
+/// What somebody has to say within one time, however slowly it trickles.
+struct Hurried<'a> {
+    stream: &'a TcpStream,
+    until: Duration,
+}
+
+impl Hurried<'_> {
+    fn left(&self) -> std::io::Result<Option<Duration>> {
+        let left = self.until.saturating_sub(monotonic());
+        if left.is_zero() { Err(std::io::ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
+    }
+}
+
+impl Read for Hurried<'_> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        self.stream.set_read_timeout(self.left()?)?;
+        self.stream.read(into)
+    }
+}
+
+impl Write for Hurried<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.stream.set_write_timeout(self.left()?)?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+/// Closes a connection when nobody attends to it any more, whatever was the end of that.
+struct Leaves<'a> {
+    inside: &'a Inside,
+    number: u64,
+}
+
+impl Drop for Leaves<'_> {
+    fn drop(&mut self) {
+        let left = lock(&self.inside.open).remove(&self.number);
+        // The one that is kept here would hold it open.
+        let _ = left.map(|stream| stream.shutdown(Shutdown::Both));
+    }
+}
+
 /// Counts a stranger for as long as it lives.
 struct Stranger<'a>(&'a AtomicUsize);
 
@@ -141,7 +192,11 @@ impl Inside {
             if self.closed.load(Ordering::Acquire) {
                 return;
             }
-            let Ok(stream) = stream else { continue };
+            let Ok(stream) = stream else {
+                // No more files may be open just now, and asking again at once would not help.
+                std::thread::park_timeout(BREATH);
+                continue;
+            };
             if self.strangers.load(Ordering::Relaxed) >= STRANGERS {
                 continue;
             }
@@ -159,20 +214,19 @@ impl Inside {
     }
 
     fn attend(&self, number: u64, stream: TcpStream) {
+        let _leaves = Leaves { inside: self, number };
         let from = stream.peer_addr().map_or_else(|_| "somebody".to_owned(), |address| address.to_string());
         if let Err(error) = self.serve(number, stream) {
             tracing::debug!(%error, "the connection from {from} has ended");
         }
-        lock(&self.open).remove(&number);
     }
 
     fn serve(&self, number: u64, stream: TcpStream) -> Result<()> {
         let stranger = Stranger(&self.strangers);
-        let mut stream = frame::prepared(stream)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        let stream = frame::prepared(stream)?;
         lock(&self.open).insert(number, stream.try_clone()?);
-        let hello: Hello = frame::answer(&mut stream, &self.secret)?;
+        let mut hurried = Hurried { stream: &stream, until: monotonic() + PATIENCE };
+        let hello: Hello = frame::answer(&mut hurried, &self.secret)?;
         drop(stranger);
         stream.set_read_timeout(None)?;
         stream.set_write_timeout(None)?;
@@ -211,7 +265,9 @@ impl Inside {
     fn questions(&self, mut stream: TcpStream, executor: &str) -> Result<()> {
         while let Some(question) = frame::receive::<Question>(&mut stream, LONG)? {
             let answer = match self.host.is_member(executor) {
-                true => self.host.answer(executor, question),
+                // Values of the program may be written: who asked must hear of it if that panics.
+                true => catch_unwind(AssertUnwindSafe(|| self.host.answer(executor, question)))
+                    .unwrap_or_else(|panic| Err(panicked(&*panic))),
                 // Its tasks run elsewhere: what it still does is not to be seen.
                 false => Err(Error::new(ErrorKind::Stopped, format!("{executor} was given up by its driver"))),
             };
@@ -222,5 +278,27 @@ impl Inside {
             frame::send(&mut stream, &answer)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_trickles_has_one_time_for_all_of_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut stranger = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        stranger.write_all(b"abc").unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        let mut hurried = Hurried { stream: &stream, until: monotonic() + Duration::from_secs(60) };
+        let mut one = [0];
+        hurried.read_exact(&mut one).unwrap();
+        hurried.until = monotonic();
+        let late = [hurried.read(&mut one).unwrap_err(), hurried.write(b"x").unwrap_err()];
+        assert!(
+            late.iter().all(|error| error.kind() == std::io::ErrorKind::TimedOut),
+            "there is more to read: {late:?}"
+        );
     }
 }
