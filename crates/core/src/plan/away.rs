@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::programs::Programs;
 use super::stage::{Properties, StageId, StageProgram, TaskContext, TaskOutput};
 use super::tally::Tally;
 use crate::accumulator;
@@ -27,9 +28,6 @@ use crate::spill::SpillDir;
 use crate::storage::{Block, BlockId, BlockStore, DiskStore, MemoryStore, StorageLevel, StoreUsage, TieredStore};
 use crate::threads::lock;
 use crate::time::Time;
-
-/// How many programs of stages are kept ready: those of the jobs that run, and some that are asked for again.
-const PROGRAMS: usize = 32;
 
 /// Asks the driver for what only it knows: blocks that it keeps, such as those of receivers that run there, and whether this
 /// process is still one of its own.
@@ -146,7 +144,7 @@ pub struct Worker {
     spill: Arc<SpillDir>,
     checkpoints: Arc<dyn CheckpointStore>,
     driver: Arc<dyn DriverBlocks>,
-    programs: Mutex<Vec<(Bytes, Arc<dyn StageProgram>)>>,
+    programs: Mutex<Programs<Arc<dyn StageProgram>>>,
 }
 
 impl Worker {
@@ -222,14 +220,17 @@ impl Worker {
 
     /// Reads a stage's program, or finds it among those that were read.
     fn program(&self, bytes: &Bytes) -> Result<Arc<dyn StageProgram>> {
-        let mut programs = lock(&self.programs);
-        if let Some(at) = programs.iter().position(|(known, _)| known == bytes) {
-            return Ok(Arc::clone(&programs[at].1));
+        if let Some(known) = lock(&self.programs).find(bytes) {
+            return Ok(known);
         }
+        // The program's own code reads it, and may take its time.
         let program = catch_unwind(AssertUnwindSafe(|| <dyn StageProgram>::arrive(bytes)))
             .map_err(|payload| panicked(&*payload))??;
-        let gone = (programs.len() == PROGRAMS).then(|| programs.remove(0));
-        programs.push((bytes.clone(), Arc::clone(&program)));
+        let mut programs = lock(&self.programs);
+        if let Some(known) = programs.find(bytes) {
+            return Ok(known);
+        }
+        let gone = programs.keep(bytes, Arc::clone(&program));
         drop(programs);
         drop(gone);
         Ok(program)
@@ -338,7 +339,7 @@ impl BlockStore for Noted {
 
 impl fmt::Debug for Worker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Worker({} programs, {:?})", lock(&self.programs).len(), self.blocks.usage())
+        write!(f, "Worker({} programs, {:?})", lock(&self.programs).count(), self.blocks.usage())
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod away;
 mod dag;
+mod programs;
 pub mod ship;
 mod stage;
 mod tally;
