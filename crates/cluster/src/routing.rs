@@ -79,10 +79,22 @@ mod tests {
         for readers in [1, 2, 3, 7, 200] {
             let keys = keys(readers).unwrap();
             assert_eq!(keys.len(), readers);
-            let mut distinct = keys.to_vec();
-            distinct.sort_unstable();
-            distinct.dedup();
-            assert_eq!(distinct.len(), readers);
+            // Asked once more, a row at a time.
+            let Partitioning::Hash(by, _) = partitioning(readers) else { panic!("no hash") };
+            let mut partitioner = BatchPartitioner::new_hash_partitioner(by, readers, Time::default()).unwrap();
+            for (reader, key) in keys.iter().enumerate() {
+                let columns: [Arc<dyn Array>; 2] =
+                    [Arc::new(UInt32Array::from(vec![*key])), Arc::new(LargeBinaryArray::from_iter_values([b"row"]))];
+                let row = RecordBatch::try_new(schema(), columns.to_vec()).unwrap();
+                let mut came = Vec::new();
+                partitioner
+                    .partition(row, |to, rows| {
+                        came.extend((rows.num_rows() > 0).then_some(to));
+                        Ok(())
+                    })
+                    .unwrap();
+                assert_eq!(came, [reader], "key {key} of {readers} readers");
+            }
         }
     }
 }
