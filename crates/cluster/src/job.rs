@@ -1,7 +1,9 @@
 //! The life of one job: handed to Ballista, waited for, its results fetched; and tried again where those were lost.
 
-use std::panic::AssertUnwindSafe;
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use ballista_core::execution_plans::ShuffleReaderExec;
 use ballista_core::serde::protobuf::{JobStatus, SuccessfulJob, job_status};
@@ -25,8 +27,12 @@ use crate::stage::TaskNote;
 /// How often a job is begun whose results were lost with an executor behind its end.
 const TRIES: u32 = 4;
 
-/// How many attempts at a task one try of its job may have, so that attempts of all tries differ.
-const ATTEMPTS: u32 = 16;
+/// How many attempts at a task one try of its job may have, so that attempts of all tries differ: far more than there are
+/// before the try is given up, for errors or for executors that are lost.
+const ATTEMPTS: u32 = 1024;
+
+/// How long a job that is asked to end has for it before it is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A job that runs, for those who wait.
 struct Running {
@@ -53,14 +59,17 @@ pub(crate) fn run_query(inner: &Arc<Inner>, query: Result<Query>, job: JobPlan, 
     let (cancelled, heard) = watch::channel(false);
     let running = Arc::new(Running { ended: Mutex::new(false), changed: Condvar::new(), cancelled });
     let handle = JobHandle(Arc::clone(&running) as Arc<dyn RunningJob>);
+    let JobEnds { on_result, on_end, watch } = ends;
+    let ending = Ending { running, on_end: Some(on_end) };
     let inner_here = Arc::clone(inner);
     inner.runtime.spawn(async move {
         let rows = match query {
             Ok(_) if job.wanted.is_empty() => Ok(Vec::new()),
             Ok(query) => {
-                let run = AssertUnwindSafe(tried(&inner_here, &query, heard)).catch_unwind().await;
-                // A job ends whatever happens.
-                run.unwrap_or_else(|payload| Err(panicked(&*payload))).inspect_err(|error| {
+                let first = job.planned_before * TRIES * ATTEMPTS;
+                let rows = AssertUnwindSafe(tried(&inner_here, &query, first, heard)).catch_unwind().await;
+                let rows = rows.unwrap_or_else(|panic| Err(bug!("a job's plan is none: {}", panicked(&*panic))));
+                rows.inspect_err(|error| {
                     if error.is_lost() {
                         inner_here.places.missed();
                     }
@@ -71,72 +80,158 @@ pub(crate) fn run_query(inner: &Arc<Inner>, query: Result<Query>, job: JobPlan, 
         let inner_there = Arc::clone(&inner_here);
         // Values are read, and closures of the program may run: not on a thread that others wait for.
         let end = move || {
-            let JobEnds { on_result, on_end, watch } = ends;
-            let result = rows.and_then(|rows| finish(&inner_there, &job, rows, &*on_result, watch.as_deref()));
+            let finish = || rows.and_then(|rows| finish(&inner_there, &job, rows, &*on_result, watch.as_deref()));
+            let result =
+                catch_unwind(AssertUnwindSafe(finish)).unwrap_or_else(|panic| Err(panicked(&*panic).at(job.site)));
             drop(job);
-            on_end(result);
-            *lock(&running.ended) = true;
-            running.changed.notify_all();
+            ending.tell(result);
         };
         let _ = tokio::task::spawn_blocking(end).await;
     });
     handle
 }
 
+/// Tells the end of a job, whatever becomes of who should: somebody may wait for it.
+struct Ending {
+    running: Arc<Running>,
+    on_end: Option<Box<dyn FnOnce(Result<()>) + Send>>,
+}
+
+impl Ending {
+    fn tell(mut self, result: Result<()>) {
+        self.end(result);
+    }
+
+    fn end(&mut self, result: Result<()>) {
+        let Some(on_end) = self.on_end.take() else { return };
+        // It is not ours, and who waits must not wait for ever.
+        let told = catch_unwind(AssertUnwindSafe(|| on_end(result)));
+        *lock(&self.running.ended) = true;
+        self.running.changed.notify_all();
+        if let Err(panic) = told {
+            tracing::error!("the end of a job was not heard: {}", panicked(&*panic));
+        }
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.end(Err(Error::new(ErrorKind::Stopped, "the cluster was stopped while the job ran")));
+    }
+}
+
 type Rows = Vec<(Kind, Bytes)>;
 
 /// Runs the job until its results are there, or it fails for a reason of its own.
-async fn tried(inner: &Inner, query: &Query, mut cancelled: watch::Receiver<bool>) -> Result<Rows> {
+///
+/// Its tasks number their attempts from `first`.
+async fn tried(inner: &Inner, query: &Query, first: u32, mut cancelled: watch::Receiver<bool>) -> Result<Rows> {
     let mut tried = 0;
     loop {
-        inner.ready(1, inner.conf.executors_wait).await?;
-        let lost = match once(inner, query, tried * ATTEMPTS, &mut cancelled).await? {
+        tokio::select! {
+            biased;
+            () = is_set(&mut cancelled) => return Err(stopped(true, "")),
+            ready = inner.ready(1, inner.conf.executors_wait) => ready?,
+        }
+        let lost = match once(inner, query, first + tried * ATTEMPTS, &mut cancelled).await? {
             Fetched::All(rows) => return Ok(rows),
             Fetched::Lost(error) => error,
         };
         tried += 1;
         if tried == TRIES {
-            return Err(lost);
+            let text = format!(
+                "{} ({TRIES} times in a row: a task may need more memory than executors have, or end its process)",
+                lost.message()
+            );
+            return Err(Error::new(lost.kind(), text));
         }
-        tracing::warn!(error = %lost, "results were lost with an executor; the job is tried again");
+        tracing::warn!(error = %lost, "what a job had done was lost with an executor; it is tried again");
     }
+}
+
+/// Waits until a flag is set: for ever if nobody is there any more to set it.
+async fn is_set(flag: &mut watch::Receiver<bool>) {
+    if flag.wait_for(|set| *set).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// Waits until one of the executors that are ready, or become so, is lost. Returns which.
+async fn one_lost(mut ready: watch::Receiver<BTreeSet<String>>, mut before: BTreeSet<String>) -> String {
+    while ready.changed().await.is_ok() {
+        let now = ready.borrow_and_update().clone();
+        if let Some(lost) = before.difference(&now).next() {
+            return lost.clone();
+        }
+        before = now;
+    }
+    std::future::pending().await
 }
 
 enum Fetched {
     All(Rows),
-    /// The job ended well, and then its results could not be fetched.
+    /// What the job had done was lost with an executor: its results, or what stands between its stages.
     Lost(Error),
 }
 
 async fn once(inner: &Inner, query: &Query, attempts: u32, cancelled: &mut watch::Receiver<bool>) -> Result<Fetched> {
     let plan = query.plan(attempts)?;
+    let mut ready = inner.slots.ready();
+    let there = ready.borrow_and_update().clone();
+    let lost = one_lost(ready, there);
     let (tell, mut told) = mpsc::channel(16);
     let submitted = inner.scheduler.submit_physical_plan("millstream", Arc::clone(&inner.session), plan, Some(tell));
     let job = submitted.await.map_err(|error| {
         Error::new(ErrorKind::Unavailable, format!("a job could not be handed to the scheduler: {error}"))
     })?;
+    let cancel = || async {
+        if let Err(error) = inner.scheduler.cancel_job(job.clone()).await {
+            tracing::warn!(%error, "a job could not be cancelled");
+        }
+    };
     let mut asked = false;
+    let mut why_not: Option<Fetched> = None;
     let deadly = inner.slots.is_deadly(job.as_str());
-    tokio::pin!(deadly);
+    tokio::pin!(deadly, lost);
     loop {
+        let ask_again = async {
+            if asked || why_not.is_some() {
+                tokio::time::sleep(ASK_AGAIN).await;
+            } else {
+                is_set(cancelled).await;
+            }
+        };
         let status: Option<JobStatus> = tokio::select! {
             status = told.recv() => status,
             why = &mut deadly => {
-                if let Err(error) = inner.scheduler.cancel_job(job.clone()).await {
-                    tracing::warn!(%error, "a job could not be cancelled");
-                }
+                cancel().await;
                 return Err(Error::new(ErrorKind::Unavailable, why));
             }
-            stop = async { cancelled.wait_for(|cancelled| *cancelled).await.is_ok() }, if !asked => {
-                asked = true;
-                if stop && let Err(error) = inner.scheduler.cancel_job(job.clone()).await {
-                    tracing::warn!(%error, "a job could not be cancelled");
-                }
+            // What one stage leaves for two, and what stands two stages back, Ballista does not make again as it should.
+            id = &mut lost, if query.is_deep() && why_not.is_none() => {
+                let text = format!("{id} was lost with what it had for the stages behind");
+                why_not = Some(Fetched::Lost(Error::new(ErrorKind::Unavailable, text)));
+                cancel().await;
+                continue;
+            }
+            // A job that is about to be planned is not found to be cancelled: until it has ended it is asked again.
+            () = ask_again => {
+                asked |= *cancelled.borrow();
+                cancel().await;
                 continue;
             }
         };
         let Some(status) = status else { return Err(stopped(asked, "the scheduler has ended")) };
         match status.status {
+            Some(job_status::Status::Successful(_)) if asked => {
+                // Its results may be gone already, and nobody wants them.
+                inner.scheduler.state.executor_manager.clean_up_job_data(job.clone());
+                return Err(stopped(true, ""));
+            }
+            Some(job_status::Status::Successful(_) | job_status::Status::Failed(_)) if why_not.is_some() => {
+                inner.scheduler.state.executor_manager.clean_up_job_data(job.clone());
+                return why_not.ok_or_else(|| bug!("a job was lost without a reason"));
+            }
             Some(job_status::Status::Successful(ended)) => {
                 let fetched = fetch(inner, ended).await;
                 // Not before: that may take any time.
@@ -173,6 +268,10 @@ async fn fetch(inner: &Inner, ended: SuccessfulJob) -> Result<Fetched> {
         .into_iter()
         .map(|location| location.try_into().map_err(|error| bug!("the place of a result is not understood: {error}")));
     let locations = locations.collect::<Result<Vec<PartitionLocation>>>()?;
+    let Some(locations) = newest(locations, &inner.slots.ready().borrow()) else {
+        let text = "a result was lost with its executor before it was fetched";
+        return Ok(Fetched::Lost(Error::new(ErrorKind::Unavailable, text)));
+    };
     let bytes = locations.iter().filter_map(|location| location.partition_stats.num_bytes()).sum();
     small_enough(bytes, inner.conf.max_result_size)?;
     let homes: Vec<String> = locations.iter().map(|location| location.executor_meta.id.clone()).collect();
@@ -205,6 +304,19 @@ async fn fetch(inner: &Inner, ended: SuccessfulJob) -> Result<Fetched> {
             Ok(Fetched::Lost(Error::new(ErrorKind::Unavailable, text)))
         }
     }
+}
+
+/// Takes of each partition the newest result that an executor of `ready` has; nothing if a partition has none. Ballista names those
+/// that were lost meanwhile too, before those that were made in their place.
+fn newest(locations: Vec<PartitionLocation>, ready: &BTreeSet<String>) -> Option<Vec<PartitionLocation>> {
+    let mut of: BTreeMap<usize, Option<PartitionLocation>> = BTreeMap::new();
+    for location in locations {
+        let there = of.entry(location.partition_id.partition_id).or_default();
+        if ready.contains(&location.executor_meta.id) {
+            *there = Some(location);
+        }
+    }
+    of.into_values().collect()
 }
 
 /// Refuses results that would take the driver's memory.

@@ -95,6 +95,12 @@ impl Query {
         Ok(Query { engine, stages })
     }
 
+    /// Says whether a stage is read by several, or one reads what was made of what another read.
+    pub(crate) fn is_deep(&self) -> bool {
+        let inputs: Vec<&[(usize, Table)]> = self.stages.iter().map(|stage| &stage.inputs[..]).collect();
+        is_deep(&inputs)
+    }
+
     /// Makes the plan. `tried` says how often the job has been tried before.
     ///
     /// # Errors
@@ -110,6 +116,13 @@ impl Query {
         let mut plan = Planning { query: self, tried, readers, numbers: BTreeMap::new(), next: 0 };
         plan.stage(self.stages.len() - 1, Readers::Driver)
     }
+}
+
+fn is_deep<T>(inputs: &[&[(usize, T)]]) -> bool {
+    let mut readers = vec![0; inputs.len()];
+    inputs.iter().flat_map(|read| read.iter()).for_each(|(input, _)| readers[*input] += 1);
+    let reads_of_reader = |read: &&[(usize, T)]| read.iter().any(|(input, _)| !inputs[*input].is_empty());
+    readers.iter().any(|count| *count > 1) || inputs.iter().any(reads_of_reader)
 }
 
 /// Refuses a program that could not be sent in time: that would look as if executors were lost, one after the other.
@@ -247,6 +260,17 @@ fn leaf(partitions: usize) -> Result<Arc<dyn ExecutionPlan>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_query_is_deep_where_a_stage_has_two_readers_or_stands_two_back() {
+        let read = |inputs: &[&[usize]]| {
+            let inputs: Vec<Vec<(usize, ())>> =
+                inputs.iter().map(|of| of.iter().map(|at| (*at, ())).collect()).collect();
+            is_deep(&inputs.iter().map(Vec::as_slice).collect::<Vec<_>>())
+        };
+        assert!(!read(&[&[]]) && !read(&[&[], &[0]]) && !read(&[&[], &[], &[0, 1]]));
+        assert!(read(&[&[], &[0], &[1]]) && read(&[&[], &[], &[0], &[0, 1]]) && read(&[&[], &[0], &[0, 1]]));
+    }
 
     #[test]
     fn a_stage_that_is_too_large_to_travel_is_refused() {

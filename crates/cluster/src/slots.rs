@@ -57,6 +57,8 @@ struct Placed {
     runs: HashMap<String, Vec<Part>>,
     /// How often a partition was lost with the executor that ran it.
     losses: HashMap<Part, u32>,
+    /// How many tasks a partition has been given to, whatever became of them.
+    attempts: HashMap<Part, u32>,
 }
 
 /// How often a partition may be lost with the executor that runs it: a task that ends its executor does so each time.
@@ -73,10 +75,18 @@ impl Placed {
         })
     }
 
+    /// Returns which attempt a task at some partitions of a stage is: no other one at any of them has the same number.
+    fn attempt(&mut self, parts: &[Part]) -> u32 {
+        let attempt = parts.iter().filter_map(|part| self.attempts.get(part)).copied().max().unwrap_or(0);
+        self.attempts.extend(parts.iter().map(|part| (part.clone(), attempt + 1)));
+        attempt
+    }
+
     /// Forgets jobs that are over.
     fn forget(&mut self, is_over: impl Fn(&JobId) -> bool) {
         self.waits.retain(|(job, ..), _| !is_over(job));
         self.losses.retain(|(job, ..), _| !is_over(job));
+        self.attempts.retain(|(job, ..), _| !is_over(job));
     }
 }
 
@@ -217,11 +227,10 @@ fn bind(
     job: &JobId,
     executor: &str,
     slice: Vec<usize>,
-    (losses, elsewhere): (u32, bool),
+    (attempt, elsewhere): (u32, bool),
 ) -> datafusion::error::Result<BoundTask> {
     let task_id = stage.task_infos.len();
     let task_attempt = slice.iter().filter_map(|p| stage.task_failure_numbers.get(*p)).copied().max().unwrap_or(0);
-    let attempt = task_attempt as u32 + stage.stage_attempt_num as u32 + losses;
     let plan = stamped(&stage.plan, &TaskStamp { slice: slice.clone(), attempt, elsewhere })?;
     let vcores_consumed = slice.len() as u32;
     let mut info = create_task_info(executor.to_owned(), task_id);
@@ -317,10 +326,10 @@ impl ClusterState for Slots {
                     let executor = &executors[at].id;
                     let home_of = |p: &usize| prefer.get(*p).and_then(Option::as_ref);
                     let elsewhere = slice.iter().filter_map(home_of).any(|home| *home.executor != **executor);
-                    let parts = slice.iter().map(|partition| (job.clone(), number, *partition));
-                    let losses = parts.clone().filter_map(|part| before.losses.get(&part)).copied().max().unwrap_or(0);
+                    let parts: Vec<Part> = slice.iter().map(|partition| (job.clone(), number, *partition)).collect();
+                    let attempt = before.attempt(&parts);
                     runs.entry(executor.clone()).or_default().extend(parts);
-                    bound.push(bind(stage, &session, job, executor, slice, (losses, elsewhere))?);
+                    bound.push(bind(stage, &session, job, executor, slice, (attempt, elsewhere))?);
                 }
             }
         }
@@ -468,6 +477,18 @@ mod tests {
         let mut free = [1, 1];
         let (placed, waiting) = place(vec![1], has, &mut free);
         assert_eq!((placed.into_iter().collect::<Vec<_>>(), waiting), (vec![(0, vec![1])], vec![]));
+    }
+
+    #[test]
+    fn no_two_tasks_at_a_partition_are_the_same_attempt() {
+        let parts = |of: &[usize]| of.iter().map(|p| (JobId::new("one"), 1, *p)).collect::<Vec<_>>();
+        let mut placed = Placed::default();
+        for (slice, attempt) in [(&[0, 1][..], 0), (&[1], 1), (&[0], 1), (&[2], 0), (&[0, 1, 2], 2), (&[2], 3)] {
+            assert_eq!(placed.attempt(&parts(slice)), attempt, "{slice:?}");
+        }
+        assert_eq!(placed.attempt(&[(JobId::new("two"), 1, 0)]), 0);
+        placed.forget(|job| *job == JobId::new("one"));
+        assert_eq!(placed.attempts.len(), 1);
     }
 
     #[test]

@@ -620,7 +620,7 @@ impl Context {
     ) -> Result<Vec<R>> {
         let mut tries = 0;
         loop {
-            match self.run_planned(node, Arc::clone(&action), partitions.clone(), site) {
+            match self.run_planned(node, Arc::clone(&action), partitions.clone(), site, tries) {
                 Err(error) if error.is_lost() && tries < REPLANS => {
                     tries += 1;
                     tracing::warn!(%error, "a job is planned again");
@@ -637,6 +637,7 @@ impl Context {
         action: Arc<dyn Action>,
         partitions: Vec<usize>,
         site: CallSite,
+        planned_before: u32,
     ) -> Result<Vec<R>> {
         self.check_action(site)?;
         let count = partitions.len();
@@ -647,6 +648,7 @@ impl Context {
         let number = self.inner.next_job.fetch_add(1, Ordering::Relaxed);
         let mut job = plan_job(node, action, partitions, site, locals.group.clone(), &*self.inner.env);
         job.properties = Arc::clone(&locals.properties);
+        job.planned_before = planned_before;
         let watch = JobWatch::begin(&self.inner.env, &job, || locals.info(number, site));
         let slots: Arc<Mutex<Vec<Option<Box<dyn Any + Send + Sync>>>>> =
             Arc::new(Mutex::new((0..count).map(|_| None).collect()));

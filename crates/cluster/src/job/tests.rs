@@ -1,14 +1,20 @@
 //! Executors that are lost in the one moment that programs cannot choose: when a job has succeeded, and its results are not
 //! fetched yet.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ballista_core::JobId;
+use ballista_core::serde::scheduler::{
+    ExecutorMetadata, ExecutorOperatingSystemSpecification, ExecutorSpecification, PartitionId, PartitionLocation,
+    PartitionStats,
+};
 use millstream_core::conf::EngineConf;
 use millstream_core::{Context, ErrorKind, capture};
 
-use super::small_enough;
+use super::{newest, small_enough};
 use crate::Cluster;
 use crate::driver::Inner;
 
@@ -52,4 +58,35 @@ fn results_that_would_take_the_drivers_memory_are_refused_before_they_are_fetche
     let long = context.range(0, 2, 1, 2).map(|i| vec![i as u8; 1 << 20]);
     assert!(long.collect().unwrap_err().to_string().contains("spark.driver.maxResultSize"));
     assert_eq!(long.map(|bytes| bytes.len()).collect().unwrap(), [1 << 20; 2], "the next job is as good as ever");
+}
+
+#[test]
+fn of_each_partition_the_newest_result_is_taken_that_is_still_there() {
+    let at = |&(partition_id, executor): &(usize, &str)| PartitionLocation {
+        map_partition_id: 0,
+        partition_id: PartitionId { job_id: JobId::new("job"), stage_id: 1, partition_id },
+        executor_meta: ExecutorMetadata {
+            id: executor.to_owned(),
+            host: "127.0.0.1".to_owned(),
+            port: 1,
+            grpc_port: 2,
+            specification: ExecutorSpecification { vcores: 1 },
+            os_info: ExecutorOperatingSystemSpecification::default(),
+        },
+        partition_stats: PartitionStats::default(),
+        file_id: None,
+        is_sort_shuffle: false,
+    };
+    let ready: BTreeSet<String> = ["a", "b"].map(str::to_owned).into();
+    let taken = |locations: &[(usize, &str)]| {
+        let newest = newest(locations.iter().map(at).collect(), &ready)?;
+        Some(newest.into_iter().map(|l| (l.partition_id.partition_id, l.executor_meta.id)).collect::<Vec<_>>())
+    };
+    let some = |all: &[(usize, &str)]| Some(all.iter().map(|(p, id)| (*p, (*id).to_owned())).collect::<Vec<_>>());
+    assert_eq!(taken(&[(1, "a"), (0, "b")]), some(&[(0, "b"), (1, "a")]));
+    assert_eq!(taken(&[(0, "lost"), (1, "a"), (0, "b")]), some(&[(0, "b"), (1, "a")]), "it was made again");
+    assert_eq!(taken(&[(0, "a"), (0, "b")]), some(&[(0, "b")]));
+    assert_eq!(taken(&[(0, "a"), (0, "lost")]), some(&[(0, "a")]));
+    assert_eq!(taken(&[(0, "a"), (1, "lost")]), None, "nobody has made it again");
+    assert_eq!(taken(&[]), some(&[]));
 }

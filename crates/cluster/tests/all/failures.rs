@@ -11,7 +11,8 @@ use millstream_core::clock::monotonic;
 use millstream_core::conf::EngineConf;
 use millstream_core::threads::lock;
 use millstream_core::{
-    Context, EngineListener, ErrorKind, ExecutorInfo, ExecutorLost, Rdd, StorageLevel, TaskEnd, Text, capture,
+    Context, EngineListener, ErrorKind, ExecutorInfo, ExecutorLost, Rdd, StorageLevel, TaskContext, TaskEnd, Text,
+    capture,
 };
 
 /// Ends this executor, unless somebody has been ended for the same reason before.
@@ -257,4 +258,56 @@ fn a_record_of_a_hundred_megabytes_goes_through() {
     let long = context.range(0, 1, 1, 1).map(|i| (i, Text::from("x".repeat(100 << 20))));
     let sizes = long.partition_by(2).map(|(i, text)| (i, text.len())).collect().unwrap();
     assert_eq!(sizes, [(0, 100 << 20)]);
+}
+
+#[test]
+fn an_executor_that_ends_when_one_of_two_readers_of_a_stage_has_ended_changes_nothing() {
+    let (cluster, context, folder) = cluster();
+    let map = |x: i64| (x % 4, x);
+    let sums = context.range(0, 100, 1, 4).map(map).reduce_by_key_partitioned(|a, b| a + b, 2);
+    // One task, on one executor, reads what `sums` reads; the other executor ends when that task has.
+    let gathered = sums.coalesce(1).map(|(k, v)| (k, -v)).partition_by(2);
+    let ends = capture(folder.path().to_path_buf(), |folder, (k, (a, b)): (i64, (i64, i64))| {
+        if TaskContext::current().unwrap().partition() == 1 {
+            end_once(folder, "the last stage");
+        }
+        (k, (a - b) / 2)
+    });
+    let job = sums.join_partitioned(&gathered, 2).map(ends).collect_async();
+    assert!(right(job.get().unwrap()));
+    assert!(folder.path().join("the last stage").exists(), "nobody ended");
+    cluster.await_executors(2, Duration::from_secs(30)).unwrap();
+}
+
+#[test]
+fn an_executor_that_ends_in_the_third_stage_changes_nothing() {
+    let (cluster, context, folder) = cluster();
+    let ends = capture(folder.path().to_path_buf(), |folder, (k, v): (i64, i64)| {
+        end_once(folder, "the third stage");
+        (k, v)
+    });
+    let third = sums(&context, folder.path(), ["", ""]).map(|(k, v)| (k + 4, v)).partition_by(2).map(ends);
+    assert!(right(third.map(|(k, v)| (k - 4, v)).collect().unwrap()));
+    cluster.await_executors(2, Duration::from_secs(30)).unwrap();
+}
+
+#[test]
+fn no_two_attempts_at_a_partition_have_the_same_number() {
+    let (cluster, context, folder) = cluster();
+    let ends = capture(folder.path().to_path_buf(), |folder, x: i64| {
+        let task = TaskContext::current().unwrap();
+        let own = folder.join(format!("{}-{}", task.partition(), task.attempt()));
+        let new = OpenOptions::new().write(true).create_new(true).open(own).is_ok();
+        if x == 0
+            && (0..2).any(|round| {
+                OpenOptions::new().write(true).create_new(true).open(folder.join(format!("end-{round}"))).is_ok()
+            })
+        {
+            std::process::abort();
+        }
+        new
+    });
+    assert_eq!(context.range(0, 2, 1, 2).map(ends).collect().unwrap(), [true, true]);
+    assert!(folder.path().join("0-2").exists(), "it was attempted three times");
+    cluster.await_executors(2, Duration::from_secs(30)).unwrap();
 }

@@ -104,7 +104,7 @@ pub(crate) fn plan_job(
         shuffle: None,
         program: Arc::new(ResultProgram { node: Arc::clone(top), action, site }),
     });
-    JobPlan { stages, wanted, site, group, properties: Arc::default() }
+    JobPlan { stages, wanted, site, group, properties: Arc::default(), planned_before: 0 }
 }
 
 #[cfg(test)]

@@ -39,6 +39,8 @@ pub struct JobPlan {
     pub group: Option<Arc<str>>,
     /// What the thread that asked says about its jobs, for their tasks to read.
     pub properties: Properties,
+    /// How often it was planned before, and what it read was not there any more: its tasks have been attempted then, too.
+    pub planned_before: u32,
 }
 
 /// What a thread says about its jobs, by name.
