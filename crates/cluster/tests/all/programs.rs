@@ -197,6 +197,27 @@ fn a_job_that_is_cancelled_ends_and_so_do_its_tasks() {
 }
 
 #[test]
+fn a_job_may_be_cancelled_at_any_moment_of_its_beginning() {
+    let context = context();
+    for round in 0..12 {
+        let endless = context.range(0, 2, 1, 2).foreach_async(|_| {
+            let task = TaskContext::current().unwrap();
+            while !task.is_cancelled() {
+                std::thread::yield_now();
+            }
+        });
+        // Before it is handed over, while it is planned, and when its tasks are given away.
+        let until = monotonic() + Duration::from_millis(round);
+        while monotonic() < until {
+            std::thread::yield_now();
+        }
+        endless.cancel();
+        assert_eq!(endless.get().unwrap_err().kind(), ErrorKind::Stopped, "after {round} ms");
+    }
+    assert_eq!(context.range(0, 4, 1, 2).count().unwrap(), 4, "its slots are free again");
+}
+
+#[test]
 fn empty_and_unasked_partitions_are_no_trouble() {
     let context = context();
     assert!(context.empty::<i64>().collect().unwrap().is_empty());
