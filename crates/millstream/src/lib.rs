@@ -47,7 +47,7 @@
 //! | `kafka` | topics of Kafka as streams, and as sinks that take each batch once (feature `kafka`) |
 //! | `cluster` | the same program in other processes, on this machine and others (feature `cluster`) |
 //! | `object_store` | a bucket as the place of a durable program (feature `object-store`) |
-//! | `sql` | rows as columns, for SQL (feature `sql`) |
+//! | `sql` | statements of SQL on streams, planned once; data frames (feature `sql`) |
 //! | `sqlite` | tables of a SQLite database as sinks that take each batch once (feature `sqlite`) |
 //! | `testkit` | tables of batches under a manual clock (feature `testkit`) |
 //!
@@ -56,7 +56,7 @@
 //!
 //! # What it does not do, yet
 //!
-//! SQL, learning, web pages and Python are on their way. It runs on the threads of one process, or on a cluster.
+//! Learning, web pages and Python are on their way. It runs on the threads of one process, or on a cluster.
 
 #[cfg(feature = "cluster")]
 pub use millstream_cluster as cluster;
@@ -130,4 +130,7 @@ mod book {
     struct ChangingARunningProgram;
     #[doc = include_str!("../../../docs/book/9-kafka.md")]
     struct Kafka;
+    #[cfg(feature = "sql")]
+    #[doc = include_str!("../../../docs/book/10-sql.md")]
+    struct Sql;
 }

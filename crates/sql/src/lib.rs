@@ -1,13 +1,36 @@
 //! SQL and data frames on streams, by DataFusion.
 //!
-//! A type is a row of columns if it has `#[derive(Row)]`; rows and columns are turned into each other by
-//! [`to_columns`] and [`from_columns`], and on streams by [`SqlStreams`].
+//! A type is a row of columns if it has `#[derive(Row)]`. A stream of rows can be asked a statement, which is planned once and run
+//! for each batch: [`SqlStreams::sql`]. What else a statement knows, tables of files, views and functions, is in the [`SqlContext`], of
+//! which there is one an engine. Spark's own way, a data frame in `foreach_rdd`, works too: [`SqlRdds::to_df`].
+//!
+//! ```text
+//!   DStream<T>, T: Row ──columns──► DStream<RecordBatch> ──rows──► DStream<T>        row/, batch.rs, stream.rs
+//!        │ sql(…)                                                 ▲
+//!        ▼                                                        │
+//!   columns of all streams of a statement ──► one task runs the kept plan            query.rs, statement.rs
+//!                                              its leaves read what the task brings  slot.rs
+//!   SqlContext: static tables in versions, views, functions                          context.rs, tables.rs, files.rs
+//! ```
 
 mod batch;
 mod columnar;
+mod context;
+mod dialect;
+mod error;
+mod files;
+mod frame;
+mod functions;
 mod names;
+mod query;
 mod row;
+mod runtime;
+mod session;
+mod show;
+mod slot;
+mod statement;
 mod stream;
+mod tables;
 
 pub use datafusion::arrow;
 pub use millstream_core::Result;
@@ -21,7 +44,16 @@ pub mod derived_in_millstream {
 
 pub use self::batch::RecordBatch;
 pub use self::columnar::Columnar;
+pub use self::context::SqlContext;
+pub use self::files::Files;
+pub use self::frame::{DataFrame, SqlRdds};
+pub use self::query::StreamTables;
 pub use self::row::{Cell, Date, Decimal, Row, from_columns, schema_of, to_columns};
 #[doc(hidden)]
 pub use self::row::{ColumnsOf, ListCells, StructCells, StructReader};
 pub use self::stream::SqlStreams;
+
+/// The guide's programs run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/book/10-sql.md")]
+struct Book;

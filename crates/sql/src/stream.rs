@@ -8,6 +8,8 @@ use millstream_streaming::DStream;
 
 use crate::batch::RecordBatch;
 use crate::columnar::Columnar;
+use crate::context::SqlContext;
+use crate::query::StreamTables;
 use crate::row::{Row, from_columns};
 
 /// What SQL adds to streams.
@@ -62,6 +64,55 @@ pub trait SqlStreams<T> {
     fn rows<R: Row>(&self) -> DStream<R>
     where
         T: Into<RecordBatch>;
+
+    /// Asks a statement of each batch, which is the table `name` in it. Other tables are those of `sql`, as they are when the batch
+    /// begins.
+    ///
+    /// The statement is read and checked now, and planned once: a batch runs the plan that is kept. It is planned anew when the size
+    /// of the batches leaves its power of ten, when a table is read again, and when a function is registered. Over a
+    /// [window](DStream::window) it is asked of all rows of the window. Several streams in one statement are said with
+    /// [`SqlContext::over`].
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use millstream_sql::{Row, SqlContext, SqlStreams as _};
+    /// use millstream_testkit::{StreamTest, batches};
+    ///
+    /// #[derive(Clone, Row, serde::Serialize, serde::Deserialize)]
+    /// struct Total {
+    ///     word: String,
+    ///     total: i64,
+    /// }
+    ///
+    /// # let mut test = StreamTest::new();
+    /// # let words = test.input(batches![["to", "be", "to"], ["be"]]);
+    /// let sql = SqlContext::new(test.ssc())?;
+    /// let totals = words.sql::<Total>(&sql, "words", "SELECT value AS word, count(*) AS total FROM words GROUP BY value ORDER BY word");
+    /// # let seen = test.collect(&totals.map(|t| (t.word, t.total)));
+    /// # test.run(2)?;
+    /// assert_eq!(seen.table().to_string(), "1s (be,1) (to,2)\n2s (be,1)");
+    /// # Ok::<(), millstream_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `start()` reports a statement that does not parse, tables, columns and functions that are not there, types that do not fit, and
+    /// fields of `R` without a column: each with the place in the statement, the nearest name, and the line of the call. A batch fails
+    /// whose values do not fit, as in a division by zero.
+    ///
+    /// # Cost
+    ///
+    /// A batch of few rows costs some tens of microseconds beside its rows. The statement runs as one task; what comes before it, and
+    /// the making of columns, runs on all cores.
+    ///
+    /// # Spark
+    ///
+    /// `foreachRDD` or `transform` with `rdd.toDF.createOrReplaceTempView(name)` and `spark.sql(statement)`, which plans each batch.
+    #[track_caller]
+    fn sql<R: Columnar>(&self, sql: &SqlContext, name: &str, statement: &str) -> DStream<R>
+    where
+        T: Columnar;
 }
 
 impl<T: Data> SqlStreams<T> for DStream<T> {
@@ -70,7 +121,7 @@ impl<T: Data> SqlStreams<T> for DStream<T> {
         T: Columnar,
     {
         let site = CallSite::here("columns");
-        self.lift(site, move |rdd, _| pass_over(&rdd, ToColumns(PhantomData), site))
+        self.lift(site, move |rdd, _| pass_over(&rdd, ToColumns::default(), site))
     }
 
     fn rows<R: Row>(&self) -> DStream<R>
@@ -80,10 +131,23 @@ impl<T: Data> SqlStreams<T> for DStream<T> {
         let site = CallSite::here("rows");
         self.lift(site, move |rdd, _| pass_over(&rdd, ToRows::<T, R>(PhantomData), site))
     }
+
+    fn sql<R: Columnar>(&self, sql: &SqlContext, name: &str, statement: &str) -> DStream<R>
+    where
+        T: Columnar,
+    {
+        StreamTables::of(sql, name, self, CallSite::here("sql")).asked(statement, CallSite::here("sql"))
+    }
 }
 
 /// Writes the rows of a partition as columns.
-pub(crate) struct ToColumns<T>(pub(crate) PhantomData<fn(T)>);
+pub(crate) struct ToColumns<T>(PhantomData<fn(T)>);
+
+impl<T> Default for ToColumns<T> {
+    fn default() -> ToColumns<T> {
+        ToColumns(PhantomData)
+    }
+}
 
 impl<T: Columnar> Pass for ToColumns<T> {
     type In = T;

@@ -106,7 +106,12 @@ pub struct ColumnsOf<'a> {
     inside: &'a str,
 }
 
-impl ColumnsOf<'_> {
+impl<'a> ColumnsOf<'a> {
+    /// Takes the arguments of a function, which have no names.
+    pub(crate) fn arguments(fields: &'a Fields, arrays: &'a [ArrayRef]) -> ColumnsOf<'a> {
+        ColumnsOf { fields, arrays, masked: None, inside: "argument " }
+    }
+
     /// Finds a column by name and prepares to read it.
     pub fn named<C: Cell>(&self, name: &str) -> Result<C::Reader> {
         let place = match names::find(name, self.fields.iter().map(|f| f.name().as_str())) {

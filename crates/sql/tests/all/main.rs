@@ -2,4 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+mod examples;
+mod frames;
 mod rows;
+mod streams;

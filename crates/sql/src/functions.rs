@@ -1,0 +1,128 @@
+//! Functions of the program that statements may call.
+
+use std::any::type_name;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use datafusion::arrow::array::ArrayRef;
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::{DataFusionError, Result, ScalarValue};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use millstream_core::panicked;
+
+use crate::row::{Cell, ColumnsOf, Row};
+
+/// The functions that a program has registered, as they were at one time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Functions {
+    by_name: BTreeMap<String, Arc<ScalarUDF>>,
+    /// It rises with each change: plans that were made with other functions are not used.
+    pub(crate) version: u64,
+}
+
+impl Functions {
+    pub(crate) fn with(&self, function: ScalarUDF) -> Functions {
+        let mut by_name = self.by_name.clone();
+        by_name.insert(function.name().to_owned(), Arc::new(function));
+        Functions { by_name, version: self.version + 1 }
+    }
+
+    pub(crate) fn known(&self) -> Vec<Arc<ScalarUDF>> {
+        self.by_name.values().cloned().collect()
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().map(String::as_str)
+    }
+}
+
+/// Makes a function of SQL of a closure. Its arguments are a tuple of cells.
+pub(crate) fn function<A: Row, R: Cell>(name: &str, closure: impl Fn(A) -> R + Send + Sync + 'static) -> ScalarUDF {
+    let types: Vec<DataType> = A::fields().iter().map(|field| field.data_type().clone()).collect();
+    // The closure may see the outside world, so it is called for each row.
+    let signature = if types.is_empty() {
+        Signature::nullary(Volatility::Volatile)
+    } else {
+        Signature::exact(types, Volatility::Volatile)
+    };
+    let compute = move |columns: &[ArrayRef], rows: usize| -> millstream_core::Result<ArrayRef> {
+        let fields = A::fields().into();
+        let readers = A::readers(&ColumnsOf::arguments(&fields, columns))?;
+        let mut builder = R::builder(rows);
+        for row in 0..rows {
+            closure(A::get(&readers, row)).append_cell(&mut builder);
+        }
+        Ok(R::finish(builder))
+    };
+    let name = name.to_lowercase();
+    ScalarUDF::new_from_impl(Closure {
+        name,
+        signature,
+        returns: R::data_type(),
+        compute: Arc::new(compute),
+        of: type_name::<(A, R)>(),
+    })
+}
+
+type Compute = dyn Fn(&[ArrayRef], usize) -> millstream_core::Result<ArrayRef> + Send + Sync;
+
+struct Closure {
+    name: String,
+    signature: Signature,
+    returns: DataType,
+    compute: Arc<Compute>,
+    of: &'static str,
+}
+
+impl fmt::Debug for Closure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name, self.of)
+    }
+}
+
+impl PartialEq for Closure {
+    fn eq(&self, other: &Closure) -> bool {
+        self.name == other.name && Arc::ptr_eq(&self.compute, &other.compute)
+    }
+}
+
+impl Eq for Closure {}
+
+impl Hash for Closure {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for Closure {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(self.returns.clone())
+    }
+
+    fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let rows = arguments.number_rows;
+        let columns = arguments.args.iter().map(|arg| arg.to_array(rows)).collect::<Result<Vec<_>>>()?;
+        let result = catch_unwind(AssertUnwindSafe(|| (self.compute)(&columns, rows)));
+        let result = result.unwrap_or_else(|payload| Err(panicked(&*payload)));
+        let said = |e: millstream_core::Error| {
+            let text = format!("the function `{}`: {}", self.name, e.message());
+            DataFusionError::External(Box::new(millstream_core::Error::new(e.kind(), text)))
+        };
+        let column = result.map_err(said)?;
+        if arguments.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_))) && rows == 1 {
+            return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&column, 0)?));
+        }
+        Ok(ColumnarValue::Array(column))
+    }
+}

@@ -1,0 +1,308 @@
+//! A statement on streams: planned once, and run for each batch. What is kept is the physical plan, whose leaves read the batch
+//! that the task brings along.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use datafusion::arrow::array::ArrayRef;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::record_batch::{RecordBatch as ArrowBatch, RecordBatchOptions};
+use datafusion::catalog::TableProvider;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::execution_plan::reset_plan_states;
+use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
+use millstream_core::threads::lock;
+use millstream_core::{Error, ErrorKind, Result};
+
+use crate::batch::RecordBatch;
+use crate::dialect::{self, Item, Parsed};
+use crate::error::{self, told};
+use crate::functions::Functions;
+use crate::names;
+use crate::runtime::wait;
+use crate::session::Session;
+use crate::slot::{SlotTable, Snapshot};
+
+/// How many plans a statement keeps: one for each size of its tables, as powers of ten go, and the newest of those.
+const KEPT: usize = 16;
+
+/// After how many runs a plan is made anew. What operators count about themselves may grow with each run.
+const RUNS: u64 = if cfg!(test) { 200 } else { 10_000 };
+
+/// A table as one run of a statement sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Table {
+    pub(crate) name: String,
+    pub(crate) schema: SchemaRef,
+    pub(crate) rows: Arc<Vec<RecordBatch>>,
+    /// Which version of a static table it is; 0 for a batch of a stream, of which a plan knows the schema alone.
+    pub(crate) version: u64,
+}
+
+impl Table {
+    fn count(&self) -> usize {
+        self.rows.iter().map(|rows| rows.num_rows()).sum()
+    }
+
+    /// The power of ten of its size. Joins are planned by it.
+    fn bucket(&self) -> u32 {
+        self.count().checked_ilog10().map_or(0, |power| power + 1)
+    }
+}
+
+/// What a plan depends on. One that was made for something else is not used.
+#[derive(PartialEq)]
+struct Key {
+    tables: Vec<(SchemaRef, u64, u32)>,
+    functions: u64,
+}
+
+/// A plan, and those copies of it that nobody runs at the moment: a plan is run by one task at a time.
+struct Kept {
+    key: Key,
+    names: Arc<Vec<String>>,
+    idle: Vec<(Arc<dyn ExecutionPlan>, u64)>,
+}
+
+/// A statement, with its plans.
+pub(crate) struct Statement {
+    text: String,
+    parsed: Parsed,
+    session: Arc<Session>,
+    plans: Mutex<Vec<Kept>>,
+    planned: AtomicU64,
+}
+
+impl Statement {
+    /// Reads a statement.
+    pub(crate) fn new(text: &str, session: &Arc<Session>) -> Result<Statement> {
+        Ok(Statement {
+            text: text.to_owned(),
+            parsed: dialect::parse(text)?,
+            session: Arc::clone(session),
+            plans: Mutex::default(),
+            planned: AtomicU64::new(0),
+        })
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(crate) fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// The tables that it names, in small letters.
+    pub(crate) fn tables(&self) -> &[String] {
+        &self.parsed.tables
+    }
+
+    /// Says whether its rows have an order.
+    pub(crate) fn is_ordered(&self) -> bool {
+        self.parsed.ordered
+    }
+
+    /// The functions that it calls, in small letters.
+    pub(crate) fn calls(&self, function: &str) -> bool {
+        self.parsed.functions.contains(function)
+    }
+
+    /// How often it has been planned.
+    #[cfg(test)]
+    pub(crate) fn times_planned(&self) -> u64 {
+        self.planned.load(Ordering::Relaxed)
+    }
+
+    /// Returns the schema of what it gives over tables of these schemas, or what is wrong with it.
+    pub(crate) fn check(&self, tables: &[Table], functions: &Functions) -> Result<SchemaRef> {
+        let (state, plan, names) = self.logical(tables, functions)?;
+        let plan = state.optimize(&plan).map_err(|e| told(&e, &self.text))?;
+        Ok(Arc::new(renamed(plan.schema().as_arrow(), &names)))
+    }
+
+    /// Runs it over these tables.
+    pub(crate) fn run(&self, tables: &[Table], functions: &Functions) -> Result<Vec<RecordBatch>> {
+        let key = Key {
+            tables: tables.iter().map(|t| (Arc::clone(&t.schema), t.version, t.bucket())).collect(),
+            functions: functions.version,
+        };
+        let (plan, runs, names) = match self.take(&key) {
+            Some(kept) => kept,
+            None => {
+                let (plan, names) = self.physical(tables, functions)?;
+                (plan, 0, names)
+            }
+        };
+        let rows = tables.iter().map(lowered).collect::<Result<Vec<_>>>()?;
+        let task = self.session.task(Snapshot { tables: rows });
+        let result = wait(collect(Arc::clone(&plan), task))?.map_err(|e| told(&e, &self.text));
+        // A run that failed may have left anything in its operators.
+        if result.is_ok() && runs + 1 < RUNS {
+            let reset = reset_plan_states(plan).map_err(|e| told(&e, &self.text))?;
+            self.put_back(key, reset, runs + 1, &names);
+        }
+        result?.into_iter().map(|batch| with_names(&batch, &names)).collect()
+    }
+
+    fn take(&self, key: &Key) -> Option<(Arc<dyn ExecutionPlan>, u64, Arc<Vec<String>>)> {
+        let mut plans = lock(&self.plans);
+        let kept = plans.iter_mut().find(|kept| kept.key == *key)?;
+        let (plan, runs) = kept.idle.pop()?;
+        Some((plan, runs, Arc::clone(&kept.names)))
+    }
+
+    fn put_back(&self, key: Key, plan: Arc<dyn ExecutionPlan>, runs: u64, names: &Arc<Vec<String>>) {
+        let mut plans = lock(&self.plans);
+        // The newest is the last, and the first is let go.
+        let mut kept = match plans.iter().position(|kept| kept.key == key) {
+            Some(at) => plans.remove(at),
+            None => Kept { key, names: Arc::clone(names), idle: Vec::new() },
+        };
+        kept.idle.push((plan, runs));
+        if plans.len() >= KEPT {
+            plans.remove(0);
+        }
+        plans.push(kept);
+    }
+
+    /// Returns the plan as text.
+    pub(crate) fn explain(&self, tables: &[Table], functions: &Functions) -> Result<String> {
+        let (_, logical, _) = self.logical(tables, functions)?;
+        let (physical, _) = self.physical(tables, functions)?;
+        let physical = displayable(&*physical).indent(false).to_string();
+        Ok(format!("== Logical Plan ==\n{}\n\n== Physical Plan ==\n{physical}", logical.display_indent()))
+    }
+
+    fn physical(&self, tables: &[Table], functions: &Functions) -> Result<(Arc<dyn ExecutionPlan>, Arc<Vec<String>>)> {
+        let (state, plan, names) = self.logical(tables, functions)?;
+        self.planned.fetch_add(1, Ordering::Relaxed);
+        let physical = wait(async move { state.create_physical_plan(&plan).await })?;
+        Ok((physical.map_err(|e| told(&e, &self.text))?, Arc::new(names)))
+    }
+
+    fn logical(&self, tables: &[Table], functions: &Functions) -> Result<(SessionState, LogicalPlan, Vec<String>)> {
+        self.check_tables(tables)?;
+        let mut providers: Vec<(String, Arc<dyn TableProvider>)> = Vec::new();
+        let mut originals = BTreeMap::new();
+        for (slot, table) in tables.iter().enumerate() {
+            let schema = Arc::new(small(&table.schema, &table.name)?);
+            for field in table.schema.fields() {
+                originals.insert(field.name().to_lowercase(), field.name().clone());
+            }
+            let provider = SlotTable { slot, name: table.name.clone(), schema, rows: table.count() };
+            providers.push((table.name.to_lowercase(), Arc::new(provider)));
+        }
+        let state = self.session.knowing(providers, &functions.known())?;
+        let (statement, planning) = (self.parsed.statement.clone(), state.clone());
+        let plan = wait(async move { planning.statement_to_plan(statement).await })?;
+        let plan = plan.map_err(|e| told(&e, &self.text))?;
+        let names = output_names(&self.parsed.items, plan.schema().as_arrow(), &originals);
+        Ok((state, plan, names))
+    }
+
+    /// Fails with the nearest name if a table is not there.
+    fn check_tables(&self, tables: &[Table]) -> Result<()> {
+        let known = || tables.iter().map(|t| t.name.as_str());
+        for name in &self.parsed.tables {
+            if known().any(|table| table.to_lowercase() == *name) {
+                continue;
+            }
+            let at = error::find(&self.text, name).map(|(l, c)| format!(" at {}", error::place(l, c)));
+            let hint = names::nearest(name, known()).map(|n| format!(", did you mean `{n}`?")).unwrap_or_default();
+            let text =
+                format!("no table `{name}`{}{hint} There are {}", at.unwrap_or_default(), names::listed(known()));
+            return Err(Error::new(ErrorKind::Config, text));
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Statement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Statement({:?})", self.text)
+    }
+}
+
+/// The schema with its columns' names in small letters: SQL finds them without regard to case.
+fn small(schema: &Schema, table: &str) -> Result<Schema> {
+    let mut fields: Vec<Field> = Vec::new();
+    for field in schema.fields() {
+        let name = field.name().to_lowercase();
+        if fields.iter().any(|f| *f.name() == name) {
+            let text = format!(
+                "two columns of `{table}` are called `{}`: SQL finds names without regard to case, so rename one",
+                field.name()
+            );
+            return Err(Error::new(ErrorKind::Config, text));
+        }
+        fields.push(field.as_ref().clone().with_name(name));
+    }
+    Ok(Schema::new(fields))
+}
+
+/// The rows of a table under the names that plans know.
+fn lowered(table: &Table) -> Result<Arc<Vec<ArrowBatch>>> {
+    let schema = Arc::new(small(&table.schema, &table.name)?);
+    let rows = table.rows.iter().map(|rows| {
+        if rows.schema_ref() != &table.schema && rows.schema().fields() != table.schema.fields() {
+            let text = format!(
+                "the columns of `{}` are not the same in all of the batch: {} and {}",
+                table.name,
+                names::listed(table.schema.fields().iter().map(|f| f.name().as_str())),
+                names::listed(rows.schema().fields().iter().map(|f| f.name().as_str())),
+            );
+            return Err(Error::new(ErrorKind::Data, text));
+        }
+        relabelled(rows, &schema)
+    });
+    rows.collect::<Result<Vec<_>>>().map(Arc::new)
+}
+
+fn relabelled(batch: &ArrowBatch, schema: &SchemaRef) -> Result<ArrowBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    ArrowBatch::try_new_with_options(Arc::clone(schema), batch.columns().to_vec(), &options)
+        .map_err(|e| Error::new(ErrorKind::Data, format!("columns do not fit their schema: {e}")))
+}
+
+/// What the columns that come out are called: as the statement writes them, or else as the tables do.
+fn output_names(items: &[Item], schema: &Schema, originals: &BTreeMap<String, String>) -> Vec<String> {
+    let as_planned = |field: &Arc<Field>| originals.get(field.name()).unwrap_or(field.name()).clone();
+    let all: Vec<String> = schema.fields().iter().map(as_planned).collect();
+    let stars = items.iter().filter(|item| **item == Item::All).count();
+    let named = items.len() - stars;
+    if stars > 1 || named > all.len() || (stars == 0 && named != all.len()) {
+        return all;
+    }
+    let mut names = Vec::new();
+    for item in items {
+        match item {
+            Item::Named(name) => names.push(name.clone()),
+            Item::All => {
+                let from = names.len();
+                names.extend_from_slice(&all[from..from + all.len() - named]);
+            }
+        }
+    }
+    names
+}
+
+fn renamed(schema: &Schema, names: &[String]) -> Schema {
+    let field = |(field, name): (&Arc<Field>, &String)| {
+        // A type that says which values were read, as a dictionary, may differ from run to run: what counts is the values.
+        let nullable = field.is_nullable() || *field.data_type() == DataType::Null;
+        Field::new(name, field.data_type().clone(), nullable)
+    };
+    Schema::new(schema.fields().iter().zip(names).map(field).collect::<Vec<_>>())
+}
+
+fn with_names(batch: &ArrowBatch, names: &[String]) -> Result<RecordBatch> {
+    let schema = Arc::new(renamed(batch.schema_ref(), names));
+    let (rows, columns): (usize, Vec<ArrayRef>) = (batch.num_rows(), batch.columns().to_vec());
+    RecordBatch::of(schema, columns, rows)
+}
+
+#[cfg(test)]
+mod tests;
