@@ -621,5 +621,15 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
         let text = error.to_string();
         assert!(text.contains("after waiting for 60ms") && !text.contains("lengths lead"), "{text}");
+
+        // While it waits its connection is for others, until the program has ended.
+        let at = format!("127.0.0.1:{port}");
+        assert_eq!(reader.wait(), 18, "what is left of the answer");
+        let wire = wires::take(&how.brokers, &at).expect("it was given back");
+        wires::give(&how.brokers, &at, wire);
+        let other = How::of(at.as_str()).brokers.set("client.id", "other");
+        assert!(wires::take(&other, &at).is_none(), "other settings, another connection");
+        wires::end(&how.brokers);
+        assert!(wires::take(&how.brokers, &at).is_none());
     }
 }

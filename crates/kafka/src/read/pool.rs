@@ -10,7 +10,7 @@ use millstream_core::clock::monotonic;
 use millstream_core::secs;
 use millstream_core::threads::lock;
 
-use super::{How, RangeReader, RangeSplit};
+use super::{How, RangeReader, RangeSplit, wires};
 
 /// So many are kept at least, where nothing is said.
 const KEPT: usize = 64;
@@ -163,13 +163,14 @@ impl Pool {
         drop(gone);
     }
 
-    /// Lets go of all readers of a source, which has ended.
+    /// Lets go of all readers of a source, which has ended, and of the connections that wait for them.
     pub(crate) fn end(&self, how: &How) {
         let mut waiting = lock(&self.waiting);
         let all = waiting.of(source(how));
         let gone: Vec<_> = all.into_iter().filter_map(|(at, name)| waiting.remove_at(at, &name)).collect();
         drop(waiting);
         drop(gone);
+        wires::end(&how.brokers);
     }
 
     /// Returns how many readers of a source wait, and how many bytes they hold.

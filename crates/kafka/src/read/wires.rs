@@ -64,3 +64,13 @@ pub(super) fn forget(brokers: &Brokers, broker: &str) {
     let gone = lock(&WIRES).remove(&name(brokers, broker));
     drop(gone);
 }
+
+/// Ends all connections of a program to a cluster that nobody uses: the program has ended. What is read later connects anew.
+pub(super) fn end(brokers: &Brokers) {
+    let of = name(brokers, "").0;
+    let mut wires = lock(&WIRES);
+    let names: Vec<_> = wires.keys().filter(|(brokers, _)| *brokers == of).cloned().collect();
+    let gone: Vec<_> = names.iter().filter_map(|name| wires.remove(name)).collect();
+    drop(wires);
+    drop(gone);
+}
