@@ -11,15 +11,17 @@ use millstream_streaming::{BatchInfo, RddQueue, State, StateSpec, StreamingConte
 
 use crate::shared::{age, brokers, load, spread, topic};
 
-/// How long batches took to be handed over, and in all, in milliseconds.
+/// How long batches took to be handed over, in all, and in the transaction of an output, in milliseconds.
 #[derive(Clone, Default)]
-pub(crate) struct Told(Arc<Mutex<(Vec<f64>, Vec<f64>)>>);
+pub(crate) struct Told(Arc<Mutex<(Vec<f64>, Vec<f64>, Vec<f64>)>>);
 
 impl StreamingListener for Told {
     fn on_batch_completed(&self, batch: &BatchInfo) {
         let mut times = lock(&self.0);
         times.0.push(batch.stamps.submitted.as_secs_f64() * 1e3);
         times.1.extend(batch.stamps.ended.map(|ended| ended.as_secs_f64() * 1e3));
+        let micros = batch.outputs.iter().filter_map(|output| output.metadata.get("transaction_micros"));
+        times.2.extend(micros.filter_map(|micros| micros.parse::<f64>().ok()).map(|micros| micros / 1e3));
     }
 }
 
@@ -28,6 +30,9 @@ impl Told {
         let mut times = lock(&self.0);
         println!("  {what}, ms: {}", spread(&mut times.0));
         println!("  to the end of the last output, ms: {}", spread(&mut times.1));
+        if !times.2.is_empty() {
+            println!("  in the transaction, ms: {}", spread(&mut times.2));
+        }
     }
 }
 
