@@ -53,6 +53,12 @@ pub use self::row::{Cell, Date, Decimal, Row, from_columns, schema_of, to_column
 pub use self::row::{ColumnsOf, ListCells, StructCells, StructReader};
 pub use self::stream::SqlStreams;
 
+/// The rows of columns as texts, as Spark casts them.
+#[doc(hidden)]
+pub fn texts(columns: &RecordBatch) -> Result<Vec<Vec<Option<String>>>> {
+    show::cast_to_texts(columns)
+}
+
 /// The guide's programs run.
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/book/10-sql.md")]

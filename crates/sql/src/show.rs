@@ -23,7 +23,7 @@ impl Cells {
     pub(crate) fn of(names: &[String], batches: &[RecordBatch]) -> Result<Cells> {
         let mut rows = Vec::new();
         for batch in batches {
-            let columns = batch.columns().iter().map(texts).collect::<Result<Vec<_>>>()?;
+            let columns = batch.columns().iter().map(|c| texts(c, "NULL")).collect::<Result<Vec<_>>>()?;
             rows.extend((0..batch.num_rows()).map(|row| columns.iter().map(|c| c[row].clone()).collect()));
         }
         Ok(Cells { names: names.to_vec(), rows })
@@ -97,17 +97,23 @@ fn columns_of(text: &str) -> usize {
     text.chars().map(|c| if wide(c) { 2 } else { 1 }).sum()
 }
 
-/// The values of a column as text, as Spark writes them.
-fn texts(column: &ArrayRef) -> Result<Vec<Option<String>>> {
-    (0..column.len()).map(|row| text(column, row)).collect()
+/// The values of a column as text, as Spark writes them, with `null` for what is null inside of others.
+fn texts(column: &ArrayRef, null: &str) -> Result<Vec<Option<String>>> {
+    (0..column.len()).map(|row| text(column, row, null)).collect()
+}
+
+/// The rows of columns as `CAST(… AS STRING)` writes them in Spark.
+pub(crate) fn cast_to_texts(batch: &RecordBatch) -> Result<Vec<Vec<Option<String>>>> {
+    let columns = batch.columns().iter().map(|c| texts(c, "null")).collect::<Result<Vec<_>>>()?;
+    Ok((0..batch.num_rows()).map(|row| columns.iter().map(|c| c[row].clone()).collect()).collect())
 }
 
 /// One value as text, or none if it is null.
-pub(crate) fn text(column: &ArrayRef, row: usize) -> Result<Option<String>> {
+fn text(column: &ArrayRef, row: usize, null: &str) -> Result<Option<String>> {
     if column.logical_nulls().is_some_and(|nulls| nulls.is_null(row)) {
         return Ok(None);
     }
-    let inside = |values: &ArrayRef, row: usize| text(values, row).map(|t| t.unwrap_or_else(|| "null".to_owned()));
+    let inside = |values: &ArrayRef, row: usize| text(values, row, null).map(|t| t.unwrap_or_else(|| null.to_owned()));
     let all = |values: &ArrayRef| -> Result<String> {
         Ok((0..values.len()).map(|i| inside(values, i)).collect::<Result<Vec<_>>>()?.join(", "))
     };
@@ -137,7 +143,7 @@ pub(crate) fn text(column: &ArrayRef, row: usize) -> Result<Option<String>> {
             format!("[{}]", bytes.iter().map(|b| format!("{b:02X}")).collect::<Vec<_>>().join(" "))
         }
         DataType::Dictionary(_, values) => {
-            return text(&cast(&column.slice(row, 1), values).map_err(shown)?, 0);
+            return text(&cast(&column.slice(row, 1), values).map_err(shown)?, 0, null);
         }
         _ => {
             let options = FormatOptions::default();

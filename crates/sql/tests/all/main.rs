@@ -5,4 +5,5 @@
 mod examples;
 mod frames;
 mod rows;
+mod spark;
 mod streams;
