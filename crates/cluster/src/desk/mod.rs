@@ -130,7 +130,7 @@ mod tests {
                     scheduler: 7,
                     memory: 8,
                     storage_fraction: 0.5,
-                    silence: Duration::from_millis(300),
+                    silence: Duration::from_secs(1),
                 },
                 other => Welcome::No(format!("build {other} is not ours")),
             }
@@ -209,7 +209,7 @@ mod tests {
         driver.may_publish().unwrap();
         // It says nothing more, and the driver closes.
         assert!(joined.told().is_none());
-        assert_eq!(*lock(&host.0), ["executor-1 came", "executor-1 left: it has given no sign of life for 300ms"]);
+        assert_eq!(*lock(&host.0), ["executor-1 came", "executor-1 left: it has given no sign of life for 1s"]);
         for error in [driver.may_publish().unwrap_err(), driver.write("a", b"x").unwrap_err()] {
             assert_eq!(error.kind(), ErrorKind::Stopped, "{error}");
             assert!(error.to_string().contains("executor-1 was given up"), "{error}");

@@ -13,7 +13,7 @@ use millstream_streaming::{Conf, InputSource, Rate, StreamingContext};
 
 /// How many batches: a few in CI.
 fn batches() -> i64 {
-    std::env::var("MILLSTREAM_BATCHES").map_or(200, |batches| batches.parse().unwrap())
+    std::env::var("MILLSTREAM_BATCHES").map_or(120, |batches| batches.parse().unwrap())
 }
 
 /// A hundred lines a batch.
