@@ -63,6 +63,12 @@ pub(crate) fn parse(text: &str) -> Result<Parsed> {
         }
         ControlFlow::<()>::Continue(())
     });
+    if let Some(name) = ["date_format", "from_unixtime"].into_iter().find(|name| functions.contains(*name)) {
+        let text = format!(
+            "{name} is refused: patterns like yyyy-MM-dd mean something else here, write to_char(ts, '%Y-%m-%d')"
+        );
+        return wrong(text);
+    }
     let items = names::items(&query);
     let ordered = query.order_by.is_some();
     rewrite::rewrite(&mut query)?;
@@ -85,6 +91,7 @@ mod tests {
             ("select 1; select 2", "one statement at a time: there are 1 more behind the first"),
             ("drop table x", "a statement here is a query, SELECT, WITH or VALUES, and not DROP"),
             ("insert into x values (1)", "a statement here is a query, SELECT, WITH or VALUES, and not INSERT"),
+            ("select DATE_FORMAT(a, 'yyyy') from b", "date_format is refused: patterns like yyyy-MM-dd"),
             ("select 'open", "the statement does not parse at line 1, column 8: "),
         ] {
             let error = parse(text).unwrap_err();
