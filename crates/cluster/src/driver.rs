@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use ballista_core::config::{
@@ -25,13 +25,14 @@ use bytes::Bytes;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use millstream_core::backend::{Backend, JobEnds, JobHandle};
+use millstream_core::clock::wall_time;
 use millstream_core::conf::{ClusterConf, ClusterMaster, EngineConf};
 use millstream_core::plan::JobPlan;
 use millstream_core::plan::away::{AwayNote, written_block};
 use millstream_core::plan::ship::build_id;
 use millstream_core::storage::{BlockId, BlockStore};
 use millstream_core::threads::lock;
-use millstream_core::{Env, Error, ErrorKind, ExecutorInfo, Result};
+use millstream_core::{Env, Error, ErrorKind, ExecutorInfo, Result, Time, codec};
 use tokio::net::TcpSocket;
 use tokio::runtime::{Handle, Runtime};
 
@@ -40,17 +41,22 @@ use crate::blocks::{DriverStore, Places};
 use crate::desk::{Desk, DeskHost, Join, Member, Question, Tell, Welcome, What};
 use crate::executor::{MESSAGE, MESSAGE_SECONDS, Orders, begun_as_executor};
 use crate::folders::Folder;
+use crate::hosts::DriverHost;
 use crate::job::run_query;
 use crate::launch::Children;
 use crate::plan_codec::StageCodec;
 use crate::pool::Connections;
 use crate::query::Query;
-use crate::secret::{Secret, may_listen, random};
+use crate::running::Running;
+use crate::secret::{Secret, only_here, random};
 use crate::sent::Sent;
 use crate::slots::Slots;
 
 /// After how many seconds Ballista forgets a job that has ended.
 const FORGET: u64 = 5;
+
+/// How long a driver that ends waits for executors to have heard that.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 pub(crate) type Scheduler = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
 
@@ -92,11 +98,16 @@ pub(crate) struct Inner {
     pub(crate) children: Arc<OnceLock<Children>>,
     /// Where executors join, for people.
     pub(crate) place: OnceLock<SocketAddr>,
+    /// How others reach the driver and it reaches them, if they are on other hosts.
+    hosts: OnceLock<DriverHost>,
+    running: Running,
     scheduler_port: u16,
     memory: u64,
     storage_fraction: f64,
     pub(crate) conf: ClusterConf,
     members: Mutex<BTreeMap<String, (Join, Member)>>,
+    /// Told when one of them is gone.
+    gone: Condvar,
     next_member: AtomicU64,
     engines: Mutex<BTreeMap<u64, Weak<Env>>>,
     next_engine: AtomicU64,
@@ -123,9 +134,8 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// The kind is `Config` if the master is no cluster, the address is taken or open to others without
-    /// `MILLSTREAM_TRUSTED_NETWORK=1`, or `MILLSTREAM_SECRET` is not set where it
-    /// is needed, or this process was begun to be an executor and is none, because
+    /// The kind is `Config` if the master is no cluster, the address is taken or not this machine's, or `MILLSTREAM_SECRET` is
+    /// not set where it is needed, or this process was begun to be an executor and is none, because
     /// [`be_executor_if_asked`](crate::be_executor_if_asked) is not the first line of its `main`; `Unavailable` if the
     /// executors do not come in [time](ClusterConf::executors_wait).
     ///
@@ -146,15 +156,11 @@ impl Cluster {
             return Err(Error::new(ErrorKind::Config, text));
         };
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let (bind, secret, memory) = match master {
+        let (secret, memory) = match master {
             ClusterMaster::Local { executors, memory, .. } => {
-                let share = memory.unwrap_or(conf.memory_budget() / executors as u64);
-                (SocketAddr::new(loopback, 0), Secret::fresh()?, share)
+                (Secret::fresh()?, memory.unwrap_or(conf.memory_budget() / executors as u64))
             }
-            ClusterMaster::At(address) => {
-                may_listen(address.ip())?;
-                (address, Secret::of_environment()?, conf.memory_budget())
-            }
+            ClusterMaster::At(_) => (Secret::of_environment()?, conf.memory_budget()),
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -166,12 +172,19 @@ impl Cluster {
         let children = Arc::new(OnceLock::new());
         let inner = {
             let (handle, children) = (runtime.handle().clone(), Arc::clone(&children));
-            let begin = begin(conf, bind.ip(), secret.clone(), memory, handle, children);
+            let begin = begin(conf, loopback, secret.clone(), memory, handle, children);
             Arc::new(runtime.block_on(begin)?)
         };
         let host: Arc<dyn DeskHost> = Arc::new(Host(Arc::downgrade(&inner)));
-        let desk = Desk::open(bind, secret.clone(), host)?;
-        let _ = inner.place.set(desk.address());
+        let desk = Desk::open(SocketAddr::new(loopback, 0), secret.clone(), host)?;
+        let mut place = desk.address();
+        if let ClusterMaster::At(bind) = master {
+            let scheduler = SocketAddr::new(loopback, inner.scheduler_port);
+            let hosts = DriverHost::open(runtime.handle(), bind, &secret, desk.address(), scheduler)?;
+            place = hosts.address();
+            let _ = inner.hosts.set(hosts);
+        }
+        let _ = inner.place.set(place);
         watch_lost(&inner);
         place_again(&inner);
         let mut cluster =
@@ -189,8 +202,9 @@ impl Cluster {
             return Err(millstream_core::bug!("a cluster without a desk"));
         };
         let folder = Folder::fresh(&base)?;
+        let path = folder.path().to_owned();
         let orders =
-            Orders { desk, secret: secret.bytes().to_vec(), slots, folder: folder.path().to_owned(), returns: false };
+            Orders { desk, secret: secret.bytes().to_vec(), slots, folder: path, returns: false, listen: None };
         let _ = self.children.set(Children::begin(executors, orders, folder)?);
         self.inner.wait_for(executors, self.inner.conf.executors_wait)
     }
@@ -218,8 +232,14 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        for (_, member) in lock(&self.inner.members).values() {
+        for (id, (_, member)) in lock(&self.inner.members).iter() {
+            self.inner.slots.leave(id);
             member.tell(&Tell::Bye);
+        }
+        if self.inner.hosts.get().is_some() {
+            // The word is on its way through a tunnel: who has heard it is gone soon.
+            let members = lock(&self.inner.members);
+            let _ = self.inner.gone.wait_timeout_while(members, GOODBYE, |members| !members.is_empty());
         }
         drop(self.desk.take());
         if let Some(children) = self.children.get() {
@@ -259,6 +279,7 @@ async fn begin(
     children: Arc<OnceLock<Children>>,
 ) -> Result<Inner> {
     let slots = Arc::new(Slots::new(conf.cluster.locality_wait));
+    only_here(bind)?;
     let listening = |error| failed(&format!("the scheduler cannot listen at {bind}"), error);
     let socket = if bind.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(listening)?;
     // Accepted connections inherit it: small messages go at once, or each job takes 40 ms more.
@@ -304,11 +325,14 @@ async fn begin(
         runtime,
         children,
         place: OnceLock::new(),
+        hosts: OnceLock::new(),
+        running: Running::new(),
         scheduler_port,
         memory,
         storage_fraction: conf.storage_fraction,
         conf: conf.cluster.clone(),
         members: Mutex::default(),
+        gone: Condvar::new(),
         next_member: AtomicU64::new(0),
         engines: Mutex::default(),
         next_engine: AtomicU64::new(0),
@@ -409,7 +433,7 @@ impl Inner {
     /// Takes note that an executor has blocks, if it has not been lost meanwhile.
     pub(crate) fn seen(&self, executor: &str, note: &AwayNote) {
         let members = lock(&self.members);
-        if members.contains_key(executor) {
+        if members.contains_key(executor) && !self.slots.is_leaving(executor) {
             self.places.seen(executor, &note.kept, &note.stay);
         }
     }
@@ -423,10 +447,20 @@ impl Inner {
             self.places.lost(id);
             members.remove(id)
         };
+        if let Some(port) = self.hosts.get().and_then(|hosts| hosts.leave(id)) {
+            self.tell_all(&Tell::Left(port));
+        }
+        self.gone.notify_all();
         let Some((join, member)) = member else { return };
+        let leaves = self.slots.is_leaving(id);
+        let why = if leaves { "it has left" } else { why };
         let lost = info(id, &join);
         self.engines().iter().for_each(|env| env.executor_lost(&lost, why));
-        tracing::warn!("executor {id} on {} (process {}) is lost: {why}", join.host, join.pid);
+        if leaves {
+            tracing::info!("executor {id} on {} (process {}) has left", join.host, join.pid);
+        } else {
+            tracing::warn!("executor {id} on {} (process {}) is lost: {why}", join.host, join.pid);
+        }
         member.dismiss();
         if let Some(children) = self.children.get() {
             children.give_up(id, join.pid);
@@ -495,10 +529,38 @@ impl Inner {
         }
     }
 
-    fn answer(&self, executor: &str, Question { engine, what }: Question) -> Result<Option<Bytes>> {
-        if let What::Here(number, block) = what {
-            self.sent.came(number, block);
-            return Ok(None);
+    /// Lets an executor go that wants to: it gets no new tasks, and is sent home when the jobs that run now have ended. Jobs
+    /// that begin later know of nothing that it keeps.
+    fn let_go(self: &Arc<Self>, id: &str) {
+        self.slots.leave(id);
+        self.places.lost(id);
+        let host = lock(&self.members).get(id).map(|(join, _)| format!("{} (process {})", join.host, join.pid));
+        tracing::info!("executor {id} on {} leaves", host.unwrap_or_default());
+        let (inner, id) = (Arc::clone(self), id.to_owned());
+        self.runtime.spawn(async move {
+            inner.running.until_these_end().await;
+            let member = lock(&inner.members).get(&id).map(|(_, member)| member.clone());
+            if let Some(member) = member {
+                member.tell(&Tell::Bye);
+            }
+        });
+    }
+
+    fn answer(self: &Arc<Self>, executor: &str, Question { engine, what }: Question) -> Result<Option<Bytes>> {
+        match what {
+            What::Here(number, block) => {
+                self.sent.came(number, block);
+                return Ok(None);
+            }
+            What::Peer(port) => {
+                let outside = self.hosts.get().and_then(|hosts| hosts.behind(port));
+                return outside.map(|outside| codec::encode(&outside).map(Bytes::from)).transpose();
+            }
+            What::Leave => {
+                self.let_go(executor);
+                return Ok(None);
+            }
+            _ => {}
         }
         let env = lock(&self.engines).get(&engine).and_then(Weak::upgrade);
         let env = env.ok_or_else(|| Error::new(ErrorKind::Stopped, "the engine of this task has been stopped"))?;
@@ -509,8 +571,8 @@ impl Inner {
                 self.copy(executor, id, &Tell::Keep { engine, id, level, items, bytes });
                 Ok(None)
             }
-            // It was answered before there was an engine to ask.
-            What::Here(..) => Ok(None),
+            // They were answered before there was an engine to ask.
+            What::Here(..) | What::Peer(_) | What::Leave => Ok(None),
             // Only who may ask has come so far.
             What::Publish => Ok(None),
             What::Read(name) => env.checkpoints()?.read(&name).map(Some),
@@ -532,6 +594,18 @@ fn info(id: &str, join: &Join) -> ExecutorInfo {
     ExecutorInfo { id: id.into(), host: join.host.as_str().into(), process: join.pid, slots: join.slots }
 }
 
+/// How far an executor's clock may be from the driver's without a word.
+const SKEW: Duration = Duration::from_secs(2);
+
+/// Says that an executor's clock is not the driver's, if it is so.
+///
+/// No result depends on it: what time a batch has is said by the driver. But files and logs of that host have other times.
+fn skew(host: &str, theirs: Time, ours: Time) -> Option<String> {
+    let (later, by) = if theirs > ours { ("ahead of", theirs - ours) } else { ("behind", ours - theirs) };
+    (by > SKEW)
+        .then(|| format!("the clock of {host} is {:.1} s {later} the driver's: have both set by NTP", by.as_secs_f64()))
+}
+
 /// Who stands behind the desk, for as long as there is a cluster.
 struct Host(Weak<Inner>);
 
@@ -550,13 +624,24 @@ impl DeskHost for Host {
             tracing::warn!("{text}");
             return Welcome::No(text);
         }
+        if let Some(text) = skew(&join.host, join.now, wall_time()) {
+            tracing::warn!("{text}");
+        }
         let id = match member_id(inner.next_member.fetch_add(1, Ordering::Relaxed)) {
             Ok(id) => id,
             Err(error) => return Welcome::No(error.to_string()),
         };
+        let ports = match (inner.hosts.get(), &join.outside) {
+            (Some(hosts), Some(outside)) => match hosts.reach(&id, outside) {
+                Ok(ports) => Some(ports),
+                Err(error) => return Welcome::No(format!("the driver has no way to {}: {error}", join.host)),
+            },
+            _ => None,
+        };
         inner.slots.admit(&id);
         Welcome::Yes {
             id,
+            ports,
             scheduler: inner.scheduler_port,
             memory: inner.memory,
             storage_fraction: inner.storage_fraction,
@@ -614,10 +699,37 @@ impl Backend for Cluster {
 
     fn run(&self, job: JobPlan, env: &Arc<Env>, ends: JobEnds) -> JobHandle {
         self.inner.tell_forgotten();
+        let mark = self.inner.running.begin();
+        let on_end = ends.on_end;
+        let on_end = Box::new(move |result| {
+            on_end(result);
+            drop(mark);
+        });
+        let ends = JobEnds { on_end, ..ends };
         let query = self.inner.places.settle(&job).and_then(|()| {
             let home = |blocks: &[BlockId]| self.inner.places.home(blocks);
             Query::new(self.inner.engine(env), &job, &home)
         });
         run_query(&self.inner, query, job, ends)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_differs_is_told_with_its_host() {
+        let at = Time::from_millis;
+        for (theirs, ours, text) in [
+            (10_000, 10_000, None),
+            (11_900, 10_000, None),
+            (15_000, 10_000, Some("the clock of h is 5.0 s ahead of the driver's")),
+            (10_000, 13_500, Some("the clock of h is 3.5 s behind the driver's")),
+        ] {
+            let told = skew("h", at(theirs), at(ours));
+            assert_eq!(told.is_some(), text.is_some(), "{told:?}");
+            assert!(told.is_none_or(|told| told.starts_with(text.unwrap())));
+        }
     }
 }

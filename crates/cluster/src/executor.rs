@@ -2,28 +2,31 @@
 
 use std::fmt;
 use std::io::Read;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ballista_core::config::TaskSchedulingPolicy;
+use ballista_core::client_pool::BallistaClientPool;
 use ballista_core::utils::GrpcServerConfig;
-use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
-use millstream_core::clock::monotonic;
+use ballista_executor::executor_process::ExecutorProcessConfig;
+use millstream_core::clock::{monotonic, wall_time};
 use millstream_core::plan::ship::build_id;
 use millstream_core::{Error, ErrorKind, Result, codec, threads};
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::desk::{DeskClient, Join, Joined, Welcome};
 use crate::driver;
-use crate::engine::Engine;
 use crate::folders::Folder;
 use crate::here::Here;
+use crate::hosts::ExecutorHost;
 use crate::launch::executable;
 use crate::plan_codec::StageCodec;
 use crate::pool::Connections;
-use crate::secret::Secret;
+use crate::secret::{Secret, only_here};
+use crate::serve::{free_port, listen, serve};
 
 /// The environment variable that makes a process of a local cluster an executor. What it is to do comes by its input.
 pub(crate) const VARIABLE: &str = "MILLSTREAM_EXECUTOR";
@@ -58,6 +61,8 @@ pub(crate) struct Orders {
     pub(crate) folder: PathBuf,
     /// Whether it joins again when its driver is lost. Executors of a local cluster end with it.
     pub(crate) returns: bool,
+    /// Where other hosts are to reach it, if the driver is reached by a tunnel.
+    pub(crate) listen: Option<SocketAddr>,
 }
 
 impl fmt::Debug for Orders {
@@ -93,9 +98,14 @@ pub(crate) fn begun_as_executor(is_asked: bool) -> Result<()> {
 /// }
 /// ```
 ///
-/// A process is asked by its arguments, `my-app executor --driver HOST:PORT [--slots N]`, with the cluster's secret in the
-/// environment variable `MILLSTREAM_SECRET`; or by the driver of a local cluster that started it. One that was asked by its
-/// arguments waits a minute for a driver, and joins again when its driver was lost; it ends when the driver stops.
+/// A process is asked by its arguments, `my-app executor --driver HOST:PORT [--slots N] [--listen ADDRESS:PORT]`, with the
+/// cluster's secret in the environment variable `MILLSTREAM_SECRET`; or by the driver of a local cluster that started it. One
+/// that was asked by its arguments waits a minute for a driver, and joins again when its driver was lost; it ends when the driver
+/// stops. It is reached by the driver and by other executors at one port, any that is free at the address by which it reaches the
+/// driver, unless `--listen` names it.
+///
+/// On SIGTERM an executor leaves: it takes no new tasks, ends when the jobs have ended that run then, and what it keeps is made
+/// again elsewhere. A second SIGTERM ends it at once.
 ///
 /// # Spark
 ///
@@ -149,25 +159,37 @@ fn asked() -> Result<Option<Orders>> {
     if arguments.first().map(String::as_str) != Some("executor") {
         return Ok(None);
     }
-    let (driver, slots) = parsed(&arguments[1..])?;
+    let Asked { driver, slots, listen } = parsed(&arguments[1..])?;
     let (desk, secret) = (address(&driver)?, Secret::of_environment()?.bytes().to_vec());
+    let any_port = || local_address(desk).map(|ip| SocketAddr::new(ip, 0));
+    let listen = Some(listen.map_or_else(any_port, Ok)?);
     let held = Folder::fresh(&std::env::temp_dir())?;
     let folder = held.path().to_owned();
     // For as long as there is this process.
     std::mem::forget(held);
-    Ok(Some(Orders { desk, secret, slots, folder, returns: true }))
+    Ok(Some(Orders { desk, secret, slots, folder, returns: true, listen }))
 }
 
-/// Reads the arguments behind `executor`: where the driver is, and how many slots there are.
-fn parsed(arguments: &[String]) -> Result<(String, usize)> {
+/// What an executor's arguments say.
+#[derive(Debug, PartialEq)]
+struct Asked {
+    driver: String,
+    slots: usize,
+    listen: Option<SocketAddr>,
+}
+
+/// Reads the arguments behind `executor`: where the driver is, how many slots there are, and where to be reached.
+fn parsed(arguments: &[String]) -> Result<Asked> {
     let wrong = |why: String| {
         Error::new(
             ErrorKind::Config,
-            format!("{why}; an executor is started as `executor --driver HOST:PORT [--slots N]`"),
+            format!(
+                "{why}; an executor is started as `executor --driver HOST:PORT [--slots N] [--listen ADDRESS:PORT]`"
+            ),
         )
     };
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    let (mut driver, mut slots) = (None, None);
+    let (mut driver, mut slots, mut listen) = (None, None, None);
     let mut rest = arguments.iter();
     while let Some(name) = rest.next() {
         let value = rest.next().ok_or_else(|| wrong(format!("`{name}` has no value")))?;
@@ -177,11 +199,21 @@ fn parsed(arguments: &[String]) -> Result<(String, usize)> {
                 let number = value.parse().ok().filter(|slots| (1..=1024).contains(slots));
                 slots = Some(number.ok_or_else(|| wrong(format!("`{value}` is no number of slots from 1 to 1024")))?);
             }
+            "--listen" => {
+                let at = value.parse().ok();
+                listen =
+                    Some(at.ok_or_else(|| wrong(format!("`{value}` is no address with a port, as 10.0.0.2:7078")))?);
+            }
             _ => return Err(wrong(format!("`{name}` is no argument"))),
         }
     }
     let driver = driver.ok_or_else(|| wrong("there is no --driver".to_owned()))?;
-    Ok((driver, slots.unwrap_or_else(cores)))
+    if listen.is_some_and(|at: SocketAddr| at.ip().is_unspecified()) {
+        return Err(wrong(
+            "--listen names the address at which others reach this host, and not all of them".to_owned(),
+        ));
+    }
+    Ok(Asked { driver, slots: slots.unwrap_or_else(cores), listen })
 }
 
 fn address(driver: &str) -> Result<SocketAddr> {
@@ -193,14 +225,28 @@ fn address(driver: &str) -> Result<SocketAddr> {
 /// Runs tasks until the driver is gone.
 fn run(orders: Orders) -> Result<()> {
     let secret = Secret::of_bytes(orders.secret);
-    let desk = Arc::new(DeskClient::new(orders.desk, secret.clone()));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_stack_size(16 << 20)
+        .thread_name("executor")
+        .enable_all()
+        .build()?;
+    leave_when_told(runtime.handle())?;
+    let hosts =
+        orders.listen.map(|listen| ExecutorHost::open(runtime.handle(), listen, orders.desk, &secret)).transpose()?;
+    let desk = hosts.as_ref().map_or(orders.desk, ExecutorHost::desk);
+    let desk = Arc::new(DeskClient::new(desk, secret.clone()));
     let host =
         std::fs::read_to_string("/etc/hostname").map_or_else(|_| "a host".to_owned(), |name| name.trim().to_owned());
     let (pid, build) = (std::process::id(), build_id().to_owned());
     let patience = if orders.returns { DRIVER_PATIENCE } else { Duration::ZERO };
-    let (welcome, joined) =
-        joined_within(patience, &desk, &Join { build, host: host.clone(), pid, slots: orders.slots })?;
-    let Welcome::Yes { id, scheduler, memory, storage_fraction, silence } = welcome else {
+    let (welcome, joined) = joined_within(patience, || {
+        // Who does not let this host in says so on the way: behind it, all that is seen is that it ends.
+        hosts.as_ref().map_or(Ok(()), |hosts| hosts.try_driver(runtime.handle()))?;
+        let (build, host, outside) = (build.clone(), host.clone(), hosts.as_ref().map(|hosts| hosts.outside().clone()));
+        desk.join(Join { build, host, pid, slots: orders.slots, outside, now: wall_time() })
+    })?;
+    let Welcome::Yes { id, scheduler, memory, storage_fraction, silence, ports } = welcome else {
         return Err(millstream_core::bug!("an executor was refused without a reason"));
     };
     desk.become_member(&id);
@@ -221,48 +267,74 @@ fn run(orders: Orders) -> Result<()> {
     Here::become_one((id.clone(), host), Arc::clone(&desk), folder.clone(), memory, storage_fraction)?;
     let returns = orders.returns;
     threads::spawn("driver", move || until_gone(joined, &folder, returns))?.detach();
-    let [port, grpc_port] = free_ports(local_address(orders.desk)?)?;
-    let bind = local_address(orders.desk)?.ip().to_string();
-    let connections = Connections::default();
-    let config = ExecutorProcessConfig {
+    let mut config = ExecutorProcessConfig {
         executor_id: id,
-        bind_host: bind.clone(),
-        external_host: Some(bind),
-        port,
-        grpc_port,
-        scheduler_host: desk.address().ip().to_string(),
-        scheduler_port: scheduler,
         vcores: orders.slots,
         work_dir: Some(shuffles.to_string_lossy().into_owned()),
-        memory_pool_size: Some(0),
-        task_scheduling_policy: TaskSchedulingPolicy::PushStaged,
         executor_heartbeat_interval_seconds: 1,
         grpc_max_decoding_message_size: MESSAGE,
         grpc_max_encoding_message_size: MESSAGE,
         grpc_server_config: GrpcServerConfig { timeout_seconds: MESSAGE_SECONDS as u64, ..GrpcServerConfig::default() },
-        override_physical_codec: Some(Arc::new(StageCodec::new(secret))),
-        override_execution_engine: Some(Arc::new(Engine::new(Arc::new(connections)))),
         // What is written behind the end of a job, by a task that did not hear of it, goes in time.
         job_data_clean_up_interval_seconds: 600,
         job_data_ttl_seconds: 24 * 3600,
         ..ExecutorProcessConfig::default()
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_stack_size(16 << 20)
-        .thread_name("executor")
-        .enable_all()
-        .build()?;
-    runtime.block_on(start_executor_process(Arc::new(config))).map_err(|error| {
-        Error::new(ErrorKind::Unavailable, format!("an executor of the driver at {} failed: {error}", orders.desk))
+    let connections: Arc<dyn BallistaClientPool> = match (&hosts, ports) {
+        (Some(hosts), Some(ports)) => {
+            let bind = hosts.offer(ports);
+            config.bind_host = bind.to_string();
+            // As the driver sees it.
+            config.external_host = Some(Ipv4Addr::LOCALHOST.to_string());
+            [config.port, config.grpc_port] = ports;
+            config.scheduler_host = hosts.scheduler().ip().to_string();
+            config.scheduler_port = hosts.scheduler().port();
+            config.override_create_grpc_client_endpoint = Some(hosts.to_scheduler());
+            let peers = Arc::new(hosts.peers(&desk));
+            Here::get()?.meet(Arc::clone(&peers));
+            peers
+        }
+        _ => {
+            let here = local_address(orders.desk)?;
+            only_here(here)?;
+            config.bind_host = here.to_string();
+            config.external_host = Some(here.to_string());
+            [config.port, config.grpc_port] = [0, free_port(here)?];
+            config.scheduler_host = orders.desk.ip().to_string();
+            config.scheduler_port = scheduler;
+            Arc::new(Connections::default())
+        }
+    };
+    let serving = async {
+        let listener = listen(&mut config).await?;
+        serve(config, listener, StageCodec::new(secret), connections).await
+    };
+    runtime.block_on(serving).map_err(|error| {
+        let text = format!("an executor of the driver at {} failed: {}", orders.desk, error.message());
+        Error::new(ErrorKind::Unavailable, text)
     })
 }
 
+/// Has this process leave when it is told to end: at once if it has not joined, or is told a second time.
+fn leave_when_told(runtime: &Handle) -> Result<()> {
+    let _within = runtime.enter();
+    let mut told = signal(SignalKind::terminate())?;
+    runtime.spawn(async move {
+        told.recv().await;
+        let left = tokio::task::spawn_blocking(|| Here::get().and_then(Here::leave)).await;
+        if matches!(left, Ok(Ok(()))) {
+            told.recv().await;
+        }
+        std::process::exit(0);
+    });
+    Ok(())
+}
+
 /// Joins the driver, who may not be there yet.
-fn joined_within(patience: Duration, desk: &DeskClient, join: &Join) -> Result<(Welcome, Joined)> {
+fn joined_within(patience: Duration, join: impl Fn() -> Result<(Welcome, Joined)>) -> Result<(Welcome, Joined)> {
     let begun = monotonic();
     loop {
-        match desk.join(join.clone()) {
+        match join() {
             Err(error) if error.kind() == ErrorKind::Unavailable && monotonic().saturating_sub(begun) < patience => {
                 tracing::info!(%error, "waiting for a driver");
                 std::thread::park_timeout(LOOK);
@@ -309,24 +381,12 @@ fn begin_anew() -> Error {
 }
 
 /// Returns the address of this machine at which the driver's machine reaches it.
-fn local_address(driver: SocketAddr) -> Result<SocketAddr> {
+fn local_address(driver: SocketAddr) -> Result<IpAddr> {
     let any: SocketAddr = if driver.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
     let socket = std::net::UdpSocket::bind(any)?;
     // Nothing is sent: the system says by which address it would be.
     socket.connect(driver)?;
-    Ok(socket.local_addr()?)
-}
-
-/// Finds ports that nobody uses. Somebody may take one before it is used; then the executor ends, and is begun again.
-fn free_ports<const N: usize>(at: SocketAddr) -> Result<[u16; N]> {
-    let mut held = Vec::new();
-    let mut ports = [0; N];
-    for port in &mut ports {
-        let listener = TcpListener::bind((at.ip(), 0))?;
-        *port = listener.local_addr()?.port();
-        held.push(listener);
-    }
-    Ok(ports)
+    Ok(socket.local_addr()?.ip())
 }
 
 #[cfg(test)]
@@ -339,8 +399,11 @@ mod tests {
 
     #[test]
     fn an_executor_is_told_its_driver_and_its_slots() {
-        assert_eq!(parsed(&arguments("--driver a:7 --slots 3")).unwrap(), ("a:7".to_owned(), 3));
-        assert!(parsed(&arguments("--driver a:7")).unwrap().1 >= 1);
+        let asked = parsed(&arguments("--driver a:7 --slots 3 --listen 10.0.0.2:7078")).unwrap();
+        let listen = Some(([10, 0, 0, 2], 7078).into());
+        assert_eq!(asked, Asked { driver: "a:7".to_owned(), slots: 3, listen });
+        let asked = parsed(&arguments("--driver a:7")).unwrap();
+        assert!(asked.slots >= 1 && asked.listen.is_none());
     }
 
     #[test]
@@ -354,7 +417,8 @@ mod tests {
     #[test]
     fn orders_are_shown_without_the_secret() {
         let (desk, secret) = ("127.0.0.1:7".parse().unwrap(), vec![222, 173]);
-        let shown = format!("{:?}", Orders { desk, secret, slots: 3, folder: PathBuf::new(), returns: false });
+        let shown =
+            format!("{:?}", Orders { desk, secret, slots: 3, folder: PathBuf::new(), returns: false, listen: None });
         assert!(shown.contains("slots: 3") && !shown.contains("222"), "{shown}");
     }
 
@@ -366,6 +430,8 @@ mod tests {
             ("--driver a:7 --slots 0", "`0`"),
             ("--slots x --driver a:7", "`x`"),
             ("--drivr a:7", "`--drivr`"),
+            ("--driver a:7 --listen 7078", "`7078`"),
+            ("--driver a:7 --listen 0.0.0.0:7078", "--listen names the address"),
         ] {
             let error = parsed(&arguments(text)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config);

@@ -11,6 +11,7 @@ use millstream_core::threads::{self, lock};
 use millstream_core::{Error, ErrorKind, Result};
 
 use crate::desk::{AtDriver, DeskClient, Question, Tell, What};
+use crate::hosts::Peers;
 
 static HERE: OnceLock<Here> = OnceLock::new();
 
@@ -25,6 +26,8 @@ pub(crate) struct Here {
     memory: u64,
     storage_fraction: f64,
     workers: Mutex<BTreeMap<u64, Arc<Worker>>>,
+    /// Ways to executors of other hosts, if there are any.
+    peers: OnceLock<Arc<Peers>>,
 }
 
 impl fmt::Debug for Here {
@@ -46,8 +49,8 @@ impl Here {
         memory: u64,
         storage_fraction: f64,
     ) -> Result<()> {
-        let (id, host) = (id.into(), host.into());
-        let here = Here { id, host, desk, folder, memory, storage_fraction, workers: Mutex::default() };
+        let (id, host, peers) = (id.into(), host.into(), OnceLock::new());
+        let here = Here { id, host, desk, folder, memory, storage_fraction, workers: Mutex::default(), peers };
         HERE.set(here).map_err(|_| millstream_core::bug!("a process became an executor a second time"))
     }
 
@@ -59,6 +62,11 @@ impl Here {
     pub(crate) fn get() -> Result<&'static Here> {
         HERE.get()
             .ok_or_else(|| Error::new(ErrorKind::Internal, "a task of a cluster came to a process that is no executor"))
+    }
+
+    /// Takes note of its ways to executors of other hosts.
+    pub(crate) fn meet(&self, peers: Arc<Peers>) {
+        let _ = self.peers.set(peers);
     }
 
     /// Returns what the driver calls it.
@@ -96,6 +104,15 @@ impl Here {
         self.desk.ask(&Question { engine, what: What::Here(number, block) }).map(|_| ())
     }
 
+    /// Asks the driver to be sent home.
+    ///
+    /// # Errors
+    ///
+    /// The driver does not answer, or has given this executor up.
+    pub(crate) fn leave(&self) -> Result<()> {
+        self.desk.leave()
+    }
+
     /// Does what the driver tells. Returns whether that is the end.
     pub(crate) fn heed(&self, tell: Tell) -> bool {
         match tell {
@@ -111,6 +128,12 @@ impl Here {
             Tell::Gone(engine) => {
                 let gone = lock(&self.workers).remove(&engine);
                 drop(gone);
+                false
+            }
+            Tell::Left(port) => {
+                if let Some(peers) = self.peers.get() {
+                    peers.left(port);
+                }
                 false
             }
             Tell::Heard => false,

@@ -207,7 +207,14 @@ mod tests {
         let folder = Folder::fresh(base.path()).unwrap();
         // Nobody listens where somebody did.
         let desk = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let orders = Orders { desk, secret: vec![7; 32], slots: 1, folder: folder.path().to_owned(), returns: false };
+        let orders = Orders {
+            desk,
+            secret: vec![7; 32],
+            slots: 1,
+            folder: folder.path().to_owned(),
+            returns: false,
+            listen: None,
+        };
         let children = Children::begin(1, orders, folder).unwrap();
         assert!(children.failure().is_none());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

@@ -17,12 +17,18 @@
 //! said with `capture(…)`. One that captures silently is refused before anything runs, with its line. Another build is
 //! refused when it joins.
 //!
+//! # Between hosts
+//!
+//! Driver and executors share a secret, `MILLSTREAM_SECRET` in the environment of each. Each shows one port to the others, where
+//! only who knows the secret is let in, and where all that is said is encrypted (`millstream-tunnel`). All other ports listen at
+//! loopback addresses: who runs programs on these machines reaches them.
+//!
+//! Executors come and go as they like. One that is told to end (SIGTERM) takes no new tasks, waits for the jobs that run, and
+//! leaves; what it kept is made again elsewhere.
+//!
 //! # What it does not do yet
 //!
-//! Receivers run on the driver, which keeps their blocks. Ports are open to whoever reaches the machine: every message to
-//! the driver's desk and every plan is authenticated with the cluster's secret, but nothing is encrypted, and
-//! Ballista's own ports ask nobody for a secret. An address that others reach is therefore refused, unless
-//! `MILLSTREAM_TRUSTED_NETWORK=1` says that the network is your own.
+//! Receivers run on the driver, which keeps their blocks.
 
 mod beside;
 mod blocks;
@@ -33,6 +39,7 @@ mod executor;
 mod failure;
 mod folders;
 mod here;
+mod hosts;
 mod job;
 mod launch;
 mod plan_codec;
@@ -40,8 +47,10 @@ mod pool;
 mod query;
 mod routing;
 mod rows;
+mod running;
 mod secret;
 mod sent;
+mod serve;
 mod slots;
 mod stage;
 

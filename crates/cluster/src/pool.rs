@@ -1,8 +1,9 @@
-//! Connections of the driver to executors, from which it fetches results: kept open, one use at a time.
+//! Connections to executors, from which the driver fetches results and other executors shuffles: kept open, one use at a time.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use ballista_core::client::BallistaClient;
@@ -10,9 +11,14 @@ use ballista_core::client_pool::{BallistaClientPool, PooledClient};
 use ballista_core::error::Result;
 use ballista_core::extension::BallistaConfigGrpcEndpoint;
 use ballista_core::utils::GrpcClientConfig;
+use millstream_core::clock::monotonic;
 use millstream_core::threads::lock;
 
-type Idle = Arc<Mutex<HashMap<(String, u16), Vec<BallistaClient>>>>;
+/// Connections that are free, by where they lead, each with the time since when.
+type Idle = Arc<Mutex<HashMap<(String, u16), Vec<(Duration, BallistaClient)>>>>;
+
+/// How long a connection may be free and be used again: whoever is at its other end may have gone meanwhile.
+const FREE: Duration = Duration::from_secs(30);
 
 /// Connections that are free.
 #[derive(Clone, Default)]
@@ -30,6 +36,14 @@ impl Connections {
         let gone = std::mem::take(&mut *lock(&self.0));
         drop(gone);
     }
+
+    /// Closes those that are free to a port.
+    pub(crate) fn forget(&self, port: u16) {
+        let mut idle = lock(&self.0);
+        let gone: Vec<_> = idle.extract_if(|(_, other), _| *other == port).collect();
+        drop(idle);
+        drop(gone);
+    }
 }
 
 #[async_trait]
@@ -43,9 +57,15 @@ impl BallistaClientPool for Connections {
     ) -> Result<PooledClient> {
         let place = (host.to_owned(), port);
         let idle = lock(&self.0).get_mut(&place).and_then(Vec::pop);
+        let now = monotonic();
         let client = match idle {
-            Some(client) => client,
-            None => {
+            Some((since, client)) if now.saturating_sub(since) < FREE => client,
+            _ => {
+                // What has been free for longer is not wanted, wherever it leads.
+                lock(&self.0).retain(|_, clients| {
+                    clients.retain(|(since, _)| now.saturating_sub(*since) < FREE);
+                    !clients.is_empty()
+                });
                 BallistaClient::try_new(
                     host,
                     port,
@@ -61,7 +81,7 @@ impl BallistaClientPool for Connections {
             }
         };
         let pool = Arc::clone(&self.0);
-        let back = move |client| lock(&pool).entry(place).or_default().push(client);
+        let back = move |client| lock(&pool).entry(place).or_default().push((monotonic(), client));
         Ok(PooledClient::new(client, Box::new(back)))
     }
 

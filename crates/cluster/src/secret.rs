@@ -100,27 +100,16 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
     Ok(bytes)
 }
 
-/// The variable of the environment that says that everybody who reaches this machine may be trusted.
-const TRUSTED: &str = "MILLSTREAM_TRUSTED_NETWORK";
-
-/// Says whether Ballista's ports, which ask nobody for a secret, may be open at an address.
+/// Makes sure that ports which ask nobody for a secret are reached from this machine only.
 ///
 /// # Errors
 ///
-/// The kind is `Config`: others could reach them, and nobody said that they may.
-pub(crate) fn may_listen(at: std::net::IpAddr) -> Result<()> {
-    listening(at, std::env::var(TRUSTED).is_ok_and(|said| said == "1"))
-}
-
-fn listening(at: std::net::IpAddr, is_trusted: bool) -> Result<()> {
-    if at.is_loopback() || is_trusted {
+/// The kind is `Internal`: others could reach them.
+pub(crate) fn only_here(at: std::net::IpAddr) -> Result<()> {
+    if at.is_loopback() {
         return Ok(());
     }
-    let text = format!(
-        "the ports of the scheduler and the shuffle would be open to whoever reaches {at}, and they ask nobody for a secret: in a \
-         network where everybody is trusted set {TRUSTED}=1 for the driver; elsewhere listen at 127.0.0.1"
-    );
-    Err(Error::new(ErrorKind::Config, text))
+    Err(millstream_core::bug!("ports without a secret would be open to whoever reaches {at}"))
 }
 
 #[cfg(test)]
@@ -128,19 +117,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_without_a_secret_are_open_to_this_machine_unless_the_network_is_trusted() {
-        for (at, is_trusted, may) in [
-            ("127.0.0.1", false, true),
-            ("::1", false, true),
-            ("10.0.0.1", false, false),
-            ("0.0.0.0", false, false),
-            ("10.0.0.1", true, true),
-        ] {
-            let answer = listening(at.parse().unwrap(), is_trusted);
-            assert_eq!(answer.is_ok(), may, "{at}");
-            if let Err(error) = answer {
-                assert!(error.to_string().contains(&format!("reaches {at}")), "{error}");
-            }
+    fn ports_without_a_secret_are_open_to_this_machine_only() {
+        for (at, may) in
+            [("127.0.0.1", true), ("127.8.9.10", true), ("::1", true), ("10.0.0.1", false), ("0.0.0.0", false)]
+        {
+            assert_eq!(only_here(at.parse().unwrap()).is_ok(), may, "{at}");
         }
     }
 

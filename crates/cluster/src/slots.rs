@@ -43,6 +43,8 @@ pub(crate) struct Slots {
     again: OnceLock<Again>,
     /// Jobs that cost one executor after the other, and why they are given up.
     deadly: watch::Sender<BTreeMap<String, String>>,
+    /// Who is about to leave.
+    leaving: std::sync::Mutex<BTreeSet<String>>,
 }
 
 /// A partition of a stage of a job.
@@ -107,7 +109,16 @@ impl Slots {
         let (ready, placing) = (watch::Sender::new(BTreeSet::new()), Mutex::new(Placed::default()));
         let (executors, again, members) =
             (InMemoryClusterState::default(), OnceLock::new(), std::sync::Mutex::default());
-        Slots { executors, placing, patience, members, ready, again, deadly: watch::Sender::default() }
+        Slots {
+            executors,
+            placing,
+            patience,
+            members,
+            ready,
+            again,
+            deadly: watch::Sender::default(),
+            leaving: Default::default(),
+        }
     }
 
     /// Lets an executor register.
@@ -144,6 +155,16 @@ impl Slots {
     /// Says who has tasks placed again after a while.
     pub(crate) fn place_again_by(&self, again: Again) {
         let _ = self.again.set(again);
+    }
+
+    /// From now on an executor is given no tasks but those that read what it keeps.
+    pub(crate) fn leave(&self, executor: &str) {
+        lock(&self.leaving).insert(executor.to_owned());
+    }
+
+    /// Says whether an executor is about to leave.
+    pub(crate) fn is_leaving(&self, executor: &str) -> bool {
+        lock(&self.leaving).contains(executor)
     }
 
     /// Returns who is ready for tasks, now and from now on.
@@ -283,10 +304,11 @@ impl ClusterState for Slots {
                 }
             }
         }
-        let mut free: Vec<u32> = executors
-            .iter()
-            .map(|e| e.specification.vcores.saturating_sub(taken.get(&e.id).copied().unwrap_or(0)))
-            .collect();
+        let free_of =
+            |e: &ExecutorMetadata| e.specification.vcores.saturating_sub(taken.get(&e.id).copied().unwrap_or(0));
+        let (leaving, executors): (Vec<_>, Vec<_>) = executors.into_iter().partition(|e| self.is_leaving(&e.id));
+        let mut free: Vec<u32> = executors.iter().map(free_of).collect();
+        let mut free_of_leaving: Vec<u32> = leaving.iter().map(free_of).collect();
         // Jobs in the order in which they came: the first one first.
         let mut order: Vec<_> = jobs.iter().collect();
         order.sort_by_key(|(id, _)| id.to_string());
@@ -303,6 +325,16 @@ impl ClusterState for Slots {
                 let pending = stage.pending.next_slice(usize::MAX);
                 let prefer = preferred(&stage.plan);
                 let number = stage.stage_id;
+                let home_that_leaves = |partition: &usize| {
+                    let home = prefer.get(*partition)?.as_ref()?;
+                    leaving.iter().position(|executor| executor.id == *home.executor)
+                };
+                let (last, pending): (Vec<_>, Vec<_>) =
+                    pending.into_iter().partition(|p| home_that_leaves(p).is_some());
+                let stays = |partition| home_that_leaves(&partition).map(|at| Wish { at, impatient: false });
+                let (last, not_yet) = place(last, stays, &mut free_of_leaving);
+                stage.pending.reschedule(not_yet);
+                let last: Vec<_> = last.into_iter().map(|(at, slice)| (&leaving[at].id, slice)).collect();
                 let wish_of = |partition: usize| {
                     let home = prefer.get(partition)?.as_ref()?;
                     let at = executors.iter().position(|executor| executor.id == *home.executor)?;
@@ -322,8 +354,8 @@ impl ClusterState for Slots {
                     });
                 }
                 stage.pending.reschedule(waiting);
-                for (at, slice) in placed {
-                    let executor = &executors[at].id;
+                let placed = placed.into_iter().map(|(at, slice)| (&executors[at].id, slice));
+                for (executor, slice) in last.into_iter().chain(placed) {
                     let home_of = |p: &usize| prefer.get(*p).and_then(Option::as_ref);
                     let elsewhere = slice.iter().filter_map(home_of).any(|home| *home.executor != **executor);
                     let parts: Vec<Part> = slice.iter().map(|partition| (job.clone(), number, *partition)).collect();
@@ -387,6 +419,7 @@ impl ClusterState for Slots {
                 deadly.insert(job.to_string(), why);
             });
         }
+        lock(&self.leaving).remove(id);
         self.ready.send_modify(|ready| {
             ready.remove(id);
         });

@@ -10,10 +10,11 @@ use millstream_core::checkpoint::CheckpointStore;
 use millstream_core::plan::away::{DriverBlocks, read_error};
 use millstream_core::storage::{BlockId, StorageLevel};
 use millstream_core::threads::lock;
-use millstream_core::{Error, ErrorKind, Result};
+use millstream_core::{Error, ErrorKind, Result, codec};
 
 use super::frame::{self, LONG};
 use super::{Answer, Hello, Join, Question, Tell, Welcome, What};
+use crate::hosts::Outside;
 use crate::secret::Secret;
 
 /// How long the driver's machine may take to answer that it is there.
@@ -85,10 +86,6 @@ impl DeskClient {
         let _ = self.name.set(name.to_owned());
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     fn connect(&self, hello: &Hello) -> Result<TcpStream> {
         let stream = TcpStream::connect_timeout(&self.address, PATIENCE).map_err(|error| {
             Error::io(ErrorKind::Unavailable, format!("no driver answers at {}", self.address), error)
@@ -111,6 +108,26 @@ impl DeskClient {
             Welcome::No(why) => Err(Error::new(ErrorKind::Config, why)),
             welcome @ Welcome::Yes { .. } => Ok((welcome, Joined(stream))),
         }
+    }
+
+    /// Asks how another executor is reached, by the port by which the driver knows it.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Unavailable`: it is gone, or the driver does not answer.
+    pub(crate) fn peer(&self, port: u16) -> Result<Outside> {
+        let known = self.ask(&Question { engine: 0, what: What::Peer(port) })?;
+        let gone = || Error::new(ErrorKind::Unavailable, "an executor whose results are needed is gone");
+        codec::decode(&known.ok_or_else(gone)?)
+    }
+
+    /// Asks to be sent home.
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Unavailable`: the driver does not answer; `Stopped`: it has given this executor up.
+    pub(crate) fn leave(&self) -> Result<()> {
+        self.ask(&Question { engine: 0, what: What::Leave }).map(|_| ())
     }
 
     /// Asks the driver.

@@ -10,8 +10,11 @@ mod server;
 use std::time::Duration;
 
 use bytes::Bytes;
+use millstream_core::Time;
 use millstream_core::storage::{BlockId, StorageLevel};
 use serde::{Deserialize, Serialize};
+
+use crate::hosts::Outside;
 
 pub(crate) use self::client::{AtDriver, DeskClient, Joined};
 pub(crate) use self::server::{Desk, DeskHost, Member};
@@ -36,6 +39,10 @@ pub(crate) struct Join {
     pub(crate) pid: u32,
     /// How many tasks it may run at once.
     pub(crate) slots: usize,
+    /// How it is reached from other hosts, if it came by a tunnel.
+    pub(crate) outside: Option<Outside>,
+    /// What time it thinks it is.
+    pub(crate) now: Time,
 }
 
 /// What the driver answers to who wants to run tasks.
@@ -53,6 +60,8 @@ pub(crate) enum Welcome {
         storage_fraction: f64,
         /// How long it may give no sign of life.
         silence: Duration,
+        /// At which ports it is to let its shuffles be read, and to take its tasks, if it came by a tunnel.
+        ports: Option<[u16; 2]>,
     },
     /// It may not, and why.
     No(String),
@@ -65,6 +74,8 @@ pub(crate) enum Tell {
     Forget(Vec<BlockId>),
     /// An engine that is gone with all it kept.
     Gone(u64),
+    /// An executor that is gone, by the port by which the driver knew it.
+    Left(u16),
     /// That its sign of life was heard.
     Heard,
     /// To keep a copy of another executor's block, for an engine.
@@ -99,6 +110,10 @@ pub(crate) enum What {
     Publish,
     /// To have another executor keep a copy.
     Copy(BlockId, StorageLevel, Option<usize>, Bytes),
+    /// Who is reached by a port of the driver's.
+    Peer(u16),
+    /// To be sent home when no job needs what it has: it takes no new tasks.
+    Leave,
     /// Nothing: here is the block that the driver has asked for under this number, if it is there.
     Here(u64, Option<Bytes>),
 }
@@ -131,6 +146,7 @@ mod tests {
                     memory: 8,
                     storage_fraction: 0.5,
                     silence: Duration::from_secs(1),
+                    ports: None,
                 },
                 other => Welcome::No(format!("build {other} is not ours")),
             }
@@ -168,7 +184,7 @@ mod tests {
     }
 
     fn join(build: &str) -> Join {
-        Join { build: build.to_owned(), host: "here".to_owned(), pid: 1, slots: 2 }
+        Join { build: build.to_owned(), host: "here".to_owned(), pid: 1, slots: 2, outside: None, now: Time::ZERO }
     }
 
     #[test]

@@ -238,8 +238,9 @@ impl Inside {
 
     fn member(&self, mut stream: TcpStream, join: &Join) -> Result<()> {
         let welcome = self.host.welcome(join);
-        frame::send(&mut stream, &welcome)?;
-        let Welcome::Yes { id, silence, .. } = welcome else { return Ok(()) };
+        let told = frame::send(&mut stream, &welcome);
+        let Welcome::Yes { id, silence, .. } = welcome else { return told };
+        told.inspect_err(|_| self.host.left(&id, "it went before it was let in"))?;
         stream.set_read_timeout(Some(silence))?;
         // Who does not read is not waited for.
         stream.set_write_timeout(Some(silence))?;

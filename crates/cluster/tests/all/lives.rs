@@ -48,11 +48,11 @@ fn stand_still(folder: &Path) {
     }
 }
 
-fn signal(name: &str, process: u32) {
+pub(super) fn signal(name: &str, process: u32) {
     assert!(Command::new("kill").args([name, &process.to_string()]).status().unwrap().success());
 }
 
-fn variable(name: &str) -> String {
+pub(super) fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("the test sets {name}"))
 }
 
@@ -106,7 +106,7 @@ fn program(folder: &Path) {
 }
 
 /// A process that is killed when the test fails.
-struct Process(Child);
+pub(super) struct Process(pub(super) Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -115,9 +115,16 @@ impl Drop for Process {
     }
 }
 
-struct Lives {
+pub(super) struct Lives {
     folder: tempfile::TempDir,
     port: u16,
+}
+
+impl Lives {
+    pub(super) fn new() -> Lives {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Lives { folder: tempfile::tempdir().unwrap(), port }
+    }
 }
 
 impl Lives {
@@ -129,16 +136,16 @@ impl Lives {
     }
 
     /// Starts the test of this name as the program that it tests.
-    fn driver(&self, test: &str) -> Process {
+    pub(super) fn driver(&self, test: &str) -> Process {
         self.begin(&[&format!("lives::{test}"), "--exact", "--nocapture"])
     }
 
-    fn executor(&self) -> Process {
+    pub(super) fn executor(&self) -> Process {
         self.begin(&["executor", "--driver", &format!("127.0.0.1:{}", self.port), "--slots", "1"])
     }
 
     /// The batches that have come out, each with its sum, the count, and the number of executors.
-    fn batches(&self) -> Vec<(i64, [i64; 3])> {
+    pub(super) fn batches(&self) -> Vec<(i64, [i64; 3])> {
         let names = std::fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
         let times = names.filter_map(|name| name.to_str()?.strip_prefix("batch-")?.parse().ok());
         let times: BTreeSet<i64> = times.collect();
@@ -151,7 +158,7 @@ impl Lives {
     }
 
     /// What tasks have written for a batch: each number with the attempt that wrote it.
-    fn saved(&self, time: i64) -> Vec<String> {
+    pub(super) fn saved(&self, time: i64) -> Vec<String> {
         let folder = self.folder.path().join(format!("saved-{time}"));
         let parts = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
         let parts = parts.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("part-"));
@@ -167,7 +174,7 @@ impl Lives {
     }
 
     /// Waits until three more batches have come out, with so many executors in the end.
-    fn three_more(&self, executors: i64) {
+    pub(super) fn three_more(&self, executors: i64) {
         let before = self.batches().len();
         until(&format!("three batches behind the first {before}, on {executors} executors"), || {
             let batches = self.batches();
@@ -176,7 +183,7 @@ impl Lives {
     }
 }
 
-fn until(what: &str, done: impl Fn() -> bool) {
+pub(super) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let begun = monotonic();
     while !done() {
         assert!(monotonic() - begun < Duration::from_secs(240), "waited in vain for {what}");
@@ -190,8 +197,7 @@ fn a_driver_that_is_killed_goes_on_with_its_executors_and_one_that_stood_still_p
         return program(Path::new(&folder));
     }
     let this = "a_driver_that_is_killed_goes_on_with_its_executors_and_one_that_stood_still_publishes_nothing";
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let lives = Lives { folder: tempfile::tempdir().unwrap(), port };
+    let lives = Lives::new();
     // They wait for their driver.
     let mut executors = [lives.executor(), lives.executor()];
     let mut driver = lives.driver(this);
@@ -228,7 +234,7 @@ fn a_driver_that_is_killed_goes_on_with_its_executors_and_one_that_stood_still_p
 }
 
 /// Every batch from the first to the last is there, with what is its own, and the count goes up by each once.
-fn audit(lives: &Lives) {
+pub(super) fn audit(lives: &Lives) {
     let batches = lives.batches();
     let first = batches[0].0 / INTERVAL;
     for (at, (time, [sum, count, _])) in (0i64..).zip(&batches) {
@@ -270,12 +276,11 @@ fn a_driver_without_executors_and_an_executor_with_another_secret_say_so() {
     if let Some(folder) = std::env::var_os(PROGRAM) {
         return alone(Path::new(&folder));
     }
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let lives = Lives { folder: tempfile::tempdir().unwrap(), port };
+    let lives = Lives::new();
     let mut driver = lives.driver("a_driver_without_executors_and_an_executor_with_another_secret_say_so");
     until("a driver that listens", || lives.folder.path().join("listens").exists());
     let stranger = Command::new(std::env::current_exe().unwrap())
-        .args(["executor", "--driver", &format!("127.0.0.1:{port}")])
+        .args(["executor", "--driver", &format!("127.0.0.1:{}", lives.port)])
         .env("MILLSTREAM_SECRET", "a secret of another cluster")
         .stdin(Stdio::null())
         .output()

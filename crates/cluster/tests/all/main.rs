@@ -5,8 +5,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+mod elastic;
 mod failures;
 mod flat;
+mod hosts;
 mod killed;
 mod lives;
 mod programs;
