@@ -56,7 +56,7 @@ use crate::slots::Slots;
 const FORGET: u64 = 5;
 
 /// How long a driver that ends waits for executors to have heard that.
-const GOODBYE: Duration = Duration::from_secs(2);
+const GOODBYE: Duration = Duration::from_secs(5);
 
 pub(crate) type Scheduler = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
 
