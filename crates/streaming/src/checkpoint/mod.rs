@@ -44,7 +44,7 @@ use self::ledger::{
 pub(crate) use self::looking::Looking;
 pub(crate) use self::recover::StreamFacts;
 use self::recover::{Need, needs};
-use self::writer::{Targets, Then, Writer};
+use self::writer::{Targets, Then, Writer, told};
 use crate::input::received;
 use crate::wal::SegmentLog;
 
@@ -222,6 +222,11 @@ fn throw_away_received(disk: &Arc<dyn Disk>, folder: &Path, logs: &[PathBuf]) ->
     Ok(())
 }
 
+/// Says whether a checkpoint file is due behind so many records, of so many bytes.
+fn is_due((records, bytes): (u64, u64), checkpoint_after: u64) -> bool {
+    records >= checkpoint_after || bytes >= SNAPSHOT_BYTES
+}
+
 /// The durable side of a program that runs.
 pub(crate) struct Durable {
     known: Known,
@@ -251,7 +256,7 @@ impl Durable {
         left_out: Option<LeftOut>,
         states: Arc<dyn CheckpointStore>,
     ) -> Result<Durable> {
-        let Found { disk, folder, lock, log, snapshots, mut ledger, mut next, since_snapshot, checkpoint_after } =
+        let Found { disk, folder, lock, log, snapshots, mut ledger, mut next, mut since_snapshot, checkpoint_after } =
             found;
         ledger.let_go_of_missing(|state| disk.exists(&folder.join(state)))?;
         let lines = compared(&ledger, &program, &*disk, &folder)?;
@@ -279,10 +284,15 @@ impl Durable {
         let started = [Record::Began(began)].into_iter().chain(left_out.map(Record::LeftOut));
         let records: Vec<Record> = started.chain(named).collect();
         let store = Arc::clone(&states);
-        let targets = Targets { log: Box::new(log), snapshots, states, first: 0 };
+        let mut targets = Targets { log: Box::new(log), snapshots, states, first: 0 };
+        if is_due(since_snapshot, checkpoint_after) {
+            // Here too: a program that is killed early each time would have a longer log with each start.
+            told(targets.snapshot(next, &ledger));
+            since_snapshot = (0, 0);
+        }
         let writer = Writer::start(targets)?;
         let bytes = encode(&records)?;
-        let since_snapshot = (since_snapshot.0 + 1, since_snapshot.1 + bytes.len() as u64);
+        since_snapshot = (since_snapshot.0 + 1, since_snapshot.1 + bytes.len() as u64);
         writer.append_and_wait(next, bytes)?;
         next += 1;
         records.into_iter().for_each(|record| ledger.apply(record));
@@ -294,11 +304,7 @@ impl Durable {
         }
         let (waiting, riding) = (BTreeMap::new(), Vec::new());
         let known = Known { ledger, keeper_of };
-        let mut durable =
-            Durable { known, next, waiting, riding, since_snapshot, checkpoint_after, writer, _lock: lock };
-        // Here too: a program that is killed early each time would have a longer log with each start.
-        durable.snapshot_if_due();
-        Ok(durable)
+        Ok(Durable { known, next, waiting, riding, since_snapshot, checkpoint_after, writer, _lock: lock })
     }
 
     /// Returns what is known.
@@ -482,14 +488,10 @@ impl Durable {
         };
         let gone = self.known.ledger.forget(horizon, &states);
         self.writer.remove(gone);
-        self.snapshot_if_due();
-        horizon
-    }
-
-    fn snapshot_if_due(&mut self) {
-        if self.since_snapshot.0 >= self.checkpoint_after || self.since_snapshot.1 >= SNAPSHOT_BYTES {
+        if is_due(self.since_snapshot, self.checkpoint_after) {
             self.snapshot();
         }
+        horizon
     }
 
     /// The newest state of each keeper that is in the store.

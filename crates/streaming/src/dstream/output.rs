@@ -97,7 +97,7 @@ impl OutputBatch {
     /// # use millstream_testkit::doc::*;
     /// # run([vec![1i64, 2], vec![3]], |numbers| {
     /// numbers.foreach_batch(|rdd, batch| {
-    ///     batch.note("largest", rdd.max()?.unwrap_or_default().to_string());
+    ///     batch.note("largest", rdd.max()?.to_string());
     ///     Ok(())
     /// });
     /// # });
