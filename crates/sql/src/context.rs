@@ -102,7 +102,7 @@ impl SqlContext {
     ///
     /// # Cost
     ///
-    /// It is planned each time it is asked, which takes milliseconds: on each batch of a stream use [`SqlStreams::sql`], which
+    /// It is planned each time it is asked: on each batch of a stream use [`SqlStreams::sql`], which
     /// plans once.
     ///
     /// # Spark

@@ -42,7 +42,7 @@ fn explained(error: &DataFusionError, statement: &str) -> (ErrorKind, String) {
             (ErrorKind::Config, schema_error(schema, &|name| at(span.or_else(|| find(statement, name)))))
         }
         E::Plan(text) | E::NotImplemented(text) => {
-            let text = first_line(text);
+            let text = first_line(coerced(text));
             (ErrorKind::Config, format!("the statement cannot be planned{}: {text}", at(span)))
         }
         E::Configuration(text) => (ErrorKind::Config, first_line(text)),
@@ -65,6 +65,12 @@ fn explained(error: &DataFusionError, statement: &str) -> (ErrorKind, String) {
 
 fn span_of(diagnostic: &Diagnostic) -> Option<(u64, u64)> {
     diagnostic.span.filter(|span| span.start.line > 0).map(|span| (span.start.line, span.start.column))
+}
+
+/// What a function said about its arguments, without what was said about that.
+fn coerced(text: &str) -> &str {
+    let inner = text.split_once("user-defined coercion failed with: Error during planning: ").map(|(_, rest)| rest);
+    inner.map_or(text, |rest| rest.split_once(". No function matches").map_or(rest, |(said, _)| said))
 }
 
 /// A backtrace, or a list of candidates, is not for one line.

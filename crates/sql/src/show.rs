@@ -98,7 +98,7 @@ fn columns_of(text: &str) -> usize {
 }
 
 /// The values of a column as text, as Spark writes them, with `null` for what is null inside of others.
-fn texts(column: &ArrayRef, null: &str) -> Result<Vec<Option<String>>> {
+pub(crate) fn texts(column: &ArrayRef, null: &str) -> Result<Vec<Option<String>>> {
     (0..column.len()).map(|row| text(column, row, null)).collect()
 }
 

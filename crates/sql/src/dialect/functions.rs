@@ -21,7 +21,9 @@ use millstream_core::{Error, ErrorKind};
 pub(crate) fn added(mut builder: SessionStateBuilder) -> SessionStateBuilder {
     let functions = builder.scalar_functions().get_or_insert_default();
     functions.extend(Checked::ALL.map(|function| Arc::new(ScalarUDF::new_from_impl(Checked::new(function)))));
-    builder
+    functions.extend(super::texts::all().into_iter().map(Arc::new));
+    builder.aggregate_functions().get_or_insert_default().push(Arc::new(super::sums::sum()));
+    builder.with_analyzer_rule(Arc::new(super::casts::Casts))
 }
 
 /// An operator that fails where the result does not fit, or there is none. Its third argument is how it was written.
@@ -61,6 +63,10 @@ impl Checked {
     }
 }
 
+fn is_span(of: &DataType) -> bool {
+    matches!(of, DataType::Interval(_) | DataType::Duration(_))
+}
+
 impl ScalarUDFImpl for Checked {
     fn name(&self) -> &str {
         self.name
@@ -74,6 +80,16 @@ impl ScalarUDFImpl for Checked {
         let [left, right, text] = types else {
             return Err(DataFusionError::Plan(format!("{} takes two values", self.name)));
         };
+        if self.operator == Operator::Minus {
+            let (left_time, right_time) = (DataType::is_temporal(left), DataType::is_temporal(right));
+            let (left_open, right_open) = (left.is_string() || left.is_null(), right.is_string() || right.is_null());
+            let times = (left_time && (right_time || right_open)) || (right_time && left_open);
+            if times && !is_span(left) && !is_span(right) {
+                let text = "a time minus a time is refused: write datediff(a, b) for days, or \
+                            unix_micros(a) - unix_micros(b) for microseconds";
+                return Err(DataFusionError::Plan(text.to_owned()));
+            }
+        }
         let number = |of: &DataType| of.is_numeric() || of.is_null();
         let (left, right) = match self.operator {
             // A quotient of whole numbers is a number with a fraction; DIV is one without.

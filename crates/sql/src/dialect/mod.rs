@@ -1,9 +1,12 @@
 //! Statements as Spark writes them: parsed, told what they ask and what their columns are called, and rewritten where
 //! DataFusion means something else by the same words.
 
+mod casts;
 pub(crate) mod functions;
 mod names;
 mod rewrite;
+mod sums;
+mod texts;
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -92,6 +95,8 @@ mod tests {
             ("drop table x", "a statement here is a query, SELECT, WITH or VALUES, and not DROP"),
             ("insert into x values (1)", "a statement here is a query, SELECT, WITH or VALUES, and not INSERT"),
             ("select DATE_FORMAT(a, 'yyyy') from b", "date_format is refused: patterns like yyyy-MM-dd"),
+            ("select 1.5 * -2", "`1.5 * -2` is refused: 1.5 is a DECIMAL in Spark and a DOUBLE here, write 1.5e0"),
+            ("select a from b qualify a = 1", "QUALIFY is not SQL of Spark: write SELECT … FROM (SELECT …,"),
             ("select 'open", "the statement does not parse at line 1, column 8: "),
         ] {
             let error = parse(text).unwrap_err();

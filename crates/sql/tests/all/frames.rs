@@ -203,3 +203,46 @@ fn files_that_cannot_be_a_table_are_told_by_name_and_line() {
     assert!(sql.table_names().is_empty());
     assert_eq!(sql.refresh_table("t").unwrap_err().message(), "no table `t` There are none");
 }
+
+#[test]
+fn what_datafusion_means_otherwise_means_what_spark_means_on_columns_too() {
+    let (_context, sql) = context();
+    let rows = vec![
+        (Some(vec![7i64, 8]), Some("spark".to_owned()), Some(-2i64), Some(i32::MAX)),
+        (Some(Vec::new()), None, Some(2), Some(1)),
+        (None, Some("ab".to_owned()), None, None),
+    ];
+    let frame = sql.create_data_frame(rows).unwrap().to_df_named(["list", "word", "n", "i"]).unwrap();
+    frame.create_or_replace_temp_view("t").unwrap();
+    let texts = |statement: &str| -> Result<String, String> {
+        let columns = sql.sql(statement).and_then(|frame| frame.to_columns()).map_err(|e| e.message().to_owned())?;
+        let rows: Vec<Vec<Option<String>>> =
+            columns.iter().flat_map(|columns| millstream::sql::texts(columns).unwrap()).collect();
+        let cell = |cell: Option<String>| cell.unwrap_or_else(|| "-".to_owned());
+        let row = |row: Vec<Option<String>>| row.into_iter().map(cell).collect::<Vec<_>>().join(",");
+        Ok(rows.into_iter().map(row).collect::<Vec<_>>().join(" "))
+    };
+    for (statement, want) in [
+        ("SELECT get(list, 0), try_element_at(list, -1) FROM t", "7,8 -,- -,-"),
+        ("SELECT list[0], element_at(list, 2) FROM t WHERE n < 0", "7,8"),
+        ("SELECT substring(word, n), left(word, n), concat(word, '!') FROM t", "rk,,spark! -,-,- -,-,ab!"),
+        ("SELECT sum(n), sum(DISTINCT n), sum(i) FROM t", "0,0,2147483648"),
+        ("SELECT word, sum(n) FROM t WHERE n IS NOT NULL GROUP BY word ORDER BY word", "-,2 spark,-2"),
+        ("SELECT concat(CAST(1e7 AS DOUBLE), '|', TIMESTAMP'2024-01-01 00:00:00')", "1.0E7|2024-01-01 00:00:00"),
+        ("SELECT datediff('2024-03-01', '2024-02-01'), dayofweek(DATE'2024-03-03')", "29,1"),
+        ("SELECT unix_micros(TIMESTAMP'1970-01-01 00:00:01.5')", "1500000"),
+    ] {
+        assert_eq!(texts(statement).as_deref(), Ok(want), "{statement}");
+    }
+    for (statement, want) in [
+        ("SELECT list[2] FROM t WHERE n < 0", "no element 2 in a list of 2: write get(list, i), which gives null"),
+        ("SELECT i + 1 FROM t", "overflow in `i + 1`"),
+        ("SELECT sum(n) FROM (SELECT 9223372036854775807 AS n UNION ALL SELECT 1)", "overflow in `sum`"),
+        ("SELECT DATE'2024-03-01' - DATE'2024-02-01'", "a time minus a time is refused: write datediff(a, b)"),
+        ("SELECT CAST(1.5 AS TIMESTAMP)", "CAST of a double AS TIMESTAMP is refused: write to_timestamp_micros("),
+        ("SELECT 1.1 - 2", "`1.1 - 2` is refused: 1.1 is a DECIMAL in Spark and a DOUBLE here, write 1.1e0"),
+    ] {
+        let error = texts(statement).unwrap_err();
+        assert!(error.contains(want), "{statement}: {error}");
+    }
+}
