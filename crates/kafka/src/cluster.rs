@@ -148,7 +148,12 @@ impl Cluster {
             // Who leads has changed, or a topic is so new that not all of it is known yet.
             let moved = matches!(
                 error.rdkafka_error_code(),
-                Some(Code::NotLeaderForPartition | Code::LeaderNotAvailable | Code::FencedLeaderEpoch)
+                Some(
+                    Code::NotLeaderForPartition
+                        | Code::LeaderNotAvailable
+                        | Code::FencedLeaderEpoch
+                        | Code::UnknownLeaderEpoch
+                )
             );
             if !moved || monotonic() > deadline {
                 return Err(self.failed(doing(), &error));
