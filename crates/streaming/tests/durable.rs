@@ -710,25 +710,6 @@ fn r15_a_start_removes_what_earlier_ones_left_and_no_start_leaves_more_than_the_
 }
 
 #[test]
-fn the_log_of_a_program_that_is_killed_early_each_time_is_as_short_as_that_of_one_that_runs_on() {
-    for batches in [0, 1] {
-        let world = World::new();
-        let mut most = 0;
-        for life in 0..40 {
-            let (ssc, clock) = world.begin(life * batches, &program).unwrap();
-            world.go_on(&ssc, &clock, life * batches, (life + 1) * batches).unwrap();
-            world.disk.crash(life.cast_unsigned());
-            ssc.stop().ok();
-            world.disk.restart();
-            let logs = files(&world.disk).into_iter().filter(|file| file.starts_with(format!("{FOLDER}/log")));
-            most = most.max(logs.count());
-        }
-        // A file of the log is begun by each start, and two checkpoint files are kept, each after three records.
-        assert!(most <= 8, "{most} files of the log, with {batches} batches a life");
-    }
-}
-
-#[test]
 fn s98_r16_after_a_start_a_batch_has_the_files_that_it_had_and_none_comes_twice() {
     let (folder, inbox) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let put = |name: &str, s: u64| {

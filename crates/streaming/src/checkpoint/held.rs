@@ -108,8 +108,8 @@ impl Held {
         self.disk.sync_folder(folder)
     }
 
-    /// Reads what is there. A checkpoint file is written after every `checkpoint_after` records, of whichever run, and the log is
-    /// kept as `log` says.
+    /// Reads what is there. A checkpoint file is written after every `checkpoint_after` records from now on, and the log is kept as
+    /// `log` says.
     ///
     /// # Errors
     ///
@@ -127,7 +127,6 @@ impl Held {
         let mut snapshots = Snapshots::new(Arc::clone(&disk), &folder);
         let (mut next, mut ledger) =
             snapshots.newest()?.map_or((0, Ledger::default()), |found| (found.next, found.ledger));
-        let mut since_snapshot = (0, 0);
         log.replay(&mut |at, _, bytes| {
             let number = u64::try_from(at.as_millis()).unwrap_or(0);
             if number < next {
@@ -144,7 +143,6 @@ impl Held {
                 return Err(Error::new(ErrorKind::Data, text));
             }
             next += 1;
-            since_snapshot = (since_snapshot.0 + 1, since_snapshot.1 + bytes.len() as u64);
             decode(bytes)?.into_iter().for_each(|record| ledger.apply(record));
             Ok(())
         })
@@ -152,7 +150,7 @@ impl Held {
             let text = format!("the checkpoint in {} cannot be read: {}", folder.display(), error.message());
             Error::new(error.kind(), text)
         })?;
-        Ok(Found { disk, folder, lock, log, snapshots, ledger, next, since_snapshot, checkpoint_after })
+        Ok(Found { disk, folder, lock, log, snapshots, ledger, next, checkpoint_after })
     }
 }
 
@@ -166,8 +164,6 @@ pub(crate) struct Found {
     pub(super) ledger: Ledger,
     /// The number of the next record.
     pub(super) next: u64,
-    /// How many records are behind the newest checkpoint file, and their bytes.
-    pub(super) since_snapshot: (u64, u64),
     /// After how many records a checkpoint file is written.
     pub(super) checkpoint_after: u64,
 }
