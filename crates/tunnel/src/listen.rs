@@ -20,7 +20,7 @@ use crate::keys::Keys;
 use crate::{Limits, prepared};
 
 /// How long to wait when the system has no connection to give.
-const BREATH: Duration = Duration::from_millis(50);
+pub(crate) const BREATH: Duration = Duration::from_millis(50);
 
 /// How much is on its way at most in each direction of a connection, outside of sockets.
 pub(crate) const BUFFER: usize = 64 << 10;

@@ -14,7 +14,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::frame::{self, Answer, Opening, PROTOCOL};
 use crate::keys::{Keys, NAME};
-use crate::listen::BUFFER;
+use crate::listen::{BREATH, BUFFER};
 use crate::{Limits, prepared};
 
 /// Where a service is: the port of its host, the host's name there, and its own.
@@ -77,7 +77,7 @@ async fn lead(listener: TcpListener, keys: Keys, place: Place, limits: Limits, m
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!(%error, "a connection to {place} could not be taken");
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                tokio::time::sleep(BREATH).await;
                 continue;
             }
         };

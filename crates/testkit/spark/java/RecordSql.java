@@ -17,6 +17,8 @@ public class RecordSql {
         .master("local[1]")
         .appName("record-sql")
         .config("spark.ui.enabled", "false")
+        // Spark makes the folder of its tables at once; here it would be one of the repository.
+        .config("spark.sql.warehouse.dir", Files.createTempDirectory("record-sql").toString())
         .config("spark.sql.session.timeZone", "UTC")
         .config("spark.sql.shuffle.partitions", "1")
         .getOrCreate();
