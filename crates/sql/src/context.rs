@@ -264,6 +264,10 @@ impl SqlContext {
         Statement::new(text, &self.inner.session)
     }
 
+    pub(crate) fn session(&self) -> &Arc<Session> {
+        &self.inner.session
+    }
+
     pub(crate) fn functions(&self) -> Arc<Functions> {
         Arc::clone(&lock(&self.inner.functions))
     }

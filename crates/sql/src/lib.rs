@@ -10,18 +10,21 @@
 //!        ▼                                                        │
 //!   columns of all streams of a statement ──► one task runs the kept plan            query.rs, statement.rs
 //!                                              its leaves read what the task brings  slot.rs
+//!   continuous_sql: (group, state) merged into a table of states                       continuous/
 //!   SqlContext: static tables in versions, views, functions                          context.rs, tables.rs, files.rs
 //! ```
 
 mod batch;
 mod columnar;
 mod context;
+mod continuous;
 mod dialect;
 mod error;
 mod files;
 mod frame;
 mod functions;
 mod names;
+mod plans;
 mod query;
 mod row;
 mod runtime;
@@ -45,6 +48,7 @@ pub mod derived_in_millstream {
 pub use self::batch::RecordBatch;
 pub use self::columnar::Columnar;
 pub use self::context::SqlContext;
+pub use self::continuous::Continuous;
 pub use self::files::Files;
 pub use self::frame::{DataFrame, SqlRdds};
 pub use self::query::StreamTables;

@@ -15,7 +15,7 @@ use crate::batch::RecordBatch;
 use crate::columnar::Columnar;
 use crate::context::{SqlContext, check_name};
 use crate::functions::Functions;
-use crate::session::Session;
+use crate::session;
 use crate::statement::{Statement, Table};
 use crate::tables::Pinned;
 
@@ -264,19 +264,15 @@ const ARRIVED: usize = 64;
 
 /// Returns the statement that arrived from another process: the same for each of its batches, so that it is planned once here, too.
 fn arrived(text: &str, memory: u64) -> Result<Arc<Statement>> {
-    type Known = (BTreeMap<String, (u64, Arc<Statement>)>, u64, Option<Arc<Session>>);
-    static KNOWN: Mutex<Known> = Mutex::new((BTreeMap::new(), 0, None));
-    let (known, asked, session) = &mut *lock(&KNOWN);
+    type Known = (BTreeMap<String, (u64, Arc<Statement>)>, u64);
+    static KNOWN: Mutex<Known> = Mutex::new((BTreeMap::new(), 0));
+    let (known, asked) = &mut *lock(&KNOWN);
     *asked += 1;
     if let Some((last, statement)) = known.get_mut(text) {
         *last = *asked;
         return Ok(Arc::clone(statement));
     }
-    let session = match session {
-        Some(session) => session,
-        None => session.insert(Arc::new(Session::new(memory)?)),
-    };
-    let statement = Arc::new(Statement::new(text, session)?);
+    let statement = Arc::new(Statement::new(text, &session::of_arrived(memory)?)?);
     known.insert(text.to_owned(), (*asked, Arc::clone(&statement)));
     if known.len() > ARRIVED
         && let Some(oldest) = known.iter().min_by_key(|(_, (last, _))| *last).map(|(text, _)| text.clone())

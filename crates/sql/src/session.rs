@@ -1,7 +1,7 @@
 //! How statements are planned: DataFusion's settings as we want them, and the functions that statements know.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider};
 use datafusion::catalog::{CatalogProviderList, SchemaProvider, TableProvider};
@@ -12,6 +12,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionState, SessionStateBuilder, TaskContext};
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::prelude::SessionConfig;
+use millstream_core::threads::lock;
 use millstream_core::{Error, ErrorKind, Result};
 
 use crate::dialect;
@@ -96,6 +97,16 @@ impl Session {
             runtime,
         ))
     }
+}
+
+/// Returns the one session of statements that arrive from other processes: they share its memory.
+pub(crate) fn of_arrived(memory: u64) -> Result<Arc<Session>> {
+    static ONE: Mutex<Option<Arc<Session>>> = Mutex::new(None);
+    let one = &mut *lock(&ONE);
+    Ok(match one {
+        Some(session) => Arc::clone(session),
+        None => Arc::clone(one.insert(Arc::new(Session::new(memory)?))),
+    })
 }
 
 fn settings() -> SessionConfig {

@@ -2,8 +2,7 @@
 //! that the task brings along.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -11,9 +10,7 @@ use datafusion::arrow::record_batch::{RecordBatch as ArrowBatch, RecordBatchOpti
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::execution_plan::reset_plan_states;
-use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
-use millstream_core::threads::lock;
+use datafusion::physical_plan::{ExecutionPlan, displayable};
 use millstream_core::{Error, ErrorKind, Result};
 
 use crate::batch::RecordBatch;
@@ -21,15 +18,10 @@ use crate::dialect::{self, Item, Parsed};
 use crate::error::{self, told};
 use crate::functions::Functions;
 use crate::names;
+use crate::plans::{Key, Plans};
 use crate::runtime::wait;
 use crate::session::Session;
 use crate::slot::{SlotTable, Snapshot};
-
-/// How many plans a statement keeps: one for each size of its tables, as powers of ten go, and the newest of those.
-const KEPT: usize = 16;
-
-/// After how many runs a plan is made anew. What operators count about themselves may grow with each run.
-const RUNS: u64 = if cfg!(test) { 200 } else { 10_000 };
 
 /// A table as one run of a statement sees it.
 #[derive(Clone, Debug)]
@@ -42,28 +34,14 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.rows.iter().map(|rows| rows.num_rows()).sum()
     }
 
     /// The power of ten of its size. Joins are planned by it.
-    fn bucket(&self) -> u32 {
+    pub(crate) fn bucket(&self) -> u32 {
         self.count().checked_ilog10().map_or(0, |power| power + 1)
     }
-}
-
-/// What a plan depends on. One that was made for something else is not used.
-#[derive(PartialEq)]
-struct Key {
-    tables: Vec<(SchemaRef, u64, u32)>,
-    functions: u64,
-}
-
-/// A plan, and those copies of it that nobody runs at the moment: a plan is run by one task at a time.
-struct Kept {
-    key: Key,
-    names: Arc<Vec<String>>,
-    idle: Vec<(Arc<dyn ExecutionPlan>, u64)>,
 }
 
 /// A statement, with its plans.
@@ -71,8 +49,7 @@ pub(crate) struct Statement {
     text: String,
     parsed: Parsed,
     session: Arc<Session>,
-    plans: Mutex<Vec<Kept>>,
-    planned: AtomicU64,
+    plans: Plans,
 }
 
 impl Statement {
@@ -82,8 +59,7 @@ impl Statement {
             text: text.to_owned(),
             parsed: dialect::parse(text)?,
             session: Arc::clone(session),
-            plans: Mutex::default(),
-            planned: AtomicU64::new(0),
+            plans: Plans::default(),
         })
     }
 
@@ -113,7 +89,7 @@ impl Statement {
     /// How often it has been planned.
     #[cfg(test)]
     pub(crate) fn times_planned(&self) -> u64 {
-        self.planned.load(Ordering::Relaxed)
+        self.plans.times_made()
     }
 
     /// Returns the schema of what it gives over tables of these schemas, or what is wrong with it.
@@ -125,47 +101,11 @@ impl Statement {
 
     /// Runs it over these tables.
     pub(crate) fn run(&self, tables: &[Table], functions: &Functions) -> Result<Vec<RecordBatch>> {
-        let key = Key {
-            tables: tables.iter().map(|t| (Arc::clone(&t.schema), t.version, t.bucket())).collect(),
-            functions: functions.version,
-        };
-        let (plan, runs, names) = match self.take(&key) {
-            Some(kept) => kept,
-            None => {
-                let (plan, names) = self.physical(tables, functions)?;
-                (plan, 0, names)
-            }
-        };
         let rows = tables.iter().map(lowered).collect::<Result<Vec<_>>>()?;
         let task = self.session.task(Snapshot { tables: rows });
-        let result = wait(collect(Arc::clone(&plan), task))?.map_err(|e| told(&e, &self.text));
-        // A run that failed may have left anything in its operators.
-        if result.is_ok() && runs + 1 < RUNS {
-            let reset = reset_plan_states(plan).map_err(|e| told(&e, &self.text))?;
-            self.put_back(key, reset, runs + 1, &names);
-        }
-        result?.into_iter().map(|batch| with_names(&batch, &names)).collect()
-    }
-
-    fn take(&self, key: &Key) -> Option<(Arc<dyn ExecutionPlan>, u64, Arc<Vec<String>>)> {
-        let mut plans = lock(&self.plans);
-        let kept = plans.iter_mut().find(|kept| kept.key == *key)?;
-        let (plan, runs) = kept.idle.pop()?;
-        Some((plan, runs, Arc::clone(&kept.names)))
-    }
-
-    fn put_back(&self, key: Key, plan: Arc<dyn ExecutionPlan>, runs: u64, names: &Arc<Vec<String>>) {
-        let mut plans = lock(&self.plans);
-        // The newest is the last, and the first is let go.
-        let mut kept = match plans.iter().position(|kept| kept.key == key) {
-            Some(at) => plans.remove(at),
-            None => Kept { key, names: Arc::clone(names), idle: Vec::new() },
-        };
-        kept.idle.push((plan, runs));
-        if plans.len() >= KEPT {
-            plans.remove(0);
-        }
-        plans.push(kept);
+        let make = || self.physical(tables, functions);
+        let (batches, names) = self.plans.run(Key::of(tables, functions), task, &self.text, make)?;
+        batches.into_iter().map(|batch| with_names(&batch, &names)).collect()
     }
 
     /// Returns the plan as text.
@@ -178,12 +118,16 @@ impl Statement {
 
     fn physical(&self, tables: &[Table], functions: &Functions) -> Result<(Arc<dyn ExecutionPlan>, Arc<Vec<String>>)> {
         let (state, plan, names) = self.logical(tables, functions)?;
-        self.planned.fetch_add(1, Ordering::Relaxed);
         let physical = wait(async move { state.create_physical_plan(&plan).await })?;
         Ok((physical.map_err(|e| told(&e, &self.text))?, Arc::new(names)))
     }
 
-    fn logical(&self, tables: &[Table], functions: &Functions) -> Result<(SessionState, LogicalPlan, Vec<String>)> {
+    /// What it asks, before anything is rewritten; and what its columns are called.
+    pub(crate) fn logical(
+        &self,
+        tables: &[Table],
+        functions: &Functions,
+    ) -> Result<(SessionState, LogicalPlan, Vec<String>)> {
         self.check_tables(tables)?;
         let mut providers: Vec<(String, Arc<dyn TableProvider>)> = Vec::new();
         let mut originals = BTreeMap::new();
@@ -244,7 +188,7 @@ fn small(schema: &Schema, table: &str) -> Result<Schema> {
 }
 
 /// The rows of a table under the names that plans know.
-fn lowered(table: &Table) -> Result<Arc<Vec<ArrowBatch>>> {
+pub(crate) fn lowered(table: &Table) -> Result<Arc<Vec<ArrowBatch>>> {
     let schema = Arc::new(small(&table.schema, &table.name)?);
     let rows = table.rows.iter().map(|rows| {
         if rows.schema_ref() != &table.schema && rows.schema().fields() != table.schema.fields() {
@@ -289,7 +233,7 @@ fn output_names(items: &[Item], schema: &Schema, originals: &BTreeMap<String, St
     names
 }
 
-fn renamed(schema: &Schema, names: &[String]) -> Schema {
+pub(crate) fn renamed(schema: &Schema, names: &[String]) -> Schema {
     let field = |(field, name): (&Arc<Field>, &String)| {
         // A type that says which values were read, as a dictionary, may differ from run to run: what counts is the values.
         let nullable = field.is_nullable() || *field.data_type() == DataType::Null;
@@ -298,7 +242,7 @@ fn renamed(schema: &Schema, names: &[String]) -> Schema {
     Schema::new(schema.fields().iter().zip(names).map(field).collect::<Vec<_>>())
 }
 
-fn with_names(batch: &ArrowBatch, names: &[String]) -> Result<RecordBatch> {
+pub(crate) fn with_names(batch: &ArrowBatch, names: &[String]) -> Result<RecordBatch> {
     let schema = Arc::new(renamed(batch.schema_ref(), names));
     let (rows, columns): (usize, Vec<ArrayRef>) = (batch.num_rows(), batch.columns().to_vec());
     RecordBatch::of(schema, columns, rows)

@@ -9,6 +9,7 @@ use millstream_streaming::DStream;
 use crate::batch::RecordBatch;
 use crate::columnar::Columnar;
 use crate::context::SqlContext;
+use crate::continuous::Continuous;
 use crate::query::StreamTables;
 use crate::row::{Row, from_columns};
 
@@ -113,6 +114,54 @@ pub trait SqlStreams<T> {
     fn sql<R: Columnar>(&self, sql: &SqlContext, name: &str, statement: &str) -> DStream<R>
     where
         T: Columnar;
+
+    /// Keeps the answer to a statement over all rows of the stream so far: each batch changes the groups that it has rows of.
+    ///
+    /// The stream is the table `name` in the statement, and is grouped in it, or counted as a whole. Conditions, and joins with tables of
+    /// `sql`, may stand below the groups; a row is joined with a table as it was in the row's batch. Anything may stand behind the
+    /// groups: `HAVING`, `ORDER BY`, `LIMIT`, joins, another grouping. What comes of it is a stream as any other, of the whole answer behind
+    /// each batch; [`Continuous::changes`] is that of the groups which changed.
+    ///
+    /// The states of groups are a state as that of [`map_with_state`](DStream::map_with_state): it is saved every ten batches, and
+    /// a program that starts again goes on from it. A build that groups by something else, or asks for other aggregates, is told so
+    /// at `start()`, and what it has kept.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use millstream_sql::{SqlContext, SqlStreams as _};
+    /// use millstream_testkit::{StreamTest, batches};
+    ///
+    /// # let mut test = StreamTest::new();
+    /// # let words = test.input(batches![["to", "be", "to"], ["be", "or"], []]);
+    /// let sql = SqlContext::new(test.ssc())?;
+    /// let statement = "SELECT value, count(*) AS n FROM words GROUP BY value ORDER BY n DESC, value LIMIT 2";
+    /// let top = words.continuous_sql::<(String, i64)>(&sql, "words", statement);
+    /// # let seen = test.collect(&top);
+    /// # test.run(3)?;
+    /// assert_eq!(seen.table().to_string(), "1s (to,2) (be,1)\n2s (be,2) (to,2)\n3s (be,2) (to,2)");
+    /// # Ok::<(), millstream_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `start()` reports what [`sql`](Self::sql) does; a missing checkpoint directory; and a statement that cannot be kept up to
+    /// date, with the reason: one without groups, with `LIMIT` or `OVER` below them, or that reads the stream twice, joins it with itself, or
+    /// keeps rows of a table that have not found theirs yet.
+    ///
+    /// # Cost
+    ///
+    /// A batch costs what it changes: its groups cross a shuffle to where their states are. To read the whole answer costs as much as there
+    /// are groups. A state is there for each group, for ever; `count(DISTINCT x)`, `collect_list` and their like keep every value besides,
+    /// and are warned of.
+    ///
+    /// # Spark
+    ///
+    /// A streaming query of `readStream`; with DStreams, `updateStateByKey` and a program of one's own.
+    #[track_caller]
+    fn continuous_sql<R: Columnar>(&self, sql: &SqlContext, name: &str, statement: &str) -> Continuous<R>
+    where
+        T: Columnar;
 }
 
 impl<T: Data> SqlStreams<T> for DStream<T> {
@@ -137,6 +186,13 @@ impl<T: Data> SqlStreams<T> for DStream<T> {
         T: Columnar,
     {
         StreamTables::of(sql, name, self, CallSite::here("sql")).asked(statement, CallSite::here("sql"))
+    }
+
+    fn continuous_sql<R: Columnar>(&self, sql: &SqlContext, name: &str, statement: &str) -> Continuous<R>
+    where
+        T: Columnar,
+    {
+        Continuous::of(self, sql, name, statement, CallSite::here("continuous_sql"))
     }
 }
 

@@ -55,6 +55,8 @@ pub use self::listener::{
 };
 pub use self::receiver::{Position, Receiver, Store};
 pub use self::state::mapped::MappedState;
+#[doc(hidden)]
+pub use self::state::merged::{Merge, MergedState};
 pub use self::state::{EachRecord, State, StateFn, StateSpec, UpdateSpec, WithTime};
 pub use self::stats::StatsReportListener;
 pub use self::window::{Interval, Window};

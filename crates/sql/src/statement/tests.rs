@@ -1,12 +1,14 @@
 //! What a kept plan must not do: answer with an old batch, build on the wrong side, grow, or be used by two at once.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use datafusion::physical_plan::displayable;
 use millstream_core::threads;
 
 use super::*;
 use crate::functions::function;
+use crate::plans::{KEPT, RUNS};
 use crate::row::{from_columns, schema_of, to_columns};
 
 fn session() -> Arc<Session> {
@@ -103,8 +105,7 @@ fn trap_3_a_plan_is_made_anew_before_what_it_counts_about_itself_has_grown() {
         assert_eq!(kept.run(&tables, &Functions::default()).unwrap()[0].num_rows(), 1);
     }
     assert_eq!(kept.times_planned(), 2);
-    let plans = lock(&kept.plans);
-    assert_eq!((plans.len(), plans[0].idle.len()), (1, 1));
+    assert_eq!(kept.plans.idle(), [1]);
 }
 
 #[test]
@@ -114,7 +115,7 @@ fn no_more_plans_are_kept_than_a_statement_has_use_for() {
         let right = Table { version, ..table("l", (0..5).map(|i| (i, i))) };
         answer(&kept, &[table("r", (0..5).map(|i| (i, i))), right]);
     }
-    assert_eq!(lock(&kept.plans).len(), KEPT);
+    assert_eq!(kept.plans.idle().len(), KEPT);
 }
 
 #[test]

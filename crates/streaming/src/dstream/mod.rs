@@ -151,7 +151,7 @@ pub(crate) fn mark<T: ExchangeData>() -> SaveForm {
         read: Arc::new(|context, saved, partitions, site| {
             AnyRdd::new(&context.saved_rdd::<T>(saved, partitions, site))
         }),
-        shape: shape_of::<T>,
+        shape: Arc::new(shape_of::<T>),
     }
 }
 
@@ -166,7 +166,10 @@ pub(crate) fn mark_rows<K: Key, S: ExchangeData>() -> SaveForm {
     in_form(move || form.clone(), row_shape::<K, S>)
 }
 
-fn in_form<F: SaveAs>(form: impl Fn() -> F + Send + Sync + 'static, shape: fn() -> String) -> SaveForm {
+fn in_form<F: SaveAs>(
+    form: impl Fn() -> F + Send + Sync + 'static,
+    shape: impl Fn() -> String + Send + Sync + 'static,
+) -> SaveForm {
     let chain = Chain::default();
     SaveForm {
         mark: Arc::new(move |rdd| {
@@ -177,8 +180,13 @@ fn in_form<F: SaveAs>(form: impl Fn() -> F + Send + Sync + 'static, shape: fn() 
         read: Arc::new(|context, saved, partitions, site| {
             AnyRdd::new(&context.saved_rdd_as::<F>(saved, partitions, site))
         }),
-        shape,
+        shape: Arc::new(shape),
     }
+}
+
+/// As [`mark_table`], for keys and states that are bytes: what is in them is told beside.
+pub(crate) fn mark_table_of<T: HasTable>(content: String) -> SaveForm {
+    in_form(Saved::<T>::default, move || format!("{} of {content}", table_shape::<T>()))
 }
 
 /// Tells the shape of a state's rows.

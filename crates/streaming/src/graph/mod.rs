@@ -42,7 +42,7 @@ pub(crate) struct SaveForm {
     pub(crate) mark: KeepRdd,
     pub(crate) read: ReadSaved,
     /// Tells the shape of what is written.
-    pub(crate) shape: fn() -> String,
+    pub(crate) shape: Arc<dyn Fn() -> String + Send + Sync>,
 }
 
 /// What is known of a stream beside how it is computed.

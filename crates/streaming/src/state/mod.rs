@@ -4,6 +4,7 @@
 //! persisted, and every few batches it is saved and its lineage cut there.
 
 pub(crate) mod mapped;
+pub(crate) mod merged;
 pub(crate) mod migrate;
 mod parts;
 mod past;

@@ -106,6 +106,11 @@ pub(crate) struct Making<'a, K, S> {
 }
 
 impl<K: Key, S: Data> Making<'_, K, S> {
+    /// Returns the state of a key as it is now.
+    pub(crate) fn get(&self, hash: u64, key: &K) -> Option<&S> {
+        self.base.find(hash, key).map(|entry| &entry.state)
+    }
+
     /// Asks `f` what becomes of a key that has some state or none, and does it.
     pub(crate) fn change<R>(&mut self, hash: u64, key: K, f: impl FnOnce(&K, Option<&S>) -> (Change<S>, R)) -> R {
         let shard = &mut self.base.shards[shard_of(hash)];
