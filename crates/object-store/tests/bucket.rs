@@ -5,11 +5,13 @@
 mod common;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
+use common::watched::Watched;
 use common::{Fault, Faulty, SUMS, World, rows};
 use millstream_core::disk::Disk;
+use millstream_core::threads::lock;
 use millstream_core::{ErrorKind, Time};
 use millstream_object_store::ObjectDisk;
 use millstream_object_store::object_store::memory::InMemory;
@@ -62,18 +64,148 @@ fn a_checkpoint_in_a_bucket_is_inspected_planned_replayed_and_upgraded() {
 
 #[test]
 fn k15_each_write_is_an_object_and_those_that_no_start_needs_are_removed_a_few_at_a_time() {
-    let world = world();
+    let mut world = world();
+    // Nothing is removed yet: a checkpoint file, and what it stands for, is written and removed beside the batches.
+    world.checkpoint_after = 1000;
+    let objects = |world: &World| world.disk().list(Path::new("/clicks/era-0/log")).unwrap().len();
     let life = world.begin(0).unwrap();
-    let objects = || world.disk().list(Path::new("/clicks/era-0/log")).unwrap().len();
     life.to(2).unwrap();
-    assert!((3..=6).contains(&objects()), "a claim, the start, and two for each batch: {}", objects());
+    assert_eq!(objects(&world), 6, "a claim, the start, and two for each batch");
+    life.to(30).unwrap();
+    assert_eq!(objects(&world), 62);
+    life.end();
+    world.checkpoint_after = 3;
+    let life = world.begin(30).unwrap();
+    life.to(31).unwrap();
+    let some = objects(&world);
+    assert!((30..=63).contains(&some), "{some}: a few with each write, beside the batches");
     life.to(60).unwrap();
-    assert!(objects() < 20, "{}", objects());
+    // Two checkpoint files, what is behind the older one, and claims.
+    assert!(objects(&world) < 20, "{}", objects(&world));
     life.end();
     let life = world.begin(60).unwrap();
     life.to(61).unwrap();
     life.end();
     assert_eq!(world.take().len(), 61);
+}
+
+/// Has `what` done by one process, and `meanwhile` by others before its request `n`, for each `n` that there is.
+fn at_each_request<T>(
+    world: &World,
+    n: u64,
+    meanwhile: impl FnOnce() + Send + 'static,
+    what: impl FnOnce(&World) -> T,
+) -> (T, u64) {
+    let meanwhile = Mutex::new(Some(meanwhile));
+    let store = Watched::new(&world.store, move |request| {
+        if request == n
+            && let Some(meanwhile) = lock(&meanwhile).take()
+        {
+            meanwhile();
+        }
+    });
+    let done = what(&world.seen_through(Arc::clone(&store) as Arc<_>));
+    (done, store.requests())
+}
+
+/// What batches give: no more comes behind the last of them.
+fn sums(batches: std::ops::RangeInclusive<i64>) -> Vec<(i64, String)> {
+    let last = SUMS[SUMS.len() - 1];
+    let row = |s: i64| SUMS.get(s as usize - 1).copied().unwrap_or((s, last.1));
+    batches.map(|s| (s, row(s).1.to_owned())).collect()
+}
+
+#[test]
+fn a_start_goes_on_whatever_the_driver_before_writes_and_removes_between_any_two_of_its_requests() {
+    let (mut refused, mut went_on) = (0, 0);
+    for n in 1.. {
+        let world = world();
+        let old = Arc::new(world.begin(0).unwrap());
+        old.to(10).unwrap();
+        let late = Arc::clone(&old);
+        let (new, requests) = at_each_request(&world, n, move || drop(late.to(20)), |world| world.begin(20));
+        let new = new.unwrap_or_else(|error| panic!("before request {n}: {error}"));
+        new.to(22).unwrap_or_else(|error| panic!("before request {n}: {error}"));
+        // The old one went on to its end before it was refused, or was refused at its first write.
+        match old.to(23) {
+            Err(error) if error.to_string().contains("another process") => refused += 1,
+            other => panic!("before request {n}: two go on: {other:?}"),
+        }
+        new.end();
+        let mut given = world.take();
+        went_on += u64::from(given.len() > 22);
+        given.sort();
+        given.dedup();
+        assert_eq!(given, sums(1..=22), "before request {n}");
+        if requests < n {
+            break;
+        }
+    }
+    assert!(refused > 30, "{refused}, {went_on}");
+}
+
+#[test]
+fn who_looks_into_a_bucket_finds_a_moment_of_the_program_that_goes_on_meanwhile() {
+    for n in 1.. {
+        let world = world();
+        let life = Arc::new(world.begin(0).unwrap());
+        life.to(10).unwrap();
+        let goes_on = Arc::clone(&life);
+        let meanwhile = move || goes_on.to(22).unwrap();
+        let inspect = |world: &World| world.asked("checkpoint inspect /clicks --json");
+        let (answered, requests) = at_each_request(&world, n, meanwhile, inspect);
+        let (_, text) = answered.unwrap_or_else(|error| panic!("before request {n}: {error}"));
+        let latest = text.split("\"latest_batch_ms\": ").nth(1).and_then(|rest| rest.split(',').next());
+        let latest: i64 = latest.unwrap().parse().unwrap();
+        assert!((10_000..=22_000).contains(&latest), "before request {n}: {text}");
+        if requests < n {
+            assert!(n > 10, "{n}");
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_log_is_opened_and_replayed_whole_while_who_had_it_before_appends_and_forgets() {
+    let numbers = |from: i64, to: i64| (from..=to).map(|n| (n.to_string(), Time::from_millis(n))).collect::<Vec<_>>();
+    for n in 1.. {
+        let world = world();
+        let open = |world: &World| SegmentLog::open(Arc::new(world.disk()), "log", LogConf::default());
+        let mut old = open(&world).unwrap();
+        for (text, at) in numbers(1, 20) {
+            old.append(text.as_bytes(), at).unwrap();
+        }
+        let (said, tell) = std::sync::mpsc::channel();
+        let meanwhile = move || {
+            for (text, at) in numbers(21, 26) {
+                if old.append(text.as_bytes(), at).is_ok() {
+                    said.send(at.as_millis()).unwrap();
+                }
+                let _ = old.forget_before(Time::from_millis(15));
+            }
+        };
+        let read = |world: &World| {
+            let mut log = open(world)?;
+            let mut found = Vec::new();
+            log.replay(&mut |at, _, _| {
+                found.push(at.as_millis());
+                Ok(())
+            })?;
+            log.forget_before(Time::from_millis(15))?;
+            log.append(b"27", Time::from_millis(27)).map(|_| found)
+        };
+        let (found, requests) = at_each_request(&world, n, meanwhile, read);
+        let found = found.unwrap_or_else(|error| panic!("before request {n}: {error}"));
+        // What nobody forgets is there, whoever was told of it; in order, and once.
+        let want: Vec<i64> = (15..=20).chain(tell.try_iter()).collect();
+        let there: Vec<i64> = found.iter().copied().filter(|at| *at >= 15).collect();
+        assert_eq!(there, want, "before request {n}");
+        assert!(found.is_sorted(), "before request {n}: {found:?}");
+        if requests < n {
+            assert!(n > 60, "{n}");
+            break;
+        }
+    }
 }
 
 #[test]

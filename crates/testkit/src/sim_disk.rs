@@ -7,7 +7,8 @@ mod tests;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use millstream_core::Result;
 use millstream_core::disk::{Disk, DiskFile, DiskLock};
@@ -97,6 +98,13 @@ impl fmt::Display for Operation {
 #[derive(Clone)]
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
+    reader: Option<Arc<Reader>>,
+}
+
+/// Somebody who reads while others go on.
+struct Reader {
+    readings: AtomicU64,
+    before: Box<dyn Fn(u64) + Send + Sync>,
 }
 
 impl fmt::Debug for SimDisk {
@@ -108,7 +116,7 @@ impl fmt::Debug for SimDisk {
 impl SimDisk {
     /// Makes an empty disk whose chances are decided by `seed`.
     pub fn new(seed: u64) -> SimDisk {
-        SimDisk { state: Arc::new(Mutex::new(State::new(seed))) }
+        SimDisk { state: Arc::new(Mutex::new(State::new(seed))), reader: None }
     }
 
     /// Lets the `n`-th operation, counted from 1 since the disk was made, go wrong. Any number of faults can be planned; a
@@ -167,7 +175,23 @@ impl SimDisk {
     pub fn fork(&self) -> SimDisk {
         let mut state = lock(&self.state).clone();
         state.kill();
-        SimDisk { state: Arc::new(Mutex::new(state)) }
+        SimDisk { state: Arc::new(Mutex::new(state)), reader: None }
+    }
+
+    /// Returns this disk for somebody who reads while others go on: `before` is called with the number of each reading of theirs,
+    /// from 1, before it is done. What it does is what happens between two readings.
+    #[must_use]
+    pub fn read_by(&self, before: impl Fn(u64) + Send + Sync + 'static) -> SimDisk {
+        let reader = Reader { readings: AtomicU64::new(0), before: Box::new(before) };
+        SimDisk { state: Arc::clone(&self.state), reader: Some(Arc::new(reader)) }
+    }
+
+    /// Returns the state for a reading.
+    fn reading(&self) -> MutexGuard<'_, State> {
+        if let Some(reader) = &self.reader {
+            (reader.before)(reader.readings.fetch_add(1, Ordering::Relaxed) + 1);
+        }
+        lock(&self.state)
     }
 
     /// Changes what is in a file, durably, as somebody else would: to corrupt it.
@@ -194,12 +218,12 @@ impl Disk for SimDisk {
     }
 
     fn read(&self, path: &Path) -> Result<Vec<u8>> {
-        let state = lock(&self.state);
+        let state = self.reading();
         Ok(state.content(path)?.to_vec())
     }
 
     fn read_at(&self, path: &Path, offset: u64, len: usize) -> Result<Vec<u8>> {
-        let state = lock(&self.state);
+        let state = self.reading();
         let content = state.content(path)?;
         let end = usize::try_from(offset).ok().and_then(|from| Some(from..from.checked_add(len)?));
         let bytes = end.and_then(|range| content.get(range));
@@ -210,15 +234,15 @@ impl Disk for SimDisk {
     }
 
     fn len(&self, path: &Path) -> Result<u64> {
-        Ok(lock(&self.state).content(path)?.len() as u64)
+        Ok(self.reading().content(path)?.len() as u64)
     }
 
     fn exists(&self, path: &Path) -> Result<bool> {
-        lock(&self.state).exists(path)
+        self.reading().exists(path)
     }
 
     fn list(&self, folder: &Path) -> Result<Vec<String>> {
-        lock(&self.state).list(folder)
+        self.reading().list(folder)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {

@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, reason = "no test uses all of it, and a test may fail")]
 
 pub(crate) mod received;
+pub(crate) mod watched;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -172,6 +173,7 @@ pub(crate) struct World {
     given: Given,
     /// How many batches that have ended can be made again.
     pub(crate) retained: usize,
+    pub(crate) checkpoint_after: u64,
 }
 
 /// One life of the program.
@@ -182,7 +184,12 @@ pub(crate) struct Life {
 
 impl World {
     pub(crate) fn new(store: Arc<dyn ObjectStore>, prefix: &str) -> World {
-        World { store, prefix: prefix.to_owned(), given: Given::default(), retained: 0 }
+        World { store, prefix: prefix.to_owned(), given: Given::default(), retained: 0, checkpoint_after: 3 }
+    }
+
+    /// The same bucket and program, on a machine between whose requests something happens.
+    pub(crate) fn seen_through(&self, store: Arc<dyn ObjectStore>) -> World {
+        World { store, ..self.clone() }
     }
 
     /// The bucket as another process sees it.
@@ -240,7 +247,7 @@ impl World {
         conf.engine.default_parallelism = Some(1);
         conf.streaming.exclusive = false;
         conf.streaming.missed_batches = MissedBatches::Replay;
-        conf.streaming.checkpoint_after = 3;
+        conf.streaming.checkpoint_after = self.checkpoint_after;
         conf.streaming.retain_batches = self.retained;
         Ok(StreamingContext::builder(conf, secs(1))
             .with_clock(Arc::new(clock.clone()) as Arc<dyn Clock>)

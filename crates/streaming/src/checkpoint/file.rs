@@ -55,7 +55,7 @@ impl Snapshots {
     }
 
     /// Returns the numbers of the files that are there, oldest first.
-    fn numbers(&self) -> Result<Vec<u64>> {
+    pub(super) fn numbers(&self) -> Result<Vec<u64>> {
         let names = self.disk.list(&self.folder)?;
         let mut numbers: Vec<u64> =
             names.iter().filter_map(|name| name.strip_prefix(PREFIX)).filter_map(|n| n.parse().ok()).collect();
@@ -74,6 +74,8 @@ impl Snapshots {
             let path = self.path(number);
             match self.disk.read(&path).and_then(|bytes| decode(&bytes, &path)) {
                 Ok(ledger) => return Ok(Some(Snapshot { next: number, ledger })),
+                // Whoever goes on there has written newer ones, and says so in the list.
+                Err(error) if !self.disk.exists(&path)? => drop(first.get_or_insert(error)),
                 Err(error) => {
                     tracing::warn!(file = %path.display(), %error, "a checkpoint file cannot be read; the one before is looked at");
                     self.unreadable.insert(number);

@@ -10,6 +10,7 @@ use millstream_core::{Error, ErrorKind, Result, Time};
 use super::file::{PREFIX, Snapshots};
 use super::ledger::Ledger;
 use super::{SNAPSHOT_BYTES, decode};
+use crate::wal::vanished::steadily;
 use crate::wal::{LogConf, SegmentLog, WriteAheadLog};
 
 /// The file that is there as long as what is in the folder is being thrown away.
@@ -108,8 +109,8 @@ impl Held {
         self.disk.sync_folder(folder)
     }
 
-    /// Reads what is there. A checkpoint file is written after every `checkpoint_after` records from now on, and the log is kept as
-    /// `log` says.
+    /// Reads what is there. A checkpoint file is written after every `checkpoint_after` records, of whichever run, and the log is
+    /// kept as `log` says.
     ///
     /// # Errors
     ///
@@ -125,8 +126,26 @@ impl Held {
         let mut log = SegmentLog::open(Arc::clone(&disk), folder.join("log"), log_conf(log, checkpoint_after))?;
         lock.check()?;
         let mut snapshots = Snapshots::new(Arc::clone(&disk), &folder);
+        let list = Snapshots::new(Arc::clone(&disk), &folder);
+        // Records that are missing behind a checkpoint file are in a newer one, if whoever goes on there has removed them.
+        let read = steadily(|| list.numbers(), |_| Replayed::of(&mut snapshots, &mut log, &folder))?;
+        let Replayed { ledger, next, since_snapshot } = read;
+        Ok(Found { disk, folder, lock, log, snapshots, ledger, next, since_snapshot, checkpoint_after })
+    }
+}
+
+/// What the newest checkpoint file and the records behind it come to.
+struct Replayed {
+    ledger: Ledger,
+    next: u64,
+    since_snapshot: (u64, u64),
+}
+
+impl Replayed {
+    fn of(snapshots: &mut Snapshots, log: &mut SegmentLog, folder: &Path) -> Result<Replayed> {
         let (mut next, mut ledger) =
             snapshots.newest()?.map_or((0, Ledger::default()), |found| (found.next, found.ledger));
+        let mut since_snapshot = (0, 0);
         log.replay(&mut |at, _, bytes| {
             let number = u64::try_from(at.as_millis()).unwrap_or(0);
             if number < next {
@@ -143,6 +162,7 @@ impl Held {
                 return Err(Error::new(ErrorKind::Data, text));
             }
             next += 1;
+            since_snapshot = (since_snapshot.0 + 1, since_snapshot.1 + bytes.len() as u64);
             decode(bytes)?.into_iter().for_each(|record| ledger.apply(record));
             Ok(())
         })
@@ -150,7 +170,7 @@ impl Held {
             let text = format!("the checkpoint in {} cannot be read: {}", folder.display(), error.message());
             Error::new(error.kind(), text)
         })?;
-        Ok(Found { disk, folder, lock, log, snapshots, ledger, next, checkpoint_after })
+        Ok(Replayed { ledger, next, since_snapshot })
     }
 }
 
@@ -164,6 +184,8 @@ pub(crate) struct Found {
     pub(super) ledger: Ledger,
     /// The number of the next record.
     pub(super) next: u64,
+    /// How many records are behind the newest checkpoint file, and their bytes.
+    pub(super) since_snapshot: (u64, u64),
     /// After how many records a checkpoint file is written.
     pub(super) checkpoint_after: u64,
 }

@@ -324,6 +324,11 @@ impl Ledger {
         self.batches.keys().next().map_or(self.zero, |first| (*first - self.interval).max(self.zero))
     }
 
+    /// Returns the folders of all states that are known to be saved.
+    pub(crate) fn states(&self) -> impl Iterator<Item = &str> {
+        self.saves.values().flat_map(BTreeMap::values).flat_map(|save| &save.at.needs).map(String::as_str)
+    }
+
     /// Lets go of the saves that an earlier run has let go of, and that records still name: those that are not there any more,
     /// as long as a newer one is. That the newest is missing, or the newest from which a pending batch can be made, is for whoever reads
     /// it to tell.

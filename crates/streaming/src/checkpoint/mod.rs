@@ -44,7 +44,7 @@ use self::ledger::{
 pub(crate) use self::looking::Looking;
 pub(crate) use self::recover::StreamFacts;
 use self::recover::{Need, needs};
-use self::writer::{Targets, Then, Writer};
+use self::writer::{Targets, Then, Writer, told};
 use crate::input::received;
 use crate::wal::SegmentLog;
 
@@ -222,6 +222,11 @@ fn throw_away_received(disk: &Arc<dyn Disk>, folder: &Path, logs: &[PathBuf]) ->
     Ok(())
 }
 
+/// Says whether a checkpoint file is due behind so many records, of so many bytes.
+fn is_due((records, bytes): (u64, u64), checkpoint_after: u64) -> bool {
+    records >= checkpoint_after || bytes >= SNAPSHOT_BYTES
+}
+
 /// The durable side of a program that runs.
 pub(crate) struct Durable {
     known: Known,
@@ -230,6 +235,7 @@ pub(crate) struct Durable {
     waiting: BTreeMap<Time, Vec<Record>>,
     /// Facts that go along with the next record.
     riding: Vec<Record>,
+    /// Records behind the newest checkpoint file, and their bytes.
     since_snapshot: (u64, u64),
     checkpoint_after: u64,
     writer: Writer,
@@ -250,7 +256,8 @@ impl Durable {
         left_out: Option<LeftOut>,
         states: Arc<dyn CheckpointStore>,
     ) -> Result<Durable> {
-        let Found { disk, folder, lock, log, snapshots, mut ledger, mut next, checkpoint_after } = found;
+        let Found { disk, folder, lock, log, snapshots, mut ledger, mut next, mut since_snapshot, checkpoint_after } =
+            found;
         ledger.let_go_of_missing(|state| disk.exists(&folder.join(state)))?;
         let lines = compared(&ledger, &program, &*disk, &folder)?;
         let objections = objections(&program.keepers.keepers, &lines);
@@ -277,9 +284,19 @@ impl Durable {
         let started = [Record::Began(began)].into_iter().chain(left_out.map(Record::LeftOut));
         let records: Vec<Record> = started.chain(named).collect();
         let store = Arc::clone(&states);
-        let targets = Targets { log: Box::new(log), snapshots, states, first: 0 };
+        let mut targets = Targets { log: Box::new(log), snapshots, states, first: 0 };
+        // Here too: a program that is killed early each time would have a longer log with each start. Before anything else is written,
+        // and not beside it, so that what is on the disk at each step is the same each time.
+        if is_due(since_snapshot, checkpoint_after) {
+            match targets.snapshot(next, &ledger) {
+                Ok(()) => since_snapshot = (0, 0),
+                failed => told(failed),
+            }
+        }
         let writer = Writer::start(targets)?;
-        writer.append_and_wait(next, encode(&records)?)?;
+        let bytes = encode(&records)?;
+        since_snapshot = (since_snapshot.0 + 1, since_snapshot.1 + bytes.len() as u64);
+        writer.append_and_wait(next, bytes)?;
         next += 1;
         records.into_iter().for_each(|record| ledger.apply(record));
         throw_away_received(&disk, &folder, &belongs_to_nobody(&*disk, &folder, &ledger)?)?;
@@ -288,8 +305,7 @@ impl Durable {
         if let Err(error) = gone.iter().try_for_each(|folder| store.remove_folder(folder)) {
             tracing::warn!(%error, "states that no record names could not be removed");
         }
-        let (waiting, since_snapshot) = (BTreeMap::new(), (0, 0));
-        let riding = Vec::new();
+        let (waiting, riding) = (BTreeMap::new(), Vec::new());
         let known = Known { ledger, keeper_of };
         Ok(Durable { known, next, waiting, riding, since_snapshot, checkpoint_after, writer, _lock: lock })
     }
@@ -475,7 +491,7 @@ impl Durable {
         };
         let gone = self.known.ledger.forget(horizon, &states);
         self.writer.remove(gone);
-        if self.since_snapshot.0 >= self.checkpoint_after || self.since_snapshot.1 >= SNAPSHOT_BYTES {
+        if is_due(self.since_snapshot, self.checkpoint_after) {
             self.snapshot();
         }
         horizon

@@ -1,5 +1,6 @@
 //! What a checkpoint holds, and what a program makes of it, told to people and machines.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,6 +15,10 @@ use super::ledger::{LeftOut, Record};
 use super::looking::Looking;
 use super::{Program, compared};
 use crate::wal::LogConf;
+use crate::wal::vanished::steadily;
+
+/// How often it is read because states are missing that it names.
+const READINGS: usize = 3;
 
 /// A checkpoint, as it is.
 #[derive(Debug, Serialize)]
@@ -75,12 +80,34 @@ pub(crate) struct PlanLine {
     pub(crate) objection: Option<String>,
 }
 
-/// Looks at the checkpoint in a folder. Nothing is changed, and another process may run the program meanwhile.
+/// Looks at the checkpoint in a folder. Nothing is changed, and another process may run the program meanwhile, or begin it anew.
 ///
 /// # Errors
 ///
 /// The kind is `Data`: there is none, or it cannot be read.
 pub(crate) fn look(disk: &Arc<dyn Disk>, folder: &Path) -> Result<Found> {
+    let list = || Ok([disk.list(folder)?, disk.list(&folder.join("log"))?].concat());
+    let mut readings = 0;
+    steadily(list, |before: &[String]| {
+        let mut found = looked_at(disk, folder)?;
+        readings += 1;
+        let mut missing = BTreeSet::new();
+        for state in found.ledger.states() {
+            if !disk.exists(&folder.join(state))? {
+                missing.insert(state.to_owned());
+            }
+        }
+        // Some are missing wherever a program runs, as records name them a little longer; or what was read is older than all that there are.
+        if !missing.is_empty() && readings < READINGS && list()? != before {
+            let text = format!("the program that goes on in {} has let go of states", folder.display());
+            return Err(Error::new(ErrorKind::Unavailable, text));
+        }
+        found.ledger.let_go_of_missing(|state| Ok(!missing.contains(state)))?;
+        Ok(found)
+    })
+}
+
+fn looked_at(disk: &Arc<dyn Disk>, folder: &Path) -> Result<Found> {
     let nothing = |what: &str| {
         let text = format!("there is no checkpoint in {}: {what}", folder.display());
         Error::new(ErrorKind::Data, text)
@@ -93,15 +120,27 @@ pub(crate) fn look(disk: &Arc<dyn Disk>, folder: &Path) -> Result<Found> {
     if held.is_being_cleared()? {
         return Err(nothing("what was there is being thrown away"));
     }
-    let mut found = held.read(u64::MAX, &LogConf::default())?;
+    let found = held.read(u64::MAX, &LogConf::default())?;
     if !found.is_used() {
         return Err(nothing("no program has run there"));
     }
-    found.ledger.let_go_of_missing(|state| disk.exists(&folder.join(state)))?;
     Ok(found)
 }
 
 impl Found {
+    /// Returns how many bytes are in the files of a folder. Those that the program lets go of meanwhile have none.
+    fn bytes_in(&self, folder: &Path) -> Result<u64> {
+        let mut bytes = 0;
+        for file in self.disk.list(folder)?.iter().map(|name| folder.join(name)) {
+            match self.disk.len(&file) {
+                Ok(len) => bytes += len,
+                Err(_) if !self.disk.exists(&file)? => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(bytes)
+    }
+
     /// Tells what is there.
     pub(crate) fn inspect(&self) -> Result<Inspected> {
         let ledger = &self.ledger;
@@ -110,13 +149,8 @@ impl Found {
         for (number, keeper) in (0u32..).zip(&ledger.keepers) {
             let mut saves = Vec::new();
             for (at, save) in ledger.saves.get(&number).into_iter().flatten() {
-                let mut bytes = 0;
-                for folder in &save.at.needs {
-                    let folder = self.folder.join(folder);
-                    for file in self.disk.list(&folder)? {
-                        bytes += self.disk.len(&folder.join(file))?;
-                    }
-                }
+                let needs = save.at.needs.iter().map(|folder| self.bytes_in(&self.folder.join(folder)));
+                let bytes = needs.sum::<Result<u64>>()?;
                 let earlier_form = ledger.earlier_form(number, *at).map(str::to_owned);
                 saves.push(SaveLine { batch_ms: ms(at), earlier_form, partitions: save.partitions, bytes });
             }

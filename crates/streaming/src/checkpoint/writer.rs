@@ -178,7 +178,8 @@ pub(crate) fn as_time(number: u64) -> Time {
 }
 
 impl Targets {
-    fn snapshot(&mut self, next: u64, ledger: &Ledger) -> Result<()> {
+    /// Writes a checkpoint file, and has the log forget what stands in front of it.
+    pub(crate) fn snapshot(&mut self, next: u64, ledger: &Ledger) -> Result<()> {
         if planted(Mutant::LogCutFirst) {
             self.log.forget_before(as_time(next))?;
         }
@@ -198,7 +199,7 @@ impl Targets {
 
 /// A checkpoint file that could not be written, or a folder that could not be removed, costs room and a longer start: the
 /// log has all that is needed.
-fn told(outcome: Result<()>) {
+pub(crate) fn told(outcome: Result<()>) {
     if let Err(error) = outcome {
         tracing::warn!(%error, "the checkpoint could not be tidied up");
     }

@@ -34,13 +34,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_core::disk::{Disk, RealDisk};
-use millstream_core::{Error, ErrorKind, Result};
+use millstream_core::{Error, ErrorKind, Result, Time};
 use serde::Serialize;
 
 use self::arguments::{Command, USAGE, Which, parse};
 use self::report::{By, Compared, Planned, Replayed, ReplayedOutput};
 use crate::checkpoint::identity::Wishes;
-use crate::checkpoint::{Durable, Found, Held, Looking, told};
+use crate::checkpoint::{Durable, Found, Held, Known, Looking, told};
 use crate::conf::Conf;
 use crate::context::{StreamingContext, StreamingContextBuilder, Unstarted};
 use crate::graph::Look;
@@ -265,6 +265,7 @@ fn replay(
     json: bool,
 ) -> Result<Replayed> {
     let found = told::look(disk, folder)?;
+    let times = found.times();
     let mut unstarted = Unstarted::build(builder, (looking(disk), folder), found.beats().0, setup)?;
     let known = found.known_to(unstarted.program(&Wishes::default()))?;
     let at = match batch {
@@ -277,8 +278,27 @@ fn replay(
             Error::new(ErrorKind::Data, text)
         })?,
     };
+    let outputs = made_again(&mut unstarted, &known, at, json).or_else(|error| {
+        let could = unstarted.replayable(&known).contains(&at);
+        if !could || told::look(disk, folder)?.times() == times {
+            return Err(error);
+        }
+        let text = format!(
+            "the program went on while batch {at} was made again, and may have let go of what that is made of: ask for a later one, \
+             or raise retain_batches in the settings of the program ({})",
+            error.message()
+        );
+        Err(Error::new(ErrorKind::Data, text))
+    })?;
+    let mut verdicts = outputs.iter().filter_map(|output| output.is_same).peekable();
+    let is_same = verdicts.peek().is_some().then(|| verdicts.all(|same| same));
+    Ok(Replayed { folder: folder.display().to_string(), batch_ms: at.as_millis(), is_same, outputs })
+}
+
+/// Makes a batch again, and compares what its outputs are given with what they were given then.
+fn made_again(unstarted: &mut Unstarted, known: &Known, at: Time, json: bool) -> Result<Vec<ReplayedOutput>> {
     let mut outputs = Vec::new();
-    for output in unstarted.replay(&known, at)? {
+    for output in unstarted.replay(known, at)? {
         let told = |error: Error| error.at(output.site).in_batch(at);
         if let Some(show) = output.show.filter(|_| !json) {
             show().map_err(told)?;
@@ -313,7 +333,5 @@ fn replay(
             });
         }
     }
-    let mut verdicts = outputs.iter().filter_map(|output| output.is_same).peekable();
-    let is_same = verdicts.peek().is_some().then(|| verdicts.all(|same| same));
-    Ok(Replayed { folder: folder.display().to_string(), batch_ms: at.as_millis(), is_same, outputs })
+    Ok(outputs)
 }

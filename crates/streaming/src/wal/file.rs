@@ -151,13 +151,18 @@ const AT_ONCE: usize = 8;
 /// How often a number of a segment is tried for that others take.
 const CLAIMS: usize = 64;
 
-/// Opens a log and takes its next number, again if another process took it meanwhile.
-fn claimed(folder: &Path, open: impl Fn() -> Result<SegmentLog>) -> Result<SegmentLog> {
+/// Opens a log and takes its next number, again if another process took it meanwhile. Returns the number, too.
+fn claimed(folder: &Path, open: impl Fn() -> Result<SegmentLog>) -> Result<(SegmentLog, u64)> {
     for _ in 0..CLAIMS {
         let mut log = open()?;
+        let claim = log.next_number;
         match log.claim() {
-            Err(error) if error.kind() == ErrorKind::Data => {}
-            done => return done.map(|()| log),
+            Err(error) if error.kind() == ErrorKind::Data => continue,
+            done => done?,
+        }
+        // It may have been taken and removed again since it was looked for: then whoever wrote on is further, and his next number is free.
+        if find::is_newest(&find::numbers(&*log.disk, folder)?, claim) {
+            return Ok((log, claim));
         }
     }
     let text = format!("the log {}: others wrote to it {CLAIMS} times while it was opened", folder.display());
@@ -179,12 +184,14 @@ impl SegmentLog {
     pub fn open(disk: Arc<dyn Disk>, folder: impl Into<PathBuf>, conf: LogConf) -> Result<SegmentLog> {
         let folder = folder.into();
         if disk.objects().is_some() {
-            return claimed(&folder, || {
-                let found = find::segments(&*disk, &folder)?;
-                Ok(SegmentLog::over(Arc::clone(&disk), folder.clone(), conf.clone(), found))
-            });
+            // All is looked at behind that: of a log that is long others take the next number meanwhile.
+            let over = |found| SegmentLog::over(Arc::clone(&disk), folder.clone(), conf.clone(), found);
+            let (_, claim) = claimed(&folder, || Ok(over(find::newest(&*disk, &folder)?)))?;
+            let mut log = over(find::segments(&*disk, &folder, claim)?);
+            log.next_number = claim + 1;
+            return Ok(log);
         }
-        let found = find::segments(&*disk, &folder)?;
+        let found = find::segments(&*disk, &folder, u64::MAX)?;
         Ok(SegmentLog::over(disk, folder, conf, found))
     }
 
@@ -215,12 +222,12 @@ impl SegmentLog {
     /// the last segment, which has no record.
     pub(crate) fn end_for_all(disk: &Arc<dyn Disk>, folder: &Path) -> Result<()> {
         let open = || {
-            let last = disk.list(folder)?.iter().filter_map(|name| find::number_of(name)).max();
+            let last = find::numbers(&**disk, folder)?.last().copied();
             let found = find::Found { segments: VecDeque::new(), next_number: last.map_or(1, |last| last + 1) };
             Ok(SegmentLog::over(Arc::clone(disk), folder.to_owned(), LogConf::default(), found))
         };
-        let mut log = claimed(folder, open)?;
-        log.remove_below(log.next_number - 1)
+        let (mut log, claim) = claimed(folder, open)?;
+        log.remove_below(claim)
     }
 
     /// Says whether no record is there.
@@ -330,9 +337,8 @@ impl SegmentLog {
 
     /// Removes the files of the folder with numbers below `number`, oldest first, each durably: a gap would be damage.
     fn remove_below(&mut self, number: u64) -> Result<()> {
-        let names = self.disk.list(&self.folder)?;
-        for old in names.iter().filter_map(|name| find::number_of(name)).filter(|old| *old < number) {
-            if self.is_claim(old)? {
+        for old in find::numbers(&*self.disk, &self.folder)?.into_iter().filter(|old| *old < number) {
+            if self.stays(old)? {
                 continue;
             }
             self.settle()?;
@@ -345,12 +351,34 @@ impl SegmentLog {
     }
 
     /// On an object store: whether a number was taken and has no record. It stays taken for ever: it is the next one of
-    /// whoever wrote before, and may wake at any time.
-    fn is_claim(&self, number: u64) -> Result<bool> {
+    /// whoever wrote before, and may wake at any time. What another process has removed meanwhile needs nothing any more.
+    fn stays(&self, number: u64) -> Result<bool> {
         if self.disk.objects().is_none() || self.segments.iter().any(|segment| segment.number == number) {
             return Ok(false);
         }
-        Ok(self.disk.len(&path_of(&self.folder, number))? <= HEADER as u64)
+        let path = path_of(&self.folder, number);
+        match self.disk.len(&path) {
+            Ok(len) => Ok(len <= HEADER as u64),
+            Err(_) if !self.disk.exists(&path)? => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes note that a segment could not be read, of which a later one is there: if it has been removed by whoever else goes on
+    /// here, all up to it are forgotten.
+    fn let_go_of_removed(&mut self, number: u64, error: Error) -> Result<()> {
+        let there = find::numbers(&*self.disk, &self.folder)?;
+        let is_last = self.segments.back().is_none_or(|last| last.number == number);
+        if is_last || there.binary_search(&number).is_ok() {
+            return Err(error);
+        }
+        let older = self.segments.iter().take_while(|segment| segment.number < number);
+        let is_gap = self.disk.objects().is_none() && { older }.any(|old| there.binary_search(&old.number).is_ok());
+        if is_gap {
+            return Err(missing(&path_of(&self.folder, number)));
+        }
+        self.segments.retain(|segment| segment.number > number);
+        Ok(())
     }
 
     fn settle(&mut self) -> Result<()> {
@@ -424,9 +452,17 @@ impl WriteAheadLog for SegmentLog {
 
     /// *Cost*: a segment at a time is in memory.
     fn replay(&mut self, each: &mut dyn FnMut(Time, RecordHandle, &[u8]) -> Result<()>) -> Result<()> {
-        for segment in &self.segments {
+        let mut behind = 0;
+        while let Some(segment) = self.segments.iter().find(|segment| segment.number > behind).copied() {
+            behind = segment.number;
             let path = path_of(&self.folder, segment.number);
-            let bytes = self.disk.read_at(&path, 0, find::size(segment.end)?)?;
+            let bytes = match self.disk.read_at(&path, 0, find::size(segment.end)?) {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    self.let_go_of_removed(segment.number, error)?;
+                    continue;
+                }
+            };
             find::header(&path, &bytes, segment.number)?;
             let mut frames = Frames::of(&bytes, segment.number);
             let mut records = 0;

@@ -6,6 +6,7 @@
 mod file;
 mod group;
 mod segment;
+pub(crate) mod vanished;
 
 use std::fmt::Debug;
 
