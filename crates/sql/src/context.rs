@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 
 use datafusion::arrow::datatypes::SchemaRef;
+use millstream_core::disk::Disk;
 use millstream_core::threads::lock;
 use millstream_core::{Context, Env, Error, ErrorKind, Result, Time};
 use millstream_streaming::StreamingContext;
@@ -18,6 +20,7 @@ use crate::row::{Cell, Row};
 use crate::session::Session;
 use crate::statement::{Statement, Table};
 use crate::tables::{Tables, Version};
+use crate::warehouse::WAREHOUSE;
 
 /// What statements of a program know: tables of files, views, and functions. There is one for each engine.
 ///
@@ -54,6 +57,9 @@ struct Inner {
     session: Arc<Session>,
     tables: Tables,
     functions: Mutex<Arc<Functions>>,
+    /// Where saved tables are.
+    warehouse: Mutex<PathBuf>,
+    output_disk: Arc<dyn Disk>,
 }
 
 /// The contexts of this process's engines; those of engines that are gone are let go when the next one is made.
@@ -87,7 +93,13 @@ impl SqlContext {
             return Ok(known.clone());
         }
         let session = Arc::new(Session::new(context.conf().memory_budget())?);
-        let inner = Inner { session, tables: Tables::default(), functions: Mutex::default() };
+        let inner = Inner {
+            session,
+            tables: Tables::default(),
+            functions: Mutex::default(),
+            warehouse: Mutex::new(PathBuf::from(WAREHOUSE)),
+            output_disk: Arc::clone(&context.env().output_disk),
+        };
         let made = SqlContext { inner: Arc::new(inner) };
         contexts.push((Arc::downgrade(context.env()), made.clone()));
         Ok(made)
@@ -152,7 +164,7 @@ impl SqlContext {
     /// # Spark
     ///
     /// `spark.read.option("header", true).option("inferSchema", true).csv(path).createOrReplaceTempView(name)`.
-    pub fn register_csv(&self, name: &str, path: impl AsRef<std::path::Path>) -> Result<()> {
+    pub fn register_csv(&self, name: &str, path: impl AsRef<Path>) -> Result<()> {
         self.register_files(name, Files::csv(path))
     }
 
@@ -161,7 +173,7 @@ impl SqlContext {
     /// # Errors
     ///
     /// As [`register_csv`](Self::register_csv)'s.
-    pub fn register_json(&self, name: &str, path: impl AsRef<std::path::Path>) -> Result<()> {
+    pub fn register_json(&self, name: &str, path: impl AsRef<Path>) -> Result<()> {
         self.register_files(name, Files::json(path))
     }
 
@@ -170,7 +182,7 @@ impl SqlContext {
     /// # Errors
     ///
     /// As [`register_csv`](Self::register_csv)'s.
-    pub fn register_parquet(&self, name: &str, path: impl AsRef<std::path::Path>) -> Result<()> {
+    pub fn register_parquet(&self, name: &str, path: impl AsRef<Path>) -> Result<()> {
         self.register_files(name, Files::parquet(path))
     }
 
@@ -186,6 +198,39 @@ impl SqlContext {
         self.inner.tables.set_files(name, files)
     }
 
+    /// Says in which folder the tables are that streams are saved as; `spark-warehouse` in the folder in which the program was begun, unless
+    /// this is said. Tasks on other hosts write to it by the same path.
+    ///
+    /// # Spark
+    ///
+    /// `spark.sql.warehouse.dir`.
+    pub fn set_warehouse(&self, folder: impl AsRef<Path>) {
+        folder.as_ref().clone_into(&mut lock(&self.inner.warehouse));
+    }
+
+    pub(crate) fn warehouse(&self) -> PathBuf {
+        lock(&self.inner.warehouse).clone()
+    }
+
+    pub(crate) fn output_disk(&self) -> Arc<dyn Disk> {
+        Arc::clone(&self.inner.output_disk)
+    }
+
+    /// Makes a table of the warehouse known to statements, under its name. [`refresh_table`](Self::refresh_table) reads it again;
+    /// [`Files::saved_table`] may be read again by itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`register_csv`](Self::register_csv)'s.
+    ///
+    /// # Spark
+    ///
+    /// `spark.table(name)`.
+    pub fn register_saved_table(&self, name: &str) -> Result<()> {
+        check_name(name)?;
+        self.register_files(name, Files::saved_table(self.warehouse().join(name)))
+    }
+
     /// Reads the files of a table again. Batches that begin from now on see them.
     ///
     /// # Errors
@@ -198,6 +243,34 @@ impl SqlContext {
     /// `spark.catalog.refreshTable`.
     pub fn refresh_table(&self, name: &str) -> Result<()> {
         self.inner.tables.refresh(name)
+    }
+
+    /// Says that a table is asked often. The rows of every table are held in memory from the moment on in which it is made known, those of a
+    /// view too, so all that this does is to say whether there is one.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use millstream_core::Context;
+    /// # use millstream_sql::SqlContext;
+    /// # let context = Context::new("local[2]", "doc")?;
+    /// let sql = SqlContext::get_or_create(&context)?;
+    /// sql.create_data_frame(vec![(1i64, 2i64)])?.create_or_replace_temp_view("pairs")?;
+    /// sql.cache_table("pairs")?;
+    /// let error = sql.cache_table("pair").unwrap_err();
+    /// assert!(error.message().starts_with("no table `pair`, did you mean `pairs`?"), "{error}");
+    /// # Ok::<(), millstream_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Config`: there is no such table.
+    ///
+    /// # Spark
+    ///
+    /// `SQLContext.cacheTable`, `spark.catalog.cacheTable`.
+    pub fn cache_table(&self, name: &str) -> Result<()> {
+        self.inner.tables.check(name)
     }
 
     /// Returns why the files of a table could not be read again when they were due, if that was so.

@@ -20,6 +20,7 @@ use crate::batch::RecordBatch;
 use crate::columnar::ROWS;
 use crate::names;
 use crate::row::{Row, schema_of};
+use crate::warehouse::{self, write::value_of};
 
 /// How files are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +33,8 @@ enum Kind {
 /// Files that are the rows of a table: where they are, how they are written, and how often they are read again.
 ///
 /// A path may be a file, a folder (with folders like `day=2024-02-29` inside, whose names become columns), or a pattern with `*`,
-/// `?` and `[…]`. Files and folders whose names begin with `_` or `.` are left out.
+/// `?` and `[…]`. Files and folders whose names begin with `_` or `.` are left out,
+/// but for folders like `_1=7`.
 ///
 /// # Example
 ///
@@ -53,11 +55,13 @@ pub struct Files {
     kind: Kind,
     schema: Option<SchemaRef>,
     every: Option<Duration>,
+    /// Whether the path is a table of a warehouse, which says itself what its files are.
+    saved: bool,
 }
 
 impl Files {
     fn of(path: impl AsRef<Path>, kind: Kind) -> Files {
-        Files { path: path.as_ref().to_owned(), kind, schema: None, every: None }
+        Files { path: path.as_ref().to_owned(), kind, schema: None, every: None, saved: false }
     }
 
     /// Reads lines of values with commas between. The first line names the columns; their types are found from all rows.
@@ -73,6 +77,12 @@ impl Files {
     /// Reads files of Parquet.
     pub fn parquet(path: impl AsRef<Path>) -> Files {
         Files::of(path, Kind::Parquet)
+    }
+
+    /// Reads a table that a stream is [saved as](crate::SqlStreams::save_as_table), by its folder: whole batches, and nothing of one that is
+    /// being put into it.
+    pub fn saved_table(folder: impl AsRef<Path>) -> Files {
+        Files { saved: true, ..Files::of(folder, Kind::Parquet) }
     }
 
     /// Says whether the first line of CSV names the columns; if not, they are `_c0`, `_c1`, … It does.
@@ -115,6 +125,18 @@ impl Files {
 
     /// Reads all rows.
     pub(crate) fn read(&self) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+        // A table may be overwritten while it is read.
+        let mut read = self.read_once();
+        for _ in 0..2 {
+            match read {
+                Err(_) if self.saved => read = self.read_once(),
+                _ => break,
+            }
+        }
+        read
+    }
+
+    fn read_once(&self) -> Result<(SchemaRef, Vec<RecordBatch>)> {
         let files = self.list()?;
         let schema = match (&self.schema, self.kind) {
             (Some(schema), _) => Some(Arc::clone(schema)),
@@ -157,10 +179,7 @@ impl Files {
                 let reader = JsonReader::new(own(schema)).with_batch_size(ROWS).build(BufReader::new(opened));
                 reader.map_err(|e| e.to_string()).and_then(|r| r.collect::<Result<_, _>>().map_err(|e| e.to_string()))
             }
-            _ => ParquetRecordBatchReaderBuilder::try_new(opened)
-                .and_then(|builder| builder.with_batch_size(ROWS).build())
-                .map_err(|e| e.to_string())
-                .and_then(|r| r.collect::<Result<_, _>>().map_err(|e| e.to_string())),
+            _ => parquet(opened),
         };
         let read = read.map_err(bad)?;
         read.into_iter().map(|batch| file.with_values(batch)).collect()
@@ -216,8 +235,17 @@ impl Files {
     /// Lists the files, in order, with what the folders' names say of them.
     fn list(&self) -> Result<Vec<Found>> {
         let mut found = Vec::new();
+        if self.saved {
+            for file in warehouse::files_of(&self.path)? {
+                let folders = file.split('/').filter_map(|name| name.split_once('='));
+                let values = folders.map(|(column, value)| (column.to_owned(), value_of(value))).collect();
+                found.push(Found { path: self.path.join(&file), values });
+            }
+        }
         let text = self.path.to_string_lossy();
-        if text.contains(['*', '?', '[']) {
+        if self.saved {
+            // It has said what its files are.
+        } else if text.contains(['*', '?', '[']) {
             let paths = glob::glob(&text).map_err(|e| unreadable(&self.path, &format!("it is no pattern: {e}")))?;
             for path in paths {
                 let path = path.map_err(|e| unreadable(e.path(), &e.error().to_string()))?;
@@ -236,11 +264,23 @@ impl Files {
     }
 }
 
+/// Reads a file of Parquet: of one without rows, its columns.
+fn parquet(file: File) -> Result<Vec<ArrowBatch>, String> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| e.to_string())?;
+    let none = ArrowBatch::new_empty(Arc::clone(builder.schema()));
+    let reader = builder.with_batch_size(ROWS).build().map_err(|e| e.to_string())?;
+    let mut batches = reader.collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?;
+    if batches.is_empty() {
+        batches.push(none);
+    }
+    Ok(batches)
+}
+
 /// A file, and the columns that the names of its folders are.
 #[derive(Debug)]
 struct Found {
     path: PathBuf,
-    values: Vec<(String, String)>,
+    values: Vec<(String, Option<String>)>,
 }
 
 impl Found {
@@ -252,9 +292,9 @@ impl Found {
         let mut fields: Vec<Arc<Field>> = batch.schema().fields().iter().cloned().collect();
         let mut columns = batch.columns().to_vec();
         for (name, value) in &self.values {
-            let column: ArrayRef = match value.parse::<i64>() {
-                Ok(number) => Arc::new(Int64Array::from(vec![number; rows])),
-                Err(_) => Arc::new(StringArray::from(vec![value.as_str(); rows])),
+            let column: ArrayRef = match value.as_deref().map(str::parse::<i64>) {
+                Some(Ok(number)) => Arc::new(Int64Array::from(vec![number; rows])),
+                _ => Arc::new(StringArray::from(vec![value.as_deref(); rows])),
             };
             fields.push(Arc::new(Field::new(name, column.data_type().clone(), true)));
             columns.push(column);
@@ -263,7 +303,7 @@ impl Found {
     }
 }
 
-fn walk(path: &Path, values: &[(String, String)], found: &mut Vec<Found>) -> Result<()> {
+fn walk(path: &Path, values: &[(String, Option<String>)], found: &mut Vec<Found>) -> Result<()> {
     let bad = |e: std::io::Error| unreadable(path, &e.to_string());
     if !fs::metadata(path).map_err(bad)?.is_dir() {
         found.push(Found { path: path.to_owned(), values: values.to_vec() });
@@ -277,7 +317,7 @@ fn walk(path: &Path, values: &[(String, String)], found: &mut Vec<Found>) -> Res
         let mut values = values.to_vec();
         let name = inside.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if let Some((column, value)) = name.split_once('=').filter(|_| inside.is_dir()) {
-            values.push((column.to_owned(), value.to_owned()));
+            values.push((column.to_owned(), value_of(value)));
         }
         walk(&inside, &values, found)?;
     }
@@ -285,7 +325,9 @@ fn walk(path: &Path, values: &[(String, String)], found: &mut Vec<Found>) -> Res
 }
 
 fn hidden(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(['_', '.']))
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // As Spark has it: a folder of a column's values may have a column whose name begins so.
+    name.starts_with('.') || (name.starts_with('_') && !name.contains('='))
 }
 
 fn unreadable(path: &Path, text: &str) -> Error {

@@ -11,6 +11,7 @@
 //!   columns of all streams of a statement ──► one task runs the kept plan            query.rs, statement.rs
 //!                                              its leaves read what the task brings  slot.rs
 //!   continuous_sql: (group, state) merged into a table of states                       continuous/
+//!   save_as_table: files of Parquet in a warehouse, each batch once                    warehouse/
 //!   SqlContext: static tables in versions, views, functions                          context.rs, tables.rs, files.rs
 //! ```
 
@@ -34,6 +35,7 @@ mod slot;
 mod statement;
 mod stream;
 mod tables;
+mod warehouse;
 
 pub use datafusion::arrow;
 pub use millstream_core::Result;
@@ -56,6 +58,7 @@ pub use self::row::{Cell, Date, Decimal, Row, from_columns, schema_of, to_column
 #[doc(hidden)]
 pub use self::row::{ColumnsOf, ListCells, StructCells, StructReader};
 pub use self::stream::SqlStreams;
+pub use self::warehouse::SaveTable;
 
 /// The rows of columns as texts, as Spark casts them.
 #[doc(hidden)]

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use millstream_core::plan::ship::{PlanReader, PlanWriter};
 use millstream_core::{CallSite, Data, PartitionIter, Pass, Result, pass_over};
-use millstream_streaming::DStream;
+use millstream_streaming::{DStream, Output};
 
 use crate::batch::RecordBatch;
 use crate::columnar::Columnar;
@@ -12,6 +12,7 @@ use crate::context::SqlContext;
 use crate::continuous::Continuous;
 use crate::query::StreamTables;
 use crate::row::{Row, from_columns};
+use crate::warehouse::{self, SaveTable};
 
 /// What SQL adds to streams.
 pub trait SqlStreams<T> {
@@ -162,6 +163,52 @@ pub trait SqlStreams<T> {
     fn continuous_sql<R: Columnar>(&self, sql: &SqlContext, name: &str, statement: &str) -> Continuous<R>
     where
         T: Columnar;
+
+    /// Saves each batch as rows of a table: files of Parquet in a folder of the [warehouse](SqlContext::set_warehouse), which others
+    /// read as well.
+    ///
+    /// Each batch is in the table once, whenever the program is stopped and begun again with its checkpoint directory: its files are
+    /// written aside while it runs, and the table takes them when the batch's end is durable. Whoever reads the table by its own list
+    /// ([`SqlContext::register_saved_table`]) sees whole batches; whoever reads the folder sees files some moments earlier, and those that
+    /// are replaced some moments longer. One program at a time writes to a table.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use millstream_sql::{SaveTable, SqlContext, SqlStreams as _};
+    /// use millstream_testkit::{StreamTest, batches};
+    ///
+    /// # let mut test = StreamTest::new();
+    /// # let words = test.input(batches![[("to", 2i64), ("be", 1i64)], [("or", 1i64)]]);
+    /// # let folder = tempfile::tempdir()?;
+    /// let sql = SqlContext::new(test.ssc())?;
+    /// sql.set_warehouse(folder.path());
+    /// words.save_as_table(&sql, SaveTable::append("words"));
+    /// # test.run(2)?;
+    ///
+    /// sql.register_saved_table("words")?;
+    /// let all = sql.sql("SELECT _1, _2 FROM words ORDER BY _1")?.collect::<(String, i64)>()?;
+    /// assert_eq!(all, [("be".to_owned(), 1), ("or".to_owned(), 1), ("to".to_owned(), 2)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `start()` reports a name that is none, one of a database (which Hive's metastore would keep), columns of folders that the rows
+    /// have not, and a table that another program writes to. A batch fails whose columns are not the table's, or that finds a table where there must be none.
+    ///
+    /// # Cost
+    ///
+    /// A file a partition of the batch and folder, and waits for the disk for each; a commit renames them on the batch thread.
+    /// Many small batches make many small files.
+    ///
+    /// # Spark
+    ///
+    /// `df.write.mode(…).partitionBy(…).saveAsTable(name)` in `foreachRDD`, which has a batch twice that runs twice.
+    #[track_caller]
+    fn save_as_table(&self, sql: &SqlContext, table: SaveTable) -> Output
+    where
+        T: Columnar;
 }
 
 impl<T: Data> SqlStreams<T> for DStream<T> {
@@ -193,6 +240,13 @@ impl<T: Data> SqlStreams<T> for DStream<T> {
         T: Columnar,
     {
         Continuous::of(self, sql, name, statement, CallSite::here("continuous_sql"))
+    }
+
+    fn save_as_table(&self, sql: &SqlContext, table: SaveTable) -> Output
+    where
+        T: Columnar,
+    {
+        warehouse::save(self, sql, table, CallSite::here("save_as_table"))
     }
 }
 

@@ -140,13 +140,7 @@ impl Tables {
     pub(crate) fn refresh(&self, name: &str) -> Result<()> {
         let files = {
             let state = lock(&self.state);
-            let Some(entry) = state.entries.get(&name.to_lowercase()) else {
-                let all = || state.entries.keys().map(String::as_str);
-                let hint = names::nearest(name, all()).map(|n| format!(", did you mean `{n}`?")).unwrap_or_default();
-                let text = format!("no table `{name}`{hint} There are {}", names::listed(all()));
-                return Err(Error::new(ErrorKind::Config, text));
-            };
-            entry.files.clone()
+            state.entry(name)?.files.clone()
         };
         let Some(files) = files else {
             let text = format!("the table `{name}` is not made of files: register it again to change it");
@@ -154,6 +148,11 @@ impl Tables {
         };
         let read = files.read();
         lock(&self.state).read(&name.to_lowercase(), None, read)
+    }
+
+    /// Fails with the nearest name if there is no such table.
+    pub(crate) fn check(&self, name: &str) -> Result<()> {
+        lock(&self.state).entry(name).map(drop)
     }
 
     /// Returns why a table could not be read again when it was time, if that was so.
@@ -188,6 +187,14 @@ impl Tables {
 }
 
 impl State {
+    fn entry(&self, name: &str) -> Result<&Entry> {
+        self.entries.get(&name.to_lowercase()).ok_or_else(|| {
+            let all = || self.entries.keys().map(String::as_str);
+            let hint = names::nearest(name, all()).map(|n| format!(", did you mean `{n}`?")).unwrap_or_default();
+            Error::new(ErrorKind::Config, format!("no table `{name}`{hint} There are {}", names::listed(all())))
+        })
+    }
+
     fn newest(&self) -> BTreeMap<String, Arc<Version>> {
         self.entries.iter().map(|(name, entry)| (name.clone(), Arc::clone(&entry.newest))).collect()
     }

@@ -14,6 +14,7 @@ use super::ship::{PlanReader, PlanWriter};
 use super::tally::Tally;
 use crate::codec::TypeCodec;
 use crate::context::Env;
+use crate::disk::Disk;
 use crate::error::{CallSite, Error, ErrorKind, Result, panicked};
 use crate::events::RddInfo;
 use crate::rdd::actions::Action;
@@ -367,6 +368,13 @@ impl TaskContext {
                 task.tally(count);
             }
         });
+    }
+
+    /// Returns where files of outputs are written. Fails where the task's process has been given up: another writes them.
+    #[doc(hidden)]
+    pub fn output_disk(&self) -> Result<Arc<dyn Disk>> {
+        self.env().driver.as_ref().map_or(Ok(()), |driver| driver.may_publish())?;
+        Ok(Arc::clone(&self.env().output_disk))
     }
 
     pub(crate) fn env(&self) -> &Arc<Env> {

@@ -8,3 +8,4 @@ mod frames;
 mod rows;
 mod spark;
 mod streams;
+mod warehouse;

@@ -217,7 +217,13 @@ impl<T: Data> DStream<T> {
     /// There is none; it is what Spark's guide asks a program to build itself in `foreachRDD`.
     #[track_caller]
     pub fn save_to(&self, sink: impl Transactional<T>) -> Output {
-        let (stream, site) = (self.clone(), CallSite::here("save_to"));
+        self.save_to_at(sink, CallSite::here("save_to"))
+    }
+
+    /// As [`save_to`](Self::save_to), for an operation of another name.
+    #[doc(hidden)]
+    pub fn save_to_at(&self, sink: impl Transactional<T>, site: CallSite) -> Output {
+        let stream = self.clone();
         let sink = Arc::new(Sink { sink, of: PhantomData::<fn(T)> });
         let kind = OutputKind::Transaction(Arc::clone(&sink) as Arc<dyn AnySink>);
         self.add_output(
