@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use millstream_core::clock::monotonic;
 use millstream_core::{ErrorKind, Time, millis, secs};
 use millstream_kafka::{Brokers, KafkaSink, SaveToKafka as _, Start, direct, write};
+use millstream_streaming::{BatchInfo, Conf, StreamingContext, StreamingListener};
 use millstream_testkit::{StreamTest, batches};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
@@ -52,6 +54,35 @@ fn a_stop_does_not_wait_for_a_group_that_never_answers() {
     test.ssc().stop().unwrap();
     let took = monotonic() - began;
     assert!(took < secs(10), "{took:?}");
+}
+
+/// Tells how long batches took to be handed over.
+struct HandedOver(Sender<Duration>);
+
+impl StreamingListener for HandedOver {
+    fn on_batch_completed(&self, batch: &BatchInfo) {
+        let _ = self.0.send(batch.stamps.submitted);
+    }
+}
+
+#[test]
+fn a_batch_does_not_wait_for_a_broker_that_is_far_away_since_it_was_asked_before() {
+    const FAR: Duration = millis(60);
+    let cluster = cluster("far");
+    cluster.broker_round_trip_time(1, FAR).unwrap();
+    let mut conf = Conf::new("local[2]", "far").unwrap();
+    conf.streaming.exclusive = false;
+    let ssc = StreamingContext::with_conf(conf, millis(400)).unwrap();
+    ssc.input(direct(cluster.bootstrap_servers()).subscribe(["far"])).count().print();
+    let (tell, told) = channel();
+    ssc.add_streaming_listener(HandedOver(tell));
+    ssc.start().unwrap();
+    let mut next = || told.recv_timeout(secs(30)).unwrap();
+    assert!(next() >= FAR, "the first one asks by itself");
+    let took: Vec<_> = std::iter::repeat_with(next).take(9).collect();
+    let least = took.iter().min().unwrap();
+    assert!(*least < FAR / 2, "{took:?}");
+    ssc.stop().unwrap();
 }
 
 #[test]

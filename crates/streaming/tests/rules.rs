@@ -231,6 +231,60 @@ fn s12_a_source_is_asked_once_a_batch_in_order_and_told_when_it_is_done() {
     assert_eq!(asked.take(), ["allocate 4", "rdd 4", "commit 4", "forget 3"]);
 }
 
+/// A clock that stands still until it is moved, and says how long it would be.
+#[derive(Debug)]
+struct Foretelling(ManualClock);
+
+impl Clock for Foretelling {
+    fn now(&self) -> Time {
+        self.0.now()
+    }
+    fn until(&self, t: Time) -> Option<Duration> {
+        Some(t - self.0.now())
+    }
+    fn subscribe(&self, waiter: Weak<dyn Wake>) {
+        self.0.subscribe(waiter);
+    }
+}
+
+#[test]
+fn a_source_may_ask_ahead_once_before_a_batch_is_due_and_not_when_it_is_late() {
+    struct AsksAhead(std::sync::mpsc::Sender<String>);
+    impl InputSource for AsksAhead {
+        type Item = i32;
+        type Allocation = ();
+        fn lead(&self) -> Option<Duration> {
+            Some(millis(300))
+        }
+        fn ask_ahead(&mut self) {
+            let _ = self.0.send("ahead".to_owned());
+        }
+        fn allocate(&mut self, batch: Time, _: Option<Rate>) -> Result<()> {
+            let _ = self.0.send(format!("allocate {}", batch.as_millis() / 1000));
+            Ok(())
+        }
+        fn rdd(&self, (): &(), context: &Context) -> Result<Option<Rdd<i32>>> {
+            Ok(Some(context.parallelize(vec![1], 1)))
+        }
+    }
+    let clock = ManualClock::new(Time::ZERO);
+    let ssc = with_clock(Arc::new(Foretelling(clock.clone())), secs(1));
+    let (tell, told) = channel();
+    sink(&ssc.input(AsksAhead(tell)));
+    ssc.start().unwrap();
+    clock.advance(millis(800));
+    assert_eq!(within("what is asked ahead", &told), "ahead");
+    clock.advance_to(at(1));
+    assert!(ssc.await_batch(at(1)));
+    // From here it is not said that a batch is near: all at once it is there.
+    clock.advance_to(at(3));
+    assert!(ssc.await_batch(at(3)));
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), ["allocate 1", "allocate 2", "allocate 3"]);
+    clock.advance_to(Time::from_millis(3_900));
+    assert_eq!(within("what is asked ahead", &told), "ahead");
+    ssc.stop().unwrap();
+}
+
 #[test]
 fn a_commit_that_fails_or_panics_is_reported_with_its_line_and_batches_go_on() {
     struct NoCommit(fn() -> Result<()>);

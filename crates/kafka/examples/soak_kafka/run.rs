@@ -397,8 +397,12 @@ impl Soak {
             return Err(self.failed(&format!("the one that took over ended by itself with {status}")));
         }
         signal(&zombie, "CONT")?;
+        let called = monotonic();
         // With a mistake it may go on: what it writes then is for the audit.
         let woken = ended(&mut zombie, if self.mistake.is_some() { secs(3) } else { PATIENCE })?;
+        if self.mistake.is_none() {
+            println!("  life {haunted} was woken, and ended after {} ms", (monotonic() - called).as_millis());
+        }
         let gone = ended(&mut successor, secs(1))?;
         if gone.is_none() {
             successor.kill()?;

@@ -280,6 +280,14 @@ impl Wire {
         self.send(ApiKey::ListOffsets, version, &asked)
     }
 
+    /// Says whether an answer has come, or begun to, that nobody has taken yet; also, that none will come any more.
+    pub(crate) fn is_answered(&self) -> bool {
+        let come = self.stream.set_nonblocking(true).and_then(|()| self.stream.peek(&mut [0]));
+        // Whoever cannot wait any more is told by the answer.
+        let waits = self.stream.set_nonblocking(false);
+        come.is_ok() && waits.is_ok()
+    }
+
     /// Waits for what was asked by [`ask_ends`](Self::ask_ends): topic, partition, error, and where it ends.
     pub(crate) fn ends(&mut self) -> Result<Vec<(String, i32, i16, i64)>> {
         let version = self.offsets;

@@ -230,7 +230,7 @@ impl Direct {
     /// Returns where partitions end.
     fn ends(&self, run: &mut Run, of: &[TopicPartition]) -> Result<Vec<i64>> {
         if self.read_by == ReadBy::Fastest && needs_client(&self.brokers).is_none() {
-            match run.ends.ask(&self.brokers, of, self.isolation) {
+            match run.ends.ask(&self.brokers, of, self.isolation, self.interval) {
                 Ok(ends) => return Ok(ends),
                 // Another leads, or a connection has ended: the client finds out who, and the next batch begins anew.
                 Err(error) => {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_core::clock::monotonic;
 use millstream_core::threads::lock;
@@ -79,6 +80,18 @@ impl InputSource for Direct {
         self.run = Some(run);
         passed("allocated");
         given
+    }
+
+    fn lead(&self) -> Option<Duration> {
+        self.run.as_ref().filter(|run| run.away.is_none())?.ends.lead()
+    }
+
+    fn ask_ahead(&mut self) {
+        let Some(run) = &mut self.run else { return };
+        if let Err(error) = run.ends.ask_ahead(run.next.keys().cloned().collect(), self.isolation) {
+            tracing::debug!(%error, "ends could not be asked for ahead");
+            run.ends = Ends::default();
+        }
     }
 
     fn rdd(&self, given: &Given, context: &Context) -> Result<Option<Rdd<Record>>> {

@@ -1,5 +1,6 @@
 //! The run loop: wait for an event or the clock, ask the life cycle, perform.
 
+mod ahead;
 pub(crate) mod doing;
 pub(crate) mod job_set;
 pub(crate) mod lifecycle;
@@ -62,6 +63,8 @@ pub(crate) struct BatchLoop {
     pub(crate) rates: RateControllers,
     /// When listeners are told that a batch has begun, unless it has ended by then.
     pub(crate) tell_at: Option<Duration>,
+    /// The batch for which inputs have asked ahead.
+    pub(crate) asked_ahead: Option<Time>,
     /// What is written down, where a checkpoint is kept.
     pub(crate) durable: Option<Durable>,
     /// What was restored, until the batches of earlier runs are planned.
@@ -83,13 +86,17 @@ impl BatchLoop {
                 Some(at) => {
                     self.mailbox.next(&GiveUp(at), Some(Time::ZERO), None).unwrap_or(Letter::Event(Event::WaitedEnough))
                 }
-                None => match self.mailbox.next(&*self.clock, due, self.tell_at) {
-                    Some(letter) => letter,
-                    None => match self.tick() {
-                        Some(event) => Letter::Event(event),
-                        None => continue,
-                    },
-                },
+                None => {
+                    let ask_at = self.ask_ahead(due);
+                    let at_most = [self.tell_at, ask_at].into_iter().flatten().min();
+                    match self.mailbox.next(&*self.clock, due, at_most) {
+                        Some(letter) => letter,
+                        None => match self.tick() {
+                            Some(event) => Letter::Event(event),
+                            None => continue,
+                        },
+                    }
+                }
             };
             let event = match letter {
                 Letter::Event(event) => event,

@@ -228,6 +228,7 @@ impl StreamingContext {
             submitted: Submitted::new(inner.conf.concurrent_jobs),
             rates,
             tell_at: None,
+            asked_ahead: None,
             clock,
             ticker,
             lifecycle: Lifecycle::new(rules),

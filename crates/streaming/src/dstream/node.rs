@@ -61,6 +61,9 @@ pub(crate) trait AnyInput: Send {
     fn ask_to_stop(&mut self);
     fn stop(&mut self, graceful: bool);
     fn has_left(&self) -> bool;
+    /// Returns how long before a batch is due the source would like to ask what there is.
+    fn lead(&self) -> Option<Duration>;
+    fn ask_ahead(&mut self);
     fn allocate(&mut self, batch: Time, limit: Option<Rate>) -> Result<InputInfo>;
     fn rdd(&mut self, batch: Time, context: &Context) -> Result<Option<AnyRdd>>;
     fn commit(&mut self, batch: Time) -> Result<()>;
@@ -150,6 +153,20 @@ impl<S: InputSource> AnyInput for Input<S> {
 
     fn has_left(&self) -> bool {
         guarded(|| Ok(self.source.has_left())).unwrap_or(false)
+    }
+
+    fn lead(&self) -> Option<Duration> {
+        guarded(|| Ok(self.source.lead())).ok().flatten()
+    }
+
+    fn ask_ahead(&mut self) {
+        logged(
+            "ask ahead",
+            guarded(|| {
+                let _: () = self.source.ask_ahead();
+                Ok(())
+            }),
+        );
     }
 
     fn allocate(&mut self, batch: Time, limit: Option<Rate>) -> Result<InputInfo> {

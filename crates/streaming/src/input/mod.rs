@@ -60,6 +60,17 @@ pub trait InputSource: Send + 'static {
     /// An error fails the batch.
     fn allocate(&mut self, batch: Time, limit: Option<Rate>) -> Result<Self::Allocation>;
 
+    /// Says how long before a batch is due the source would like to [ask the outside](Self::ask_ahead) what there is, so that the
+    /// answer is there when [`allocate`](Self::allocate) is called. Asked often: it must be cheap. Nothing by default.
+    fn lead(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Asks the outside what there is, and does not wait for the answer: a batch is about to be due. It is called once a batch at
+    /// most, and not at all for one that is late, or where the clock is moved by hand; so [`allocate`](Self::allocate) must
+    /// be able to ask by itself.
+    fn ask_ahead(&mut self) {}
+
     /// Reads exactly that allocation; also when asked again. `None` says that the stream has no Rdd in this batch.
     ///
     /// # Errors
