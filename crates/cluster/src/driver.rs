@@ -638,7 +638,8 @@ impl DeskHost for Host {
             },
             _ => None,
         };
-        inner.slots.admit(&id);
+        let address = join.outside.as_ref().map(|outside| outside.address.ip().to_string());
+        inner.slots.admit(&id, [join.host.clone()].into_iter().chain(address).collect());
         Welcome::Yes {
             id,
             ports,

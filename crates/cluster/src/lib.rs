@@ -32,6 +32,7 @@
 
 mod beside;
 mod blocks;
+mod consistent;
 mod desk;
 mod driver;
 mod engine;

@@ -16,7 +16,7 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::DataFusionError;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::repartition::RepartitionExec;
-use millstream_core::plan::JobPlan;
+use millstream_core::plan::{JobPlan, Preference};
 use millstream_core::storage::BlockId;
 use millstream_core::{Error, ErrorKind, Result, bug};
 
@@ -51,6 +51,8 @@ struct Stage {
     inputs: Vec<(usize, Table)>,
     /// For each partition where that is what it reads, if it is kept.
     prefer: Vec<Option<Home>>,
+    /// For each partition where it would best read what comes from outside; empty if none wishes for anything.
+    wishes: Vec<Option<Preference>>,
 }
 
 impl Query {
@@ -86,8 +88,12 @@ impl Query {
             depths.push(depth);
             let count = real.len();
             let prefer = real.iter().map(|p| home(&stage.program.keeps(*p))).collect();
+            let mut wishes: Vec<_> = real.iter().map(|p| stage.program.prefers(*p)).collect();
+            if wishes.iter().all(Option::is_none) {
+                wishes.clear();
+            }
             let work = Work::Run { program, real, partitions, properties: Arc::clone(&job.properties) };
-            stages.push(Stage { work, partitions: count, shuffle: stage.shuffle, inputs, prefer });
+            stages.push(Stage { work, partitions: count, shuffle: stage.shuffle, inputs, prefer, wishes });
         }
         if !faults.is_empty() {
             return Err(Error::several("stages cannot travel", &faults));
@@ -189,12 +195,12 @@ impl Planning<'_> {
         inputs: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Arc<dyn ExecutionPlan> {
         let (engine, stage, tried) = (self.query.engine, at as u32, self.tried);
-        let prefer = match work {
-            Work::Run { .. } => self.query.stages[at].prefer.clone(),
-            Work::Pass => Vec::new(),
+        let (prefer, wishes) = match work {
+            Work::Run { .. } => (self.query.stages[at].prefer.clone(), self.query.stages[at].wishes.clone()),
+            Work::Pass => (Vec::new(), Vec::new()),
         };
         let desc = StageDesc { engine, stage, work, readers, tried, task: TaskStamp::default() };
-        Arc::new(StageExec::new(Arc::new(desc), inputs).preferring(prefer))
+        Arc::new(StageExec::new(Arc::new(desc), inputs).preferring(prefer, wishes))
     }
 
     fn stage(&mut self, at: usize, readers: Readers) -> Result<Arc<dyn ExecutionPlan>> {

@@ -22,10 +22,12 @@ use ballista_scheduler::state::task_manager::JobInfoCache;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::physical_plan::ExecutionPlan;
 use millstream_core::clock::monotonic;
+use millstream_core::plan::Preference;
 use millstream_core::threads::lock;
 use tokio::sync::{Mutex, watch};
 
 use crate::blocks::Home;
+use crate::consistent::{Candidate, choose};
 use crate::stage::{StageExec, TaskStamp};
 
 /// The executors of a cluster, and who of them is given what.
@@ -36,7 +38,8 @@ pub(crate) struct Slots {
     /// How long a partition waits for the executor that keeps what it reads.
     patience: Duration,
     /// Who has joined at the desk, and may be given tasks: the scheduler's own port asks nobody for a secret.
-    members: std::sync::Mutex<BTreeSet<String>>,
+    /// With what their hosts are called.
+    members: std::sync::Mutex<BTreeMap<String, Vec<String>>>,
     /// Who is ready for tasks.
     ready: watch::Sender<BTreeSet<String>>,
     /// Has tasks placed again after a while.
@@ -101,6 +104,8 @@ pub(crate) struct Wish {
     at: usize,
     /// Whether it has waited for that long enough.
     impatient: bool,
+    /// Whether nothing is kept there: it would only be best.
+    light: bool,
 }
 
 impl Slots {
@@ -122,8 +127,8 @@ impl Slots {
     }
 
     /// Lets an executor register.
-    pub(crate) fn admit(&self, id: &str) {
-        lock(&self.members).insert(id.to_owned());
+    pub(crate) fn admit(&self, id: &str, hosts: Vec<String>) {
+        lock(&self.members).insert(id.to_owned(), hosts);
     }
 
     /// Lets an executor register no more.
@@ -133,7 +138,7 @@ impl Slots {
 
     /// Refuses who has not joined at the desk, or was given up since.
     fn is_member(&self, id: &str) -> Result<()> {
-        if lock(&self.members).contains(id) {
+        if lock(&self.members).contains_key(id) {
             return Ok(());
         }
         tracing::warn!(
@@ -176,7 +181,8 @@ impl Slots {
 /// Divides the partitions of a stage among executors with so many free slots, and takes the slots.
 ///
 /// A partition whose kept input an executor has goes there, and waits while all slots are taken there, until it is impatient:
-/// elsewhere its input has to be sent. Any other partition `p` goes to the executor at place `p` of the row, round and round, if
+/// elsewhere its input has to be sent. Behind these come those that would only best run somewhere: if no slot is left there they
+/// run elsewhere. Any other partition `p` goes to the executor at place `p` of the row, round and round, if
 /// that has a slot left, so that the same partition goes to the same executor from batch to batch; else where most slots
 /// are left. What has no place waits.
 pub(crate) fn place(
@@ -189,14 +195,14 @@ pub(crate) fn place(
     if free.is_empty() {
         return (placed, pending);
     }
-    let (settled, others): (Vec<_>, Vec<_>) =
-        pending.into_iter().map(|partition| (partition, wish_of(partition))).partition(|(_, wish)| wish.is_some());
-    for (partition, wish) in settled.into_iter().chain(others) {
+    let mut pending: Vec<_> = pending.into_iter().map(|partition| (partition, wish_of(partition))).collect();
+    pending.sort_by_key(|(_, wish)| wish.map_or(2, |wish| u8::from(wish.light)));
+    for (partition, wish) in pending {
         let at = wish.map_or(partition % free.len(), |wish| wish.at);
         if free[at] > 0 {
             free[at] -= 1;
             placed.entry(at).or_default().push(partition);
-        } else if wish.is_some_and(|wish| !wish.impatient) {
+        } else if wish.is_some_and(|wish| !wish.impatient && !wish.light) {
             waiting.push(partition);
         } else {
             homeless.push(partition);
@@ -214,17 +220,17 @@ pub(crate) fn place(
     (placed, waiting)
 }
 
-/// Returns, for each partition of a stage, the executor that has what it reads.
-fn preferred(plan: &Arc<dyn ExecutionPlan>) -> Arc<[Option<Home>]> {
+/// Returns, for each partition of a stage, the executor that has what it reads, and where it would best read the rest.
+fn preferred(plan: &Arc<dyn ExecutionPlan>) -> (Arc<[Option<Home>]>, Arc<[Option<Preference>]>) {
     // The stage's operator stands right under the one that writes its rows.
     let mut plan = plan;
     loop {
         if let Some(stage) = plan.downcast_ref::<StageExec>() {
-            return Arc::clone(&stage.prefer);
+            return (Arc::clone(&stage.prefer), Arc::clone(&stage.wishes));
         }
         match plan.children().as_slice() {
             [child] => plan = child,
-            _ => return Arc::from([]),
+            _ => return (Arc::from([]), Arc::from([])),
         }
     }
 }
@@ -309,6 +315,15 @@ impl ClusterState for Slots {
         let (leaving, executors): (Vec<_>, Vec<_>) = executors.into_iter().partition(|e| self.is_leaving(&e.id));
         let mut free: Vec<u32> = executors.iter().map(free_of).collect();
         let mut free_of_leaving: Vec<u32> = leaving.iter().map(free_of).collect();
+        let members = lock(&self.members).clone();
+        let candidates: Vec<Candidate<'_>> = executors
+            .iter()
+            .map(|executor| Candidate {
+                id: &executor.id,
+                hosts: members.get(&executor.id).map_or(&[], Vec::as_slice),
+                slots: executor.specification.vcores,
+            })
+            .collect();
         // Jobs in the order in which they came: the first one first.
         let mut order: Vec<_> = jobs.iter().collect();
         order.sort_by_key(|(id, _)| id.to_string());
@@ -323,7 +338,8 @@ impl ClusterState for Slots {
             while let Some(stage) = graph.fetch_running_stage(&seen) {
                 seen.push(stage.stage_id);
                 let pending = stage.pending.next_slice(usize::MAX);
-                let prefer = preferred(&stage.plan);
+                let (prefer, wishes) = preferred(&stage.plan);
+                let best = if pending.is_empty() { Vec::new() } else { choose(&wishes, &candidates) };
                 let number = stage.stage_id;
                 let home_that_leaves = |partition: &usize| {
                     let home = prefer.get(*partition)?.as_ref()?;
@@ -331,19 +347,25 @@ impl ClusterState for Slots {
                 };
                 let (last, pending): (Vec<_>, Vec<_>) =
                     pending.into_iter().partition(|p| home_that_leaves(p).is_some());
-                let stays = |partition| home_that_leaves(&partition).map(|at| Wish { at, impatient: false });
+                let stays =
+                    |partition| home_that_leaves(&partition).map(|at| Wish { at, impatient: false, light: false });
                 let (last, not_yet) = place(last, stays, &mut free_of_leaving);
                 stage.pending.reschedule(not_yet);
                 let last: Vec<_> = last.into_iter().map(|(at, slice)| (&leaving[at].id, slice)).collect();
-                let wish_of = |partition: usize| {
+                let light = |partition: usize| {
+                    let at = best.get(partition).copied().flatten()?;
+                    Some(Wish { at, impatient: false, light: true })
+                };
+                let at_home = |partition: usize| {
                     let home = prefer.get(partition)?.as_ref()?;
                     let at = executors.iter().position(|executor| executor.id == *home.executor)?;
                     let waited = before
                         .waits
                         .get(&(job.clone(), number, partition))
                         .map_or(Duration::ZERO, |since| now - *since);
-                    Some(Wish { at, impatient: !home.stays && waited >= self.patience })
+                    Some(Wish { at, impatient: !home.stays && waited >= self.patience, light: false })
                 };
+                let wish_of = |partition: usize| at_home(partition).or_else(|| light(partition));
                 let (placed, waiting) = place(pending, wish_of, &mut free);
                 let may_move = |p: &&usize| prefer.get(**p).and_then(Option::as_ref).is_some_and(|home| !home.stays);
                 for partition in waiting.iter().filter(may_move) {
@@ -466,7 +488,7 @@ mod tests {
 
     #[test]
     fn a_partition_waits_for_the_executor_that_has_its_input() {
-        let patient = |at: usize| Some(Wish { at, impatient: false });
+        let patient = |at: usize| Some(Wish { at, impatient: false, light: false });
         let has = |partition: usize| [None, patient(0), patient(1), patient(0)][partition];
         let mut free = [1, 1];
         let (placed, waiting) = place(vec![0, 1, 2, 3], has, &mut free);
@@ -475,6 +497,16 @@ mod tests {
         let mut free = [0, 2];
         let (placed, waiting) = place(vec![0, 1], has, &mut free);
         assert_eq!((placed.into_iter().collect::<Vec<_>>(), waiting), (vec![(1, vec![0])], vec![1]));
+    }
+
+    #[test]
+    fn where_a_partition_would_only_best_run_it_does_not_wait_and_takes_no_slot_from_what_is_kept() {
+        let wish = |partition: usize| [Some((0, true)), Some((0, false)), Some((0, true)), None][partition];
+        let has = |partition: usize| wish(partition).map(|(at, light)| Wish { at, impatient: false, light });
+        let mut free = [2, 2];
+        let (placed, waiting) = place(vec![0, 1, 2, 3], has, &mut free);
+        assert_eq!(placed.into_iter().collect::<Vec<_>>(), [(0, vec![1, 0]), (1, vec![3, 2])]);
+        assert!(waiting.is_empty());
     }
 
     #[test]
@@ -492,7 +524,7 @@ mod tests {
             assert!(slots.register_executor(executor("stranger"), data("stranger")).await.is_err());
             assert!(slots.save_executor_metadata(executor("stranger")).await.is_err());
             assert!(slots.ready().borrow().is_empty() && slots.registered_executor_metadata().await.is_empty());
-            slots.admit("one");
+            slots.admit("one", Vec::new());
             slots.register_executor(executor("one"), data("one")).await.unwrap();
             assert!(slots.ready().borrow().contains("one"));
             slots.remove_executor("one").await.unwrap();
@@ -503,7 +535,7 @@ mod tests {
 
     #[test]
     fn a_partition_that_has_waited_long_enough_goes_where_a_slot_is_and_home_if_one_is_there() {
-        let has = |partition: usize| Some(Wish { at: 0, impatient: partition == 1 });
+        let has = |partition: usize| Some(Wish { at: 0, impatient: partition == 1, light: false });
         let mut free = [0, 1];
         let (placed, waiting) = place(vec![0, 1], has, &mut free);
         assert_eq!((placed.into_iter().collect::<Vec<_>>(), waiting), (vec![(1, vec![1])], vec![0]));

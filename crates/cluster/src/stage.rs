@@ -17,7 +17,7 @@ use datafusion::physical_plan::{
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use millstream_core::plan::away::{AwayBlock, AwayNote, AwayTask};
-use millstream_core::plan::{Properties, StageId};
+use millstream_core::plan::{Preference, Properties, StageId};
 use millstream_core::{Result, ShuffleId, bug, codec};
 use serde::{Deserialize, Serialize};
 
@@ -107,6 +107,8 @@ pub(crate) struct StageExec {
     pub(crate) inputs: Vec<Arc<dyn ExecutionPlan>>,
     /// For each partition where that is what it reads. The driver places tasks by it; it does not travel.
     pub(crate) prefer: Arc<[Option<Home>]>,
+    /// For each partition where it would best read what comes from outside.
+    pub(crate) wishes: Arc<[Option<Preference>]>,
     /// Set when the task is given up, on the executor where it runs.
     given_up: Arc<AtomicBool>,
     properties: Arc<PlanProperties>,
@@ -121,17 +123,23 @@ impl StageExec {
             EmissionType::Final,
             Boundedness::Bounded,
         );
-        StageExec { desc, inputs, prefer: Arc::from([]), given_up: Arc::default(), properties: Arc::new(properties) }
+        let (prefer, wishes) = (Arc::from([]), Arc::from([]));
+        StageExec { desc, inputs, prefer, wishes, given_up: Arc::default(), properties: Arc::new(properties) }
     }
 
-    /// Returns the stage with the executors that have what its partitions read.
-    pub(crate) fn preferring(self, prefer: Vec<Option<Home>>) -> StageExec {
-        StageExec { prefer: Arc::from(prefer), ..self }
+    /// Returns the stage with the executors that have what its partitions read, and with what these wish for.
+    pub(crate) fn preferring(self, prefer: Vec<Option<Home>>, wishes: Vec<Option<Preference>>) -> StageExec {
+        StageExec { prefer: Arc::from(prefer), wishes: Arc::from(wishes), ..self }
     }
 
     fn with_inputs(&self, inputs: Vec<Arc<dyn ExecutionPlan>>) -> StageExec {
         let (prefer, given_up) = (Arc::clone(&self.prefer), Arc::clone(&self.given_up));
-        StageExec { prefer, given_up, ..StageExec::new(Arc::clone(&self.desc), inputs) }
+        StageExec {
+            prefer,
+            wishes: Arc::clone(&self.wishes),
+            given_up,
+            ..StageExec::new(Arc::clone(&self.desc), inputs)
+        }
     }
 
     /// Returns the same stage, whose tasks stop when `given_up` is set.

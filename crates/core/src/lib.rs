@@ -83,8 +83,8 @@ pub use self::events::{
 pub use self::events::{Event, Listeners, Place};
 pub use self::future_action::FutureAction;
 pub use self::partitioner::Partitioner;
-pub use self::plan::TaskContext;
 pub use self::plan::ship::{capture, capture_ref, capture2};
+pub use self::plan::{Preference, TaskContext};
 pub use self::rdd::{
     Action, AnyRdd, Csv, CsvFile, Dependency, InputSplit, JsonLines, LocalIterator, Node, Number, PartialResult,
     PartitionIter, Pipe, Rdd, RddId, RecordWriter, SequenceFile, SequenceFiles, ShuffleId, SplitReader, TextLines,

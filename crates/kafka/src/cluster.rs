@@ -43,6 +43,7 @@ pub(crate) struct Cluster {
     brokers: Brokers,
     client: Arc<BaseConsumer<Told>>,
     heard: Heard,
+    group: String,
     /// When the questions that belong together must have been answered, if there are such.
     by: Mutex<Option<Duration>>,
 }
@@ -55,16 +56,17 @@ impl fmt::Debug for Cluster {
 
 impl Cluster {
     pub(crate) fn open(brokers: &Brokers, group: Option<&str>, isolation: Isolation) -> Result<Cluster> {
+        // One that nobody commits to, where the program has none.
+        let group = group.unwrap_or("millstream-asks").to_owned();
         let (client, heard) = brokers.client(&[
-            // One that nobody commits to, where the program has none.
-            ("group.id", group.unwrap_or("millstream-asks")),
+            ("group.id", &*group),
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
             ("isolation.level", isolation.name()),
             ("reconnect.backoff.max.ms", "1000"),
         ])?;
         let client = Arc::new(client);
-        Ok(Cluster { brokers: brokers.clone(), client, heard, by: Mutex::new(None) })
+        Ok(Cluster { brokers: brokers.clone(), client, heard, group, by: Mutex::new(None) })
     }
 
     fn failed(&self, doing: impl fmt::Display, error: &KafkaError) -> Error {
@@ -124,6 +126,16 @@ impl Cluster {
             topics.insert(topic.name().to_owned(), partitions);
         }
         Ok(topics)
+    }
+
+    /// Returns the host of the broker that leads each partition of a topic, where one does.
+    pub(crate) fn hosts(&self, topic: &str) -> Result<BTreeMap<i32, String>> {
+        let metadata = self.client.fetch_metadata(Some(topic), self.patience());
+        let doing = format_args!("asking who leads the partitions of topic {topic}").to_string();
+        let metadata = metadata.map_err(|error| self.failed(doing, &error))?;
+        let hosts: BTreeMap<i32, &str> = metadata.brokers().iter().map(|broker| (broker.id(), broker.host())).collect();
+        let of = metadata.topics().iter().filter(|found| found.name() == topic).flat_map(|found| found.partitions());
+        Ok(of.filter_map(|of| Some((of.id(), (*hosts.get(&of.leader())?).to_owned()))).collect())
     }
 
     /// Returns the offset of a place in each partition, in one request to each broker.
@@ -202,11 +214,17 @@ impl Cluster {
     }
 
     fn committed_now(&self, of: &[TopicPartition]) -> Result<Vec<Option<i64>>> {
-        let doing = "asking for the offsets of a group";
+        let Some(first) = of.first() else { return Ok(Vec::new()) };
+        let doing = format!("asking what group {} has committed of {first} and {} others", self.group, of.len() - 1);
+        let doing = doing.as_str();
+        self.heard.forget();
         let list = listed(of.iter().map(|partition| (partition, Offset::Invalid)));
         let list = list.map_err(|error| self.failed(doing, &error))?;
         let answer = self.client.committed_offsets(list, self.brokers.patience());
-        let answer = answer.map_err(|error| self.failed(doing, &error))?;
+        let answer = answer.map_err(|error| {
+            self.serve();
+            self.failed(doing, &self.heard.of_group(error))
+        })?;
         let offset = |partition: &TopicPartition| {
             let Some(element) = answer.find_partition(&partition.topic, partition.partition) else { return Ok(None) };
             // The answer as a whole can be good, and that of a partition not: nobody knows then what is committed.
@@ -221,7 +239,8 @@ impl Cluster {
 
     /// Commits offsets to the group, without waiting. What becomes of it is told to the log.
     pub(crate) fn commit(&self, offsets: &[(TopicPartition, i64)]) -> Result<()> {
-        let doing = "committing offsets to a group";
+        let doing = format!("committing offsets to group {}", self.group);
+        let doing = doing.as_str();
         let list = listed(offsets.iter().map(|(partition, offset)| (partition, Offset::Offset(*offset))));
         let list = list.map_err(|error| self.failed(doing, &error))?;
         self.client.commit(&list, CommitMode::Async).map_err(|error| self.failed(doing, &error))
@@ -236,7 +255,8 @@ impl Cluster {
     /// Commits offsets to the group, and waits for the answer, for as long as one question may take. The client itself would wait
     /// for as long as it takes, so a thread of its own does that.
     pub(crate) fn commit_now(&self, offsets: &[(TopicPartition, i64)]) -> Result<()> {
-        let doing = "committing offsets to a group";
+        let doing = format!("committing offsets to group {}", self.group);
+        let doing = doing.as_str();
         let list = listed(offsets.iter().map(|(partition, offset)| (partition, Offset::Offset(*offset))));
         let list = list.map_err(|error| self.failed(doing, &error))?;
         let (client, (tell, told)) = (Arc::clone(&self.client), channel());

@@ -63,4 +63,4 @@ pub use self::receiver::{GroupReceiver, receiver};
 pub use self::record::Record;
 pub use self::settings::Brokers;
 pub use self::sink::{KafkaSink, NewRecord, SaveToKafka, ToRecord, WrittenBatch, write};
-pub use self::source::{Direct, Given, Isolation, OnLoss, Start, direct};
+pub use self::source::{Direct, Given, Isolation, Locations, OnLoss, Start, direct};

@@ -66,7 +66,7 @@ pub fn rdd_by(
         if range.from < 0 || range.until < range.from {
             return Err(Error::new(ErrorKind::Config, format!("{range} is no range of offsets")));
         }
-        splits.push(RangeSplit { how: Arc::clone(&how), range, id: None, among, met: None });
+        splits.push(RangeSplit { how: Arc::clone(&how), range, id: None, among, met: None, host: None });
     }
     Ok(context.read_splits(splits))
 }

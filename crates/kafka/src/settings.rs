@@ -189,6 +189,8 @@ pub(crate) struct Heard(Arc<Mutex<Cause>>);
 struct Cause {
     /// That it was refused, and why.
     refused: Option<RDKafkaErrorCode>,
+    /// That it may not use its group: what is asked of anything else does not mind.
+    refused_group: bool,
     said: Option<String>,
     /// Whether a commit that nobody waited for failed.
     commit_failed: bool,
@@ -207,7 +209,7 @@ impl Heard {
 
     pub(crate) fn forget(&self) {
         let mut cause = lock(&self.0);
-        (cause.refused, cause.said) = (None, None);
+        (cause.refused, cause.refused_group, cause.said) = (None, false, None);
     }
 
     /// Says whether a commit has failed since this was last asked.
@@ -218,11 +220,28 @@ impl Heard {
     /// Takes note of an error that came by itself.
     pub(crate) fn note(&self, error: &KafkaError) {
         use RDKafkaErrorCode as Code;
-        if let Some(code @ (Code::Authentication | Code::SaslAuthenticationFailed | Code::SSL)) =
-            error.rdkafka_error_code()
+        if let Some(
+            code @ (Code::Authentication
+            | Code::SaslAuthenticationFailed
+            | Code::SSL
+            | Code::TopicAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::TransactionalIdAuthorizationFailed),
+        ) = error.rdkafka_error_code()
         {
             lock(&self.0).refused = Some(code);
         }
+        if error.rdkafka_error_code() == Some(Code::GroupAuthorizationFailed) {
+            lock(&self.0).refused_group = true;
+        }
+    }
+
+    /// Returns why a question about the group failed: that the user may not use it is told beside, and the question waits in vain.
+    pub(crate) fn of_group(&self, error: KafkaError) -> KafkaError {
+        if lock(&self.0).refused_group {
+            return KafkaError::Global(RDKafkaErrorCode::GroupAuthorizationFailed);
+        }
+        error
     }
 }
 

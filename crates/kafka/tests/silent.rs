@@ -77,7 +77,7 @@ fn a_batch_does_not_wait_for_a_broker_that_is_far_away_since_it_was_asked_before
     let (tell, told) = channel();
     ssc.add_streaming_listener(HandedOver(tell));
     ssc.start().unwrap();
-    let mut next = || told.recv_timeout(secs(30)).unwrap();
+    let next = || told.recv_timeout(secs(30)).unwrap();
     assert!(next() >= FAR, "the first one asks by itself");
     let took: Vec<_> = std::iter::repeat_with(next).take(9).collect();
     let least = took.iter().min().unwrap();

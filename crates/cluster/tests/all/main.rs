@@ -11,6 +11,7 @@ mod flat;
 mod hosts;
 mod killed;
 mod lives;
+mod places;
 mod programs;
 mod strangers;
 

@@ -2,12 +2,14 @@
 
 pub mod away;
 mod dag;
+mod preference;
 mod programs;
 pub mod ship;
 mod stage;
 mod tally;
 
 pub(crate) use self::dag::{Facts, plan_job};
+pub use self::preference::Preference;
 pub use self::stage::{
     JobPlan, Properties, ShuffleStage, StageId, StagePlan, StageProgram, TaskContext, TaskOutput, TaskResult,
 };

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use super::preference::Preference;
 use super::ship::{PlanReader, PlanWriter};
 use super::tally::Tally;
 use crate::codec::TypeCodec;
@@ -107,6 +108,11 @@ pub trait StageProgram: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Says where the task of partition `p` would best run, for what it reads from outside.
+    fn prefers(&self, _p: usize) -> Option<Preference> {
+        None
+    }
+
     /// Returns how the results of its tasks travel, if they have any.
     fn result_codec(&self) -> Option<TypeCodec> {
         None
@@ -192,6 +198,10 @@ impl StageProgram for ShuffleProgram {
         lineage::kept_reads(&self.node, p).into_iter().map(|(rdd, partition)| BlockId::Rdd { rdd, partition }).collect()
     }
 
+    fn prefers(&self, p: usize) -> Option<Preference> {
+        lineage::preferred(&self.node, p)
+    }
+
     fn rdds(&self) -> Vec<RddInfo> {
         lineage::narrow_ancestors(&self.node).iter().map(|node| RddInfo::of(node)).collect()
     }
@@ -227,6 +237,10 @@ impl StageProgram for ResultProgram {
 
     fn keeps(&self, p: usize) -> Vec<BlockId> {
         lineage::kept_reads(&self.node, p).into_iter().map(|(rdd, partition)| BlockId::Rdd { rdd, partition }).collect()
+    }
+
+    fn prefers(&self, p: usize) -> Option<Preference> {
+        lineage::preferred(&self.node, p)
     }
 
     fn result_codec(&self) -> Option<TypeCodec> {

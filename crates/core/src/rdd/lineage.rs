@@ -19,8 +19,8 @@ use super::saved::Saving;
 use crate::context::Env;
 use crate::error::{CallSite, Error, ErrorKind, Result};
 use crate::partitioner::Partitioner;
-use crate::plan::TaskContext;
 use crate::plan::ship::{PlanReader, PlanWriter};
+use crate::plan::{Preference, TaskContext};
 use crate::scope::Scope;
 use crate::storage::Block;
 use crate::threads::lock;
@@ -197,6 +197,11 @@ pub(crate) trait Compute: Send + Sync + 'static {
 
     /// Returns the splits that it reads, a vector of a type that only who made them knows.
     fn splits(&self) -> Option<&dyn Any> {
+        None
+    }
+
+    /// Says where partition `p` would best be read, if it is one that comes from outside.
+    fn prefers(&self, _p: usize) -> Option<Preference> {
         None
     }
 }
@@ -551,6 +556,28 @@ pub(crate) fn kept_reads(top: &Arc<Node>, p: usize) -> BTreeSet<(RddId, usize)> 
         }
     }
     found
+}
+
+/// Returns where partition `p` of a node would best be read: what the first of the sources says that wishes for anything, of those
+/// that it comes from without a shuffle.
+pub(crate) fn preferred(top: &Arc<Node>, p: usize) -> Option<Preference> {
+    let mut seen = BTreeSet::new();
+    let mut stack = vec![(Arc::clone(top), p)];
+    while let Some((node, p)) = stack.pop() {
+        if !seen.insert((node.id, p)) {
+            continue;
+        }
+        let lineage = node.lineage();
+        if let Some(found) = lineage.compute.prefers(p) {
+            return Some(found);
+        }
+        for (parent, q) in lineage.compute.reads(p, &lineage.parents).into_iter().rev() {
+            if let Some(Dependency::Narrow(node)) = lineage.parents.get(parent) {
+                stack.push((Arc::clone(node), q));
+            }
+        }
+    }
+    None
 }
 
 /// Writes the lineage of one stage: each node once, parents first, cut at its shuffles.

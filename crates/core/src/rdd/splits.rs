@@ -11,8 +11,8 @@ use super::sources::source;
 use crate::context::Context;
 use crate::data::{Data, ExchangeData};
 use crate::error::{CallSite, Result};
-use crate::plan::TaskContext;
 use crate::plan::ship::PlanWriter;
+use crate::plan::{Preference, TaskContext};
 
 /// A part of what lies outside, which one task reads: a stretch of a topic, a range of a table.
 ///
@@ -31,6 +31,11 @@ pub trait InputSplit: ExchangeData {
     ///
     /// Whatever it cannot be opened for: the task fails.
     fn open(&self, task: &TaskContext) -> Result<Box<dyn SplitReader<Self::Item>>>;
+
+    /// Says where it would best be read, where tasks run in several processes. Asked before it travels. Anywhere by default.
+    fn prefers(&self) -> Option<Preference> {
+        None
+    }
 }
 
 /// Reads a split, some elements at a time.
@@ -75,6 +80,10 @@ impl<S: InputSplit> Compute for Splits<S> {
 
     fn splits(&self) -> Option<&dyn Any> {
         Some(&*self.splits)
+    }
+
+    fn prefers(&self, p: usize) -> Option<Preference> {
+        self.splits.get(p)?.prefers()
     }
 }
 

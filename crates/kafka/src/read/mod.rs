@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use millstream_core::threads::lock;
 use millstream_core::{
-    Accumulate as _, Accumulator, Error, ErrorKind, InputSplit, Result, SplitReader, TaskContext, secs,
+    Accumulate as _, Accumulator, Error, ErrorKind, InputSplit, Preference, Result, SplitReader, TaskContext, secs,
 };
 use serde::{Deserialize, Serialize};
 
@@ -112,6 +112,9 @@ pub(crate) struct RangeSplit {
     pub(crate) among: u32,
     /// Whom the driver asks what the tasks met.
     pub(crate) met: Option<Accumulator<Met>>,
+    /// The host where it would best be read, if it is not all the same. It does not travel: who places the task asks before.
+    #[serde(skip)]
+    pub(crate) host: Option<String>,
 }
 
 /// Reads ranges of one partition, one after the other.
@@ -173,6 +176,12 @@ impl InputSplit for RangeSplit {
         reader.begin(&self.range, self.among)?;
         passed("opened");
         Ok(Box::new(Reading { reader: Some((reader, self.clone())), met: Met::default() }))
+    }
+
+    /// Where it was read before: there its connection is, and what has been fetched of it. Also without a record, since
+    /// the places of others follow from how many there are.
+    fn prefers(&self) -> Option<Preference> {
+        Some(Preference::same(&(self.range.topic.clone(), self.range.partition)).on(self.host.clone()))
     }
 }
 

@@ -219,7 +219,7 @@ mod tests {
 
     fn split(how: &How, partition: i32, from: i64, among: u32) -> RangeSplit {
         let range = OffsetRange::new("t", partition, from, from + 1);
-        RangeSplit { how: Arc::new(how.clone()), range, id: None, among, met: None }
+        RangeSplit { how: Arc::new(how.clone()), range, id: None, among, met: None, host: None }
     }
 
     #[test]

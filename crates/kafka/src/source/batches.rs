@@ -9,7 +9,7 @@ use millstream_streaming::Rate;
 
 use super::ends::Ends;
 use super::given::GivenTopic;
-use super::{Direct, Given, Gone, Ids, OnLoss, Start, Topics};
+use super::{Direct, Given, Gone, Ids, Locations, OnLoss, Start, Topics};
 use crate::cluster::{Cluster, Place};
 use crate::limits::{Limits, most_of_each, until};
 use crate::ranges::{OffsetRange, TopicPartition};
@@ -27,6 +27,8 @@ pub(super) struct Run {
     /// What was found to be lost at the start, for the first batch to tell.
     pub(super) lost: Vec<OffsetRange>,
     pub(super) ends: Ends,
+    /// The hosts of the brokers that lead partitions, where they are to be read there.
+    pub(super) hosts: BTreeMap<TopicPartition, String>,
     /// When partitions were last looked for, if they were, and since when no broker answers.
     pub(super) looked: Option<Duration>,
     pub(super) away: Option<Duration>,
@@ -214,6 +216,9 @@ impl Direct {
         let new: Vec<_> = found.into_iter().filter(|of| !run.next.contains_key(of)).collect();
         let come = self.come(&run.cluster, new, &run.ids, &mut run.gone)?;
         run.next.extend(come);
+        if self.locations == Locations::Brokers {
+            self.look_for_hosts(run);
+        }
         // Whoever lags far may have lost something.
         let partitions: Vec<_> = run.next.keys().cloned().collect();
         let begins = run.cluster.offsets(&partitions, Place::Begin)?;
@@ -225,6 +230,30 @@ impl Direct {
             }
         }
         Ok(())
+    }
+
+    /// Finds out on which hosts brokers lead partitions. What is not known is read anywhere.
+    fn look_for_hosts(&self, run: &mut Run) {
+        let topics: BTreeSet<&str> = run.next.keys().map(|of| of.topic.as_str()).collect();
+        let mut hosts = BTreeMap::new();
+        for topic in topics {
+            match run.cluster.hosts(topic) {
+                Ok(of) => {
+                    hosts.extend(of.into_iter().map(|(partition, host)| (TopicPartition::new(topic, partition), host)));
+                }
+                Err(error) => tracing::debug!(%error, "partitions are read anywhere"),
+            }
+        }
+        run.hosts = hosts;
+    }
+
+    /// Returns on which host a partition would best be read, if the program says so.
+    pub(super) fn host(&self, of: &TopicPartition) -> Option<String> {
+        match &self.locations {
+            Locations::Consistent => None,
+            Locations::Brokers => self.run.as_ref()?.hosts.get(of).cloned(),
+            Locations::Fixed(hosts) => hosts.get(of).cloned(),
+        }
     }
 
     /// Returns where partitions end.

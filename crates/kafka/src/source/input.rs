@@ -109,8 +109,8 @@ impl InputSource for Direct {
         let mut splits = Vec::with_capacity(among as usize);
         for topic in &given.topics {
             splits.extend(topic.ranges().map(|range| {
-                let (how, met) = (Arc::clone(&how), Some(met.clone()));
-                RangeSplit { how, id: topic.id, range, among, met }
+                let (how, met, host) = (Arc::clone(&how), Some(met.clone()), self.host(&range.topic_partition()));
+                RangeSplit { how, id: topic.id, range, among, met, host }
             }));
         }
         Ok(Some(context.read_splits(splits)))
@@ -173,6 +173,7 @@ impl InputSource for Direct {
             gone,
             lost,
             ends: Ends::default(),
+            hosts: BTreeMap::new(),
             // The first batch looks whether what was known is still there.
             looked: None,
             away: None,

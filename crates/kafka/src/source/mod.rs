@@ -70,6 +70,24 @@ pub enum OnLoss {
     GoOn,
 }
 
+/// Where partitions are read, where tasks run in several processes.
+///
+/// # Spark
+///
+/// `LocationStrategies`, R-62.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Locations {
+    /// Each by the same process from batch to batch, as long as that has room; spread over all. When one joins or leaves, few go
+    /// elsewhere. Spark's `PreferConsistent`.
+    #[default]
+    Consistent,
+    /// By a process on the host of the broker that leads the partition, if there is one: where the two have the same host name, or the
+    /// same address. Spark's `PreferBrokers`.
+    Brokers,
+    /// By a process on these hosts; partitions that are not named as [`Consistent`](Locations::Consistent). Spark's `PreferFixed`.
+    Fixed(BTreeMap<TopicPartition, String>),
+}
+
 /// Says whether so few bytes are enough to read with. Pure.
 fn check_memory(bytes: u64) -> Result<()> {
     const LEAST: u64 = 1 << 20;
@@ -127,6 +145,7 @@ pub fn direct(brokers: impl Into<Brokers>) -> Direct {
         read_by: ReadBy::Fastest,
         kept: None,
         memory: MEMORY,
+        locations: Locations::Consistent,
         interval: secs(1),
         run: None,
         reading: Mutex::default(),
@@ -159,6 +178,7 @@ pub struct Direct {
     read_by: ReadBy,
     kept: Option<usize>,
     memory: u64,
+    locations: Locations,
     interval: Duration,
     run: Option<Run>,
     /// What tasks of batches that have not ended are meeting, the oldest first.
@@ -278,6 +298,17 @@ impl Direct {
     #[must_use]
     pub fn fetch_memory(self, bytes: u64) -> Direct {
         Direct { memory: bytes, ..self }
+    }
+
+    /// Chooses where partitions are read, on a cluster. The default is [`Consistent`](Locations::Consistent). A task never waits for
+    /// its place: where that has no room it runs elsewhere.
+    ///
+    /// # Spark
+    ///
+    /// `LocationStrategies`, R-62.
+    #[must_use]
+    pub fn locations(self, locations: Locations) -> Direct {
+        Direct { locations, ..self }
     }
 
     /// Chooses who reads. The default is [`Fastest`](ReadBy::Fastest).
