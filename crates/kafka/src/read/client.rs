@@ -154,6 +154,8 @@ impl ClientReader {
                     _ => Ok(Came::Waited),
                 }
             }
+            // The client asks for its group, which it is never to use: who reads need not be allowed to.
+            error if error.rdkafka_error_code() == Some(Code::GroupAuthorizationFailed) => Ok(Came::Waited),
             error => {
                 self.heard.note(&error);
                 match error.rdkafka_error_code() {

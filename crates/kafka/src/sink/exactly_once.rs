@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use millstream_core::clock::monotonic;
 use millstream_core::threads::lock;
-use millstream_core::{Data, Error, ErrorKind, Rdd, Result, millis};
+use millstream_core::{Data, Error, ErrorKind, Rdd, Result, millis, secs};
 use millstream_streaming::{OutputBatch, OutputRun, Transactional};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
 use rdkafka::error::KafkaError;
@@ -27,7 +27,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 
 use super::KafkaSink;
-use super::marker::{By, Marker, Next, Settled, Takeover, is_old, next, settle, take_over};
+use super::marker::{By, Marker, Next, Settled, Takeover, is_behind, is_old, next, settle, take_over};
 use super::producer::Sender;
 use super::record::{NewRecord, ToRecord};
 use crate::mistakes::{Mistake, passed, planted};
@@ -39,6 +39,10 @@ const ATTEMPTS: u32 = 8;
 /// How long it is waited before the second attempt; each later one waits for so much longer. Who is late and fences this run
 /// for a moment is gone by then.
 const PAUSE: Duration = millis(50);
+
+/// A mark that must be there, and is not or is older, is asked for again for so long: a broker that has just started has been seen to answer
+/// before it had read what it keeps of a group.
+const SOON: Duration = secs(10);
 
 /// What the checkpoint keeps of a batch that is written: the last batch of the output that has a mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,14 +146,46 @@ impl ExactlyOnce {
         crate::cluster::patiently(left(deadline), || self.read_mark_now(open, deadline))
     }
 
+    /// Reads a mark, for a while again and again while it is not there or older than it must be: `is_behind` says so.
+    fn read_mark_that(
+        &self,
+        open: &Open,
+        deadline: Duration,
+        is_behind: impl Fn(Option<&Marker>) -> bool,
+    ) -> Result<Option<Marker>> {
+        let until = deadline.min(monotonic() + SOON);
+        let mut is_told = planted(Mistake::MarkNotRead);
+        loop {
+            let marker = self.read_mark(open, deadline)?;
+            if !is_behind(marker.as_ref()) || monotonic() >= until || planted(Mistake::MarkNotRead) {
+                return Ok(marker);
+            }
+            if !std::mem::replace(&mut is_told, true) {
+                tracing::warn!(
+                    ?marker,
+                    output = open.name.output,
+                    "the mark of an output is not there, or older than it \
+                    was; it is asked for again for a while"
+                );
+            }
+            std::thread::park_timeout(millis(100));
+        }
+    }
+
     fn read_mark_now(&self, open: &Open, deadline: Duration) -> Result<Option<Marker>> {
         let Open { marks, heard, name, .. } = open;
         if planted(Mistake::MarkNotRead) {
             return Ok(None);
         }
-        let answer = marks.committed_offsets(self.mark_list()?, left(deadline));
-        let answer =
-            answer.map_err(|error| self.sink.brokers.failed(self.doing("reading the mark of", name), &error, heard))?;
+        let patience = left(deadline).min(self.sink.brokers.patience());
+        let answer = marks.committed_offsets(self.mark_list()?, patience);
+        let answer = answer.map_err(|error| {
+            // Why the question was in vain is told beside.
+            while let Some(told) = marks.poll(Duration::ZERO) {
+                told.err().iter().for_each(|error| heard.note(error));
+            }
+            self.sink.brokers.failed(self.doing("reading the mark of", name), &heard.of_group(error), heard)
+        })?;
         let Some(element) = answer.find_partition(&self.sink.topic, 0) else { return Ok(None) };
         // The answer as a whole can be good, and that of the partition not: that is no mark that is not there.
         element
@@ -260,7 +296,9 @@ impl ExactlyOnce {
     fn take_over(&self, open: &mut Open, start: &OutputRun, known: Option<i64>, deadline: Duration) -> Result<()> {
         let mut attempt = 1;
         loop {
-            let marker = self.read_mark(open, deadline)?;
+            let judge = |marker: Option<&Marker>| take_over(marker, &open.by, |name| start.follows(name), known);
+            let is_behind = |marker: Option<&Marker>| matches!(judge(marker), Takeover::Gone(_));
+            let marker = self.read_mark_that(open, deadline, is_behind)?;
             match take_over(marker.as_ref(), &open.by, |name| start.follows(name), known) {
                 _ if planted(Mistake::MarkNotRead) => {}
                 Takeover::Late(other) => return Err(self.late(&open.name, &open.by, other)),
@@ -321,8 +359,9 @@ impl ExactlyOnce {
     fn settle(&self, open: &mut Open, batch: i64, deadline: Duration) -> Result<Settled> {
         open.sender.purge();
         open.sender = self.fence(&open.name, deadline)?;
-        let marker = self.read_mark(open, deadline)?;
-        Ok(settle(marker.as_ref(), &open.by, batch))
+        let written = open.written.unwrap_or(open.found);
+        let marker = self.read_mark_that(open, deadline, |marker| is_behind(marker, &open.by, written))?;
+        Ok(settle(marker.as_ref(), &open.by, batch, written))
     }
 
     /// Takes a batch. Returns how often its transaction was tried; 0 if the batch is there already.

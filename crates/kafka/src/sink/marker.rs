@@ -117,8 +117,8 @@ pub(crate) enum Settled {
 }
 
 /// Decides what became of the transaction of `batch`, when its producer has been fenced and its mark is read again. A
-/// run that fences another one that took over behind it must not write.
-pub(crate) fn settle(marker: Option<&Marker>, by: &By, batch: i64) -> Settled {
+/// run that fences another one that took over behind it must not write. `written` is the last batch that the run knows to be there.
+pub(crate) fn settle(marker: Option<&Marker>, by: &By, batch: i64, written: i64) -> Settled {
     match marker {
         // Were the batch there, its mark would be.
         None if by.run == 0 => Settled::Aborted,
@@ -127,7 +127,18 @@ pub(crate) fn settle(marker: Option<&Marker>, by: &By, batch: i64) -> Settled {
         // Without a checkpoint a later batch may have been before this one.
         Some(marker) if by.run == 0 && marker.batch != batch => Settled::Aborted,
         Some(marker) if marker.batch >= batch => Settled::Committed,
+        Some(marker) if marker.batch < written => Settled::Gone,
         Some(_) => Settled::Aborted,
+    }
+}
+
+/// Says whether a mark is older than what this run has written itself, when it took over or behind that: `written` is the last batch
+/// of it. So a broker answers for a moment that has just started, and has not read all that it keeps. Who asks again is told better.
+pub(crate) fn is_behind(marker: Option<&Marker>, by: &By, written: i64) -> bool {
+    match marker {
+        None => true,
+        Some(marker) if marker.by == *by => by.run > 0 && marker.batch < written,
+        Some(marker) => marker.by.run < by.run,
     }
 }
 
@@ -210,15 +221,37 @@ mod tests {
             (mark(5, 3), Settled::Late(3)),
             (named(6, 2, "of a copy"), Settled::Late(2)),
             (None, Settled::Gone),
+            // It has been further.
+            (mark(4, 2), Settled::Gone),
         ] {
-            assert_eq!(settle(marker.as_ref(), &by, 6), want, "{marker:?}");
+            assert_eq!(settle(marker.as_ref(), &by, 6, 5), want, "{marker:?}");
         }
         // Without a checkpoint batches may come in any order.
         let by = By { run: 0, name: "ours".to_owned() };
-        let settled = [5, 6, 7].map(|batch| settle(mark(batch, 0).as_ref(), &by, 6));
+        let settled = [5, 6, 7].map(|batch| settle(mark(batch, 0).as_ref(), &by, 6, 7));
         assert_eq!(settled, [Settled::Aborted, Settled::Committed, Settled::Aborted]);
-        assert_eq!(settle(None, &by, 6), Settled::Aborted);
-        assert_eq!(settle(named(6, 0, "of another program").as_ref(), &by, 6), Settled::Late(0));
+        assert_eq!(settle(None, &by, 6, 5), Settled::Aborted);
+        assert_eq!(settle(named(6, 0, "of another program").as_ref(), &by, 6, 5), Settled::Late(0));
+    }
+
+    #[test]
+    fn a_mark_that_is_older_than_what_the_run_wrote_itself_is_asked_for_again() {
+        let by = By { run: 2, name: "ours".to_owned() };
+        for (marker, want) in [
+            (None, true),
+            (named(5, 1, "the run before"), true),
+            (mark(4, 2), true),
+            (mark(5, 2), false),
+            (mark(6, 2), false),
+            (named(5, 3, "a later run"), false),
+            (named(5, 2, "of a copy"), false),
+        ] {
+            assert_eq!(is_behind(marker.as_ref(), &by, 5), want, "{marker:?}");
+        }
+        let by = By { run: 0, name: "ours".to_owned() };
+        assert!(is_behind(None, &by, 5), "it took over with a mark");
+        assert!(!is_behind(mark(4, 0).as_ref(), &by, 5), "batches may come in any order");
+        assert!(!is_behind(named(4, 0, "of another program").as_ref(), &by, 5));
     }
 
     #[test]

@@ -134,6 +134,10 @@ impl Sender {
     }
 
     pub(crate) fn failed(&self, doing: impl fmt::Display, error: &KafkaError) -> Error {
+        // What has ended the producer says more than what became of a record.
+        if let Some((code, _)) = self.producer.client().fatal_error() {
+            self.heard.note(&KafkaError::Global(code));
+        }
         self.brokers.failed(doing, error, &self.heard)
     }
 

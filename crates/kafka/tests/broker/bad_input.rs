@@ -11,7 +11,7 @@ use rdkafka::producer::{BaseRecord, Producer};
 
 use crate::common::{PATIENCE, brokers, producer, topic, topic_with, write};
 
-fn start(source: Direct) -> Error {
+pub(crate) fn start(source: Direct) -> Error {
     let mut test = StreamTest::new();
     test.ssc().input(source).count().print();
     let began = monotonic();
@@ -35,7 +35,7 @@ fn no_broker_a_silent_one_and_one_of_another_protocol_are_named() {
 }
 
 /// The broker as a user sees it who has a name and a password.
-fn user(name: &str, password: &str) -> Brokers {
+pub(crate) fn user(name: &str, password: &str) -> Brokers {
     Brokers::at(std::env::var("MILLSTREAM_KAFKA_SASL").unwrap())
         .set("security.protocol", "SASL_PLAINTEXT")
         .set("sasl.mechanism", "PLAIN")

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use millstream_core::threads::lock;
-use millstream_core::{Rdd, Time, millis};
+use millstream_core::{Rdd, Time, millis, secs};
 use millstream_kafka::{Direct, OffsetRange, Record, Start, TopicPartition, direct, offset_ranges};
 use millstream_streaming::{BatchInfo, DStream, StreamingListener};
 use millstream_testkit::{Check, Lives, SimDisk, StreamTest};
@@ -196,6 +197,31 @@ fn r66_the_first_batches_keep_to_the_initial_rate_shared_by_lag() {
     note(&test.ssc().input(direct(brokers()).subscribe([&a]).start(Start::Earliest)), &batches);
     test.run(1).unwrap();
     assert_eq!(lock(&batches)[0].0.iter().map(OffsetRange::count).collect::<Vec<_>>(), [10, 30]);
+}
+
+#[test]
+fn r66_the_rate_that_is_estimated_is_shared_by_lag_and_no_partition_is_above_its_limit() {
+    let a = topic("estimated", 2);
+    write(&a, 0, ["x"; 1000]);
+    write(&a, 1, vec!["x"; 3000]);
+    let test = Check::new(1, 1).with_conf(secs(1), |conf| conf.streaming.backpressure_initial_rate = Some(800));
+    let (counts, clock) = (Arc::new(Mutex::new(Vec::new())), test.clock().clone());
+    let source = direct(brokers()).subscribe([&a]).start(Start::Earliest).max_rate_per_partition(1200);
+    let noted = Arc::clone(&counts);
+    test.ssc().input(source).foreach_rdd(move |rdd, _| {
+        let ranges = offset_ranges(&rdd).expect("it is the stream's own Rdd");
+        lock(&noted).push(ranges.iter().map(OffsetRange::count).collect::<Vec<_>>());
+        // Two records a millisecond, by the clock of the test.
+        clock.advance(Duration::from_micros(500 * rdd.count()?));
+        Ok(())
+    });
+    test.ssc().start().unwrap();
+    for batch in 1..=5 {
+        test.clock().advance_to(Time::from_millis(batch * 1000));
+        assert!(test.ssc().await_batch(Time::from_millis(batch * 1000)));
+    }
+    // The second batch gives the first estimate, 2,000 a second; of that 1,500 would be the share of the second partition.
+    assert_eq!(*lock(&counts), [[200, 600], [200, 600], [500, 1200], [100, 600], [0, 0]]);
 }
 
 #[test]

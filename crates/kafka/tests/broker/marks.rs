@@ -1,12 +1,12 @@
 //! The mark of an output: one that is in doubt, one that is gone, and two programs that write the same one.
 
 use millstream_core::clock::monotonic;
-use millstream_core::threads::lock;
+use millstream_core::threads::{self, lock};
 use millstream_core::{ErrorKind, Result, Time, millis, secs};
 use millstream_kafka::{KafkaSink, SaveToKafka as _};
 use millstream_streaming::{BatchInfo, Conf, DStream, RddQueue, StreamingContext, StreamingListener};
 use millstream_testkit::{Batches, Check, SimDisk, StreamTest, batches, run_outputs_through_crashes};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::producer::Producer;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
@@ -74,6 +74,31 @@ fn a_mark_that_died_with_its_topic_is_missed() {
     let text = error.to_string();
     assert!(text.contains("or topic") && text.contains("was made anew") && text.contains("another uid"), "{text}");
     assert_eq!(texts(&a), [""; 0]);
+}
+
+#[test]
+fn a_mark_that_is_not_there_for_a_moment_is_asked_for_again() {
+    let (a, uid, disk) = (topic("moment", 1), fresh("moment"), SimDisk::new(10));
+    write_on(&disk, &a, &uid, &batches![[1], [2]]).unwrap();
+    let group = group_of(&uid);
+    let member: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", brokers().named()).set("group.id", &group).create().unwrap();
+    let mut mark = TopicPartitionList::new();
+    mark.add_partition(&a, 0);
+    let mark = member.committed_offsets(mark, PATIENCE).unwrap();
+    admin().delete_group(&group).unwrap();
+    let said = Said::default();
+    let (second, (to, uid, log)) = (disk.clone(), (a.clone(), uid.clone(), said.clone()));
+    let (tell, told) = std::sync::mpsc::channel();
+    let thread = threads::spawn("second", move || {
+        let done = tracing::subscriber::with_default(log, || write_on(&second, &to, &uid, &batches![[1], [2], [3]]));
+        let _ = tell.send(done);
+    });
+    await_that("the mark is missed", || lock(&said.0).contains("it is asked for again for a while"));
+    member.commit(&mark, CommitMode::Sync).unwrap();
+    told.recv_timeout(PATIENCE).unwrap().unwrap();
+    thread.unwrap().join();
+    assert_eq!(texts(&a), ["1", "2", "3"]);
 }
 
 /// A program whose batches a test calls for.

@@ -67,11 +67,13 @@ impl StreamingContext {
                 ));
             }
         }
+        // Who may be active beside others does not hold up their start either: its own may wait for a broker.
+        let active = inner.conf.exclusive.then_some(active);
         match self.launch(&mut life) {
             Ok(()) => {
                 life.state = StreamingContextState::Active;
                 life.halted = false;
-                active.push(Arc::downgrade(inner));
+                active.unwrap_or_else(|| lock(&ACTIVE)).push(Arc::downgrade(inner));
                 Ok(())
             }
             Err(error) => {
