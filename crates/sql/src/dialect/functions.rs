@@ -8,6 +8,7 @@ use datafusion::arrow::datatypes::{DataType, Float64Type};
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, Result, ScalarValue};
 use datafusion::execution::SessionStateBuilder;
+use datafusion::functions::string::{ends_with, starts_with};
 use datafusion::logical_expr::expr::BinaryExpr;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::type_coercion::binary::BinaryTypeCoercer;
@@ -22,6 +23,8 @@ pub(crate) fn added(mut builder: SessionStateBuilder) -> SessionStateBuilder {
     let functions = builder.scalar_functions().get_or_insert_default();
     functions.extend(Checked::ALL.map(|function| Arc::new(ScalarUDF::new_from_impl(Checked::new(function)))));
     functions.extend(super::texts::all().into_iter().map(Arc::new));
+    let string = [(starts_with(), "startswith"), (ends_with(), "endswith")];
+    functions.extend(string.map(|(function, alias)| Arc::new(function.as_ref().clone().with_aliases([alias]))));
     builder.aggregate_functions().get_or_insert_default().push(Arc::new(super::sums::sum()));
     builder.with_analyzer_rule(Arc::new(super::casts::Casts))
 }

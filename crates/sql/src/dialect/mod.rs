@@ -7,6 +7,7 @@ mod names;
 mod rewrite;
 mod sums;
 mod texts;
+mod times;
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;

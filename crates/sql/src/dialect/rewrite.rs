@@ -4,8 +4,9 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     AccessExpr, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, GroupByExpr, GroupByWithModifier, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem,
-    Subscript, TableAlias, TableFactor, UnaryOperator, Value, VisitMut, VisitorMut,
+    FunctionArguments, GroupByExpr, GroupByWithModifier, Ident, JoinOperator, ObjectName, ObjectNamePart, Query,
+    Select, SelectItem, SetExpr, SetOperator, Subscript, TableAlias, TableFactor, UnaryOperator, Value, VisitMut,
+    VisitorMut,
 };
 use millstream_core::{Error, ErrorKind, Result};
 
@@ -26,6 +27,7 @@ impl VisitorMut for Rewriter {
         for cte in query.with.iter_mut().flat_map(|with| &mut with.cte_tables) {
             small_alias(&mut cte.alias);
         }
+        minus(&mut query.body);
         ControlFlow::Continue(())
     }
 
@@ -37,6 +39,13 @@ impl VisitorMut for Rewriter {
         }
         if let Some(refused) = refused(select) {
             return ControlFlow::Break(refused);
+        }
+        for join in select.from.iter_mut().flat_map(|from| &mut from.joins) {
+            join.join_operator = match std::mem::replace(&mut join.join_operator, JoinOperator::CrossApply) {
+                JoinOperator::Semi(on) => JoinOperator::LeftSemi(on),
+                JoinOperator::Anti(on) => JoinOperator::LeftAnti(on),
+                other => other,
+            };
         }
         // A program has one partition here: rows that are told where to go stay where they are.
         select.distribute_by.clear();
@@ -113,7 +122,7 @@ impl VisitorMut for Rewriter {
                 }
             }
             Expr::Function(function) => {
-                if let Some(rewritten) = date_part(function) {
+                if let Some(rewritten) = date_part(function).or_else(|| about_null(function)) {
                     *expr = rewritten;
                 }
             }
@@ -181,6 +190,31 @@ fn date_part(function: &mut Function) -> Option<Expr> {
         return None;
     };
     part_of_time(part).map(|function| call(function, vec![take(time)]))
+}
+
+/// Functions that ask for NULL, or put something in its place.
+fn about_null(function: &mut Function) -> Option<Expr> {
+    let name = function.name.to_string().to_lowercase();
+    let FunctionArguments::List(list) = &mut function.args else { return None };
+    let [FunctionArg::Unnamed(FunctionArgExpr::Expr(value))] = list.args.as_mut_slice() else { return None };
+    Some(match &*name {
+        "isnull" => Expr::IsNull(Box::new(take(value))),
+        "isnotnull" => Expr::IsNotNull(Box::new(take(value))),
+        "zeroifnull" => call("coalesce", vec![take(value), whole("0")]),
+        "nullifzero" => call("nullif", vec![take(value), whole("0")]),
+        _ => return None,
+    })
+}
+
+/// `MINUS` is `EXCEPT`.
+fn minus(body: &mut SetExpr) {
+    if let SetExpr::SetOperation { op, left, right, .. } = body {
+        if *op == SetOperator::Minus {
+            *op = SetOperator::Except;
+        }
+        minus(left);
+        minus(right);
+    }
 }
 
 /// Elements of lists count from 0. What has a text in brackets, a map or a row, is left as it is.

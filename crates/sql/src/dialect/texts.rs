@@ -15,6 +15,7 @@ use millstream_core::{Error, ErrorKind};
 /// The functions of this file.
 pub(super) fn all() -> Vec<ScalarUDF> {
     let mut all: Vec<ScalarUDF> = PLAIN.iter().map(|plain| ScalarUDF::new_from_impl(Function::new(plain))).collect();
+    all.extend(super::times::PARTS.iter().map(|plain| ScalarUDF::new_from_impl(Function::new(plain))));
     all.extend(Element::ALL.map(|element| ScalarUDF::new_from_impl(element.signed())));
     all.push(ScalarUDF::new_from_impl(Concat { signature: Signature::user_defined(Volatility::Immutable) }));
     all
@@ -25,18 +26,18 @@ pub(super) fn wrong(kind: ErrorKind, text: String) -> DataFusionError {
 }
 
 /// A function of values of fixed types.
-struct Plain {
-    name: &'static str,
-    aliases: &'static [&'static str],
-    takes: &'static [Takes],
+pub(super) struct Plain {
+    pub(super) name: &'static str,
+    pub(super) aliases: &'static [&'static str],
+    pub(super) takes: &'static [Takes],
     /// How many of the arguments may be left out.
-    optional: usize,
-    gives: DataType,
-    compute: fn(&[ArrayRef]) -> ArrayRef,
+    pub(super) optional: usize,
+    pub(super) gives: DataType,
+    pub(super) compute: fn(&[ArrayRef]) -> ArrayRef,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Takes {
+pub(super) enum Takes {
     Text,
     Whole,
     Day,
