@@ -157,6 +157,29 @@ fn close(ours: &[Vec<Option<String>>], theirs: &[Vec<Option<String>>]) -> bool {
 }
 
 #[test]
+fn sums_over_sets_of_groups_and_distinct_rows_are_kept_too() {
+    for text in [
+        "SELECT _1, _2, grouping(_2) AS g, count(*), sum(_3) FROM r GROUP BY ROLLUP (_1, _2)",
+        "SELECT _1, _2, max(_4) FROM r GROUP BY GROUPING SETS ((_1), (_2), ())",
+        "SELECT DISTINCT _1, _2 FROM r WHERE _3 > 0",
+        "SELECT CAST(_4 AS INT) AS k, count(*) FROM r GROUP BY CAST(_4 AS INT) HAVING count(*) > 1 ORDER BY k DESC LIMIT 3",
+    ] {
+        let planned = planned(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let whole = Statement::new(text, &session()).unwrap();
+        let (mut states, mut seen) = (BTreeMap::new(), Vec::new());
+        for batch in batches() {
+            merge(&planned, &mut states, table(vec![batch.clone()]).rows.to_vec());
+            seen.push(batch);
+            let groups: Vec<(Packed, Packed)> = states.values().cloned().collect();
+            let results = planned.groups().results(&groups).unwrap();
+            let ours = texts(&planned.answer(vec![results], Vec::new(), &Functions::default()).unwrap());
+            let theirs = texts(&whole.run(&[table(seen.clone())], &Functions::default()).unwrap());
+            assert!(close(&ours, &theirs), "{text}: {ours:?} and not {theirs:?}");
+        }
+    }
+}
+
+#[test]
 fn one_group_of_which_nothing_has_come_yet_counts_none() {
     let planned = planned("SELECT count(*), count(DISTINCT _2), sum(_3), avg(_4), max(_2) FROM r").unwrap();
     let results = planned.groups().results(&[]).unwrap();
