@@ -35,7 +35,7 @@ s3:
 
 # The tests that need a broker of Kafka, beside one (needs Java, Maven and Python).
 kafka *ARGS:
-    .ci/with-kafka cargo test -p millstream-kafka --features broker-tests --test broker {{ARGS}}
+    .ci/with-kafka cargo test -p millstream-kafka --features broker-tests --test broker --test brokers {{ARGS}}
 
 # A program from Kafka to Kafka that is killed again and again, and audited: `just soak-kafka 60`.
 soak-kafka MINUTES='10' SEED='1':

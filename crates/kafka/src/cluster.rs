@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use millstream_core::clock::monotonic;
 use millstream_core::threads::lock;
-use millstream_core::{Error, ErrorKind, Result, millis, threads};
+use millstream_core::{Error, ErrorKind, Result, millis, secs, threads};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::{Offset, TopicPartitionList};
@@ -152,27 +152,21 @@ impl Cluster {
         let list = listed(of.iter().map(|partition| (partition, offset)));
         let list = list.map_err(|error| self.failed(doing(), &error))?;
         let deadline = monotonic() + self.patience();
+        let mut tries = 0;
         let answer = loop {
-            let error = match self.client.offsets_for_times(list.clone(), self.patience()) {
-                Ok(answer) => break answer,
-                Err(error) => error,
+            let answer = self.client.offsets_for_times(list.clone(), self.patience());
+            // It may be good as a whole, and that of a partition not.
+            let wrong = match &answer {
+                Ok(answer) => answer.elements().iter().find_map(|element| element.error().err()),
+                Err(error) => Some(error.clone()),
             };
-            // Who leads has changed, or a topic is so new that not all of it is known yet.
-            let moved = matches!(
-                error.rdkafka_error_code(),
-                Some(
-                    Code::NotLeaderForPartition
-                        | Code::LeaderNotAvailable
-                        | Code::FencedLeaderEpoch
-                        | Code::UnknownLeaderEpoch
-                )
-            );
-            if !moved || monotonic() > deadline {
-                return Err(self.failed(doing(), &error));
+            if monotonic() > deadline || !wrong.is_some_and(|error| has_moved(error.rdkafka_error_code())) {
+                break answer.map_err(|error| self.failed(doing(), &error))?;
             }
             let metadata = self.client.fetch_metadata(None, self.patience());
             metadata.map_err(|error| self.failed(doing(), &error))?;
-            std::thread::park_timeout(millis(20));
+            std::thread::park_timeout(pause(tries));
+            tries += 1;
         };
         let mut found = BTreeMap::new();
         for element in answer.elements() {
@@ -306,6 +300,29 @@ impl Cluster {
     }
 }
 
+/// Says whether who leads has changed, or is about to, or has not all that the one before had; or a topic is so new that not all of it is
+/// known yet. Pure.
+fn has_moved(code: Option<Code>) -> bool {
+    matches!(
+        code,
+        Some(
+            Code::NotLeaderForPartition
+                | Code::LeaderNotAvailable
+                | Code::FencedLeaderEpoch
+                | Code::UnknownLeaderEpoch
+                | Code::OffsetNotAvailable
+                | Code::ReplicaNotAvailable
+                | Code::KafkaStorageError
+        )
+    )
+}
+
+/// Returns how long it is waited before it is asked again who leads: soon at first, as most are there at once, and each second
+/// where it takes longer, so that no crowd of questions keeps the brokers from what they are busy with. Pure.
+pub(crate) fn pause(tries: u32) -> Duration {
+    millis(20).saturating_mul(1 << tries.min(6)).min(secs(1))
+}
+
 /// Asks again while what answers is not ready: a group has no coordinator for a moment when a broker starts.
 pub(crate) fn patiently<T>(patience: Duration, ask: impl Fn() -> Result<T>) -> Result<T> {
     let deadline = monotonic() + patience;
@@ -327,4 +344,39 @@ fn listed<'a>(
         list.add_partition_offset(&partition.topic, partition.partition, offset)?;
     }
     Ok(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_moved_is_asked_for_again_and_what_is_wrong_otherwise_is_told() {
+        for (code, want) in [
+            (None, false),
+            (Some(Code::NotLeaderForPartition), true),
+            (Some(Code::FencedLeaderEpoch), true),
+            (Some(Code::UnknownLeaderEpoch), true),
+            // A new leader does not know yet how far the copies are.
+            (Some(Code::OffsetNotAvailable), true),
+            (Some(Code::KafkaStorageError), true),
+            (Some(Code::UnknownTopicOrPartition), false),
+            (Some(Code::TopicAuthorizationFailed), false),
+            (Some(Code::OperationTimedOut), false),
+        ] {
+            assert_eq!(has_moved(code), want, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn k50_whoever_waits_for_a_leader_asks_soon_at_first_and_each_second_later() {
+        for (tries, want) in [(0, 20), (1, 40), (2, 80), (5, 640), (6, 1000), (7, 1000), (u32::MAX, 1000)] {
+            assert_eq!(pause(tries), millis(want), "{tries}");
+        }
+        let asked_in_ten_seconds = (0..).scan(millis(0), |at, tries| {
+            *at += pause(tries);
+            (*at < secs(10)).then_some(tries)
+        });
+        assert_eq!(asked_in_ten_seconds.count(), 14);
+    }
 }

@@ -19,9 +19,6 @@ use crate::source::{Isolation, OnLoss};
 /// How long a broker may wait for a record before it says that there is none.
 const WAIT: Duration = millis(100);
 
-/// How long it takes to ask again who leads.
-const PAUSE: Duration = millis(50);
-
 /// What Kafka's errors are called by number, as far as they are told apart.
 mod code {
     pub(super) const OUT_OF_RANGE: i16 = 1;
@@ -270,7 +267,10 @@ impl FetchReader {
         match meaning(fetched.error) {
             Answer::Records => {}
             Answer::Again => {
-                (self.wire, self.leader) = (None, None);
+                // Nothing is wrong with the connection: what else that broker leads is read by it.
+                if let (Some(wire), Some(leader)) = (self.wire.take(), self.leader.take()) {
+                    wires::give(&self.how.brokers, &leader, wire);
+                }
                 let text = format!("the broker answers with error {}", fetched.error);
                 self.said = Some(Error::new(ErrorKind::Unavailable, text));
                 return Ok(false);
@@ -442,7 +442,7 @@ impl RangeReader for FetchReader {
     fn read(&mut self, out: &mut Vec<Record>) -> Result<bool> {
         let before = out.len();
         let until = self.range.until;
-        let (mut deadline, mut tried_at) = (None, self.position);
+        let (mut deadline, mut tried_at, mut tries) = (None, self.position, 0);
         self.said = None;
         while self.position < until && out.len() == before {
             if let Some(batch) = &mut self.batch {
@@ -481,7 +481,7 @@ impl RangeReader for FetchReader {
             }
             // An answer that brings the range no further is none: patience ends also where such answers come for ever.
             if self.position > tried_at {
-                (deadline, tried_at) = (None, self.position);
+                (deadline, tried_at, tries) = (None, self.position, 0);
             }
             if came && deadline.is_none() {
                 deadline = Some(monotonic() + self.how.patience);
@@ -499,7 +499,8 @@ impl RangeReader for FetchReader {
                 return Err(Error::new(ErrorKind::Unavailable, text));
             }
             if self.wire.is_none() {
-                std::thread::park_timeout(PAUSE);
+                std::thread::park_timeout(crate::cluster::pause(tries));
+                tries += 1;
             }
         }
         Ok(out.len() > before)

@@ -13,15 +13,16 @@
 //! says that it is there.
 
 use std::fmt;
-use std::sync::Mutex;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use millstream_core::clock::monotonic;
 use millstream_core::threads::lock;
-use millstream_core::{Data, Error, ErrorKind, Rdd, Result, millis, secs};
+use millstream_core::{Data, Error, ErrorKind, Rdd, Result, millis, secs, threads};
 use millstream_streaming::{OutputBatch, OutputRun, Transactional};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::Producer;
 use rdkafka::{Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
@@ -63,7 +64,7 @@ struct Open {
     sender: Sender,
     marks: BaseConsumer<Told>,
     heard: Heard,
-    metadata: ConsumerGroupMetadata,
+    metadata: Arc<ConsumerGroupMetadata>,
     /// Up to where batches were there when this run took over.
     found: i64,
     /// The last batch that this run wrote.
@@ -210,13 +211,31 @@ impl ExactlyOnce {
         }
     }
 
-    /// Adds a mark to the transaction that is open.
+    /// Adds a mark to the transaction that is open. Who keeps the marks may move to another broker; the client then may wait for the one
+    /// before for ever, whatever time it is given, so a thread of its own does that. What does not answer in time is in doubt.
     fn mark(&self, open: &Open, marker: &Marker, deadline: Duration) -> Result<(), KafkaError> {
         let mut list = TopicPartitionList::new();
         let mut element = list.add_partition(&self.sink.topic, 0);
         element.set_offset(Offset::Offset(marker.batch))?;
         element.set_metadata(marker.metadata());
-        open.sender.producer.send_offsets_to_transaction(&list, &open.metadata, left(deadline))
+        let (producer, metadata) = (Arc::clone(&open.sender.producer), Arc::clone(&open.metadata));
+        let (tell, told) = channel();
+        let within = time_to_mark(left(deadline));
+        let thread = threads::spawn("kafka-mark", move || {
+            // Whoever asked may have gone on.
+            let _ = tell.send(producer.send_offsets_to_transaction(&list, &metadata, within));
+        });
+        let Ok(thread) = thread else { return Err(KafkaError::Canceled) };
+        match told.recv_timeout(within + millis(500)) {
+            Ok(answer) => {
+                thread.join();
+                answer
+            }
+            Err(_) => {
+                thread.detach();
+                Err(KafkaError::Global(Code::OperationTimedOut))
+            }
+        }
     }
 
     fn late(&self, name: &Name, by: &By, run: u64) -> Error {
@@ -278,7 +297,7 @@ impl ExactlyOnce {
         passed("fenced");
         let (marks, heard) = self.marks_of(&name)?;
         let metadata = marks.group_metadata();
-        let metadata = metadata.ok_or_else(|| {
+        let metadata = metadata.map(Arc::new).ok_or_else(|| {
             Error::new(ErrorKind::Internal, "a consumer with a group has no metadata of it; please report it")
         })?;
         // Without a checkpoint runs have no names.
@@ -451,6 +470,11 @@ fn some_number() -> u64 {
     std::collections::hash_map::RandomState::new().hash_one(monotonic())
 }
 
+/// Returns how long a mark may take, of the time that is left: what is in doubt then is to be settled and written again in the rest. Pure.
+fn time_to_mark(left: Duration) -> Duration {
+    (left / 3).min(secs(10))
+}
+
 fn left(deadline: Duration) -> Duration {
     deadline.saturating_sub(monotonic()).max(millis(1))
 }
@@ -522,5 +546,17 @@ impl<T: Data + ToRecord> Transactional<T> for ExactlyOnce {
 impl fmt::Debug for ExactlyOnce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ExactlyOnce({:?})", self.sink)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_leaves_time_to_settle_what_became_of_it() {
+        for (left, want) in [(60, 10_000), (30, 10_000), (9, 3_000), (3, 1_000), (0, 0)] {
+            assert_eq!(time_to_mark(secs(left)), millis(want), "{left}");
+        }
     }
 }

@@ -106,7 +106,7 @@ impl Sending {
 
 /// A producer, which may be shared by threads.
 pub(crate) struct Sender {
-    pub(crate) producer: ThreadedProducer<Deliveries>,
+    pub(crate) producer: Arc<ThreadedProducer<Deliveries>>,
     brokers: Brokers,
     heard: Heard,
 }
@@ -130,7 +130,7 @@ impl Sender {
         ];
         settings.extend(own);
         let (producer, heard) = brokers.client_with::<_, Deliveries>(&settings)?;
-        Ok(Sender { producer, brokers: brokers.clone(), heard })
+        Ok(Sender { producer: Arc::new(producer), brokers: brokers.clone(), heard })
     }
 
     pub(crate) fn failed(&self, doing: impl fmt::Display, error: &KafkaError) -> Error {
