@@ -62,8 +62,9 @@ pub(crate) type Scheduler = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
 
 /// A cluster, as the driver has it: the backend of a [`Context`](millstream_core::Context).
 ///
-/// Contexts of the masters `local-cluster[E,C]` and `cluster://BIND:PORT` make their own. One may also be made before, and
-/// lent to several contexts, one after the other or at once.
+/// Contexts of the masters `local-cluster[E,C]` and `cluster://BIND:PORT` make their own, which ends when they are stopped. One may
+/// also be made before, and lent to several contexts, one after the other or at once: it ends with its last holder, or when it is
+/// [stopped](Backend::stop).
 ///
 /// # Example
 ///
@@ -82,10 +83,15 @@ pub(crate) type Scheduler = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
 pub struct Cluster {
     inner: Arc<Inner>,
     slots: usize,
-    /// Dropped in this order: nobody joins, who is there ends, and then nothing runs any more.
-    desk: Option<Desk>,
     children: Arc<OnceLock<Children>>,
-    runtime: Option<Runtime>,
+    /// Nothing when it has been stopped.
+    open: Mutex<Option<Open>>,
+}
+
+/// What a cluster has for as long as it is not stopped.
+struct Open {
+    desk: Desk,
+    runtime: Runtime,
 }
 
 /// What the driver knows of its cluster.
@@ -187,20 +193,24 @@ impl Cluster {
         let _ = inner.place.set(place);
         watch_lost(&inner);
         place_again(&inner);
-        let mut cluster =
-            Cluster { inner, slots: conf.master.threads(), desk: Some(desk), children, runtime: Some(runtime) };
+        let at = desk.address();
+        let open = Mutex::new(Some(Open { desk, runtime }));
+        let cluster = Cluster { inner, slots: conf.master.threads(), children, open };
         if let ClusterMaster::Local { executors, slots, .. } = master {
-            cluster.begin_local(conf, executors, slots, &secret)?;
+            cluster.begin_local(conf, at, (executors, slots), &secret)?;
         }
         Ok(cluster)
     }
 
     /// Starts executors of this machine, and waits until they are ready.
-    fn begin_local(&mut self, conf: &EngineConf, executors: usize, slots: usize, secret: &Secret) -> Result<()> {
+    fn begin_local(
+        &self,
+        conf: &EngineConf,
+        desk: SocketAddr,
+        (executors, slots): (usize, usize),
+        secret: &Secret,
+    ) -> Result<()> {
         let base = conf.local_dir.clone().unwrap_or_else(std::env::temp_dir);
-        let Some(desk) = self.desk.as_ref().map(Desk::address) else {
-            return Err(millstream_core::bug!("a cluster without a desk"));
-        };
         let folder = Folder::fresh(&base)?;
         let path = folder.path().to_owned();
         let orders =
@@ -232,22 +242,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        for (id, (_, member)) in lock(&self.inner.members).iter() {
-            self.inner.slots.leave(id);
-            member.tell(&Tell::Bye);
-        }
-        if self.inner.hosts.get().is_some() {
-            // The word is on its way through a tunnel: who has heard it is gone soon.
-            let members = lock(&self.inner.members);
-            let _ = self.inner.gone.wait_timeout_while(members, GOODBYE, |members| !members.is_empty());
-        }
-        drop(self.desk.take());
-        if let Some(children) = self.children.get() {
-            children.close();
-        }
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
+        Backend::stop(self);
     }
 }
 
@@ -351,8 +346,13 @@ fn watch_lost(inner: &Arc<Inner>) {
         while ready.changed().await.is_ok() {
             let now = ready.borrow_and_update().clone();
             let Some(inner) = weak.upgrade() else { return };
-            for lost in before.difference(&now) {
-                inner.give_up(lost, "the scheduler has given it up");
+            let lost: Vec<String> = before.difference(&now).cloned().collect();
+            // It ends a process and removes its files, which may take a while.
+            let letting_go = tokio::task::spawn_blocking(move || {
+                lost.iter().for_each(|lost| inner.give_up(lost, "the scheduler has given it up"));
+            });
+            if let Err(error) = letting_go.await {
+                tracing::error!(%error, "an executor that is lost could not be let go");
             }
             before = now;
         }
@@ -494,7 +494,7 @@ impl Inner {
         let member = |name: &Arc<str>| lock(&self.members).get(&**name).map(|(_, member)| member.clone());
         let others = self.places.of(id).into_iter().filter(|name| **name != *to);
         for member in others.filter_map(|name| member(&name)) {
-            let waiting = self.sent.ask(|number| member.tell(&Tell::Send { number, engine, id }));
+            let waiting = self.sent.ask(|number| member.tell(Tell::Send { number, engine, id }));
             if let Some(block) = waiting.within(self.conf.executor_silence) {
                 return Ok(Some(block));
             }
@@ -503,7 +503,7 @@ impl Inner {
     }
 
     /// Has another executor keep a copy of a block: the one that comes behind who has it, round and round.
-    fn copy(&self, from: &str, id: BlockId, keep: &Tell) {
+    fn copy(&self, from: &str, id: BlockId, keep: Tell) {
         let members = lock(&self.members);
         let behind = members.range::<str, _>((Bound::Excluded(from), Bound::Unbounded)).next();
         let Some((name, (_, member))) = behind.or_else(|| members.iter().next()).filter(|(name, _)| *name != from)
@@ -512,13 +512,15 @@ impl Inner {
         };
         let (name, member) = (name.clone(), member.clone());
         drop(members);
-        member.tell(keep);
-        self.places.copied(&name, id);
+        // Who makes copies faster than they are taken waits.
+        if member.hand(keep) {
+            self.places.copied(&name, id);
+        }
     }
 
     fn tell_all(&self, tell: &Tell) {
         let members: Vec<Member> = lock(&self.members).values().map(|(_, member)| member.clone()).collect();
-        members.iter().for_each(|member| member.tell(tell));
+        members.iter().for_each(|member| member.tell(tell.clone()));
     }
 
     /// Tells executors which blocks nobody will ask for.
@@ -541,7 +543,7 @@ impl Inner {
             inner.running.until_these_end().await;
             let member = lock(&inner.members).get(&id).map(|(_, member)| member.clone());
             if let Some(member) = member {
-                member.tell(&Tell::Bye);
+                member.tell(Tell::Bye);
             }
         });
     }
@@ -568,7 +570,7 @@ impl Inner {
             What::Block(id @ BlockId::Rdd { .. }) => self.fetch(executor, engine, id),
             What::Block(id) => written_block(&*env.blocks, id),
             What::Copy(id, level, items, bytes) => {
-                self.copy(executor, id, &Tell::Keep { engine, id, level, items, bytes });
+                self.copy(executor, id, Tell::Keep { engine, id, level, items, bytes });
                 Ok(None)
             }
             // They were answered before there was an engine to ask.
@@ -712,6 +714,30 @@ impl Backend for Cluster {
             Query::new(self.inner.engine(env), &job, &home)
         });
         run_query(&self.inner, query, job, ends)
+    }
+
+    /// Sends executors home, and waits until they have gone: those of other hosts for [`GOODBYE`] at most, as they may not
+    /// hear it; their processes end by themselves then, a minute later.
+    fn stop(&self) {
+        // Who comes second waits for the first.
+        let mut open = lock(&self.open);
+        let Some(Open { desk, runtime }) = open.take() else { return };
+        let members: Vec<(String, Member)> =
+            lock(&self.inner.members).iter().map(|(id, (_, member))| (id.clone(), member.clone())).collect();
+        for (id, member) in members {
+            self.inner.slots.leave(&id);
+            member.tell(Tell::Bye);
+        }
+        if self.inner.hosts.get().is_some() {
+            // The word is on its way through a tunnel, which ends with this process: who has heard it is gone soon.
+            let members = lock(&self.inner.members);
+            let _ = self.inner.gone.wait_timeout_while(members, GOODBYE, |members| !members.is_empty());
+        }
+        drop(desk);
+        if let Some(children) = self.children.get() {
+            children.close();
+        }
+        runtime.shutdown_background();
     }
 }
 

@@ -116,7 +116,7 @@ impl Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.end(Err(Error::new(ErrorKind::Stopped, "the cluster was stopped while the job ran")));
+        self.end(Err(Error::new(ErrorKind::Stopped, "the cluster has been stopped before the job had ended")));
     }
 }
 

@@ -164,6 +164,8 @@ struct Inner {
     conf: EngineConf,
     env: Arc<Env>,
     backend: Arc<dyn Backend>,
+    /// Whether the backend was made for this context, and ends with it. One that was lent may have others to serve.
+    owns_backend: bool,
     clock: Arc<dyn Clock>,
     app_id: String,
     stopped: AtomicBool,
@@ -260,10 +262,8 @@ impl ContextBuilder {
             self.app_id.unwrap_or_else(|| format!("local-{}-{}-{number}", wall_time().as_millis(), std::process::id()));
         let base = self.conf.local_dir.clone().unwrap_or_else(std::env::temp_dir);
         let folder = |what: &str| base.join(format!("millstream-{what}-{}-{number}", std::process::id()));
-        let backend = match self.backend {
-            Some(backend) => backend,
-            None => backend::of_master(&self.conf)?,
-        };
+        let owns_backend = self.backend.is_none();
+        let backend = self.backend.map_or_else(|| backend::of_master(&self.conf), Ok)?;
         let memory = Arc::new(MemoryBudget::new(self.conf.memory_budget(), self.conf.storage_fraction));
         let blocks = self.blocks.unwrap_or_else(|| {
             let disk = DiskStore::new(folder("blocks"));
@@ -302,6 +302,7 @@ impl ContextBuilder {
             inner: Arc::new(Inner {
                 env,
                 backend,
+                owns_backend,
                 clock,
                 app_id,
                 stopped: AtomicBool::new(false),
@@ -507,7 +508,8 @@ impl Context {
     }
 
     /// Waits for what is being saved, then refuses further jobs. Running ones end; then the outputs of shuffles are let go, and
-    /// their files are removed, and listeners are told that the application has ended.
+    /// their files are removed, listeners are told that the application has ended, and so are executors of a cluster, unless its
+    /// backend was lent to the context.
     ///
     /// It waits until listeners have been told what has happened so far, unless one of them calls it.
     ///
@@ -533,6 +535,7 @@ impl Context {
         if self.is_stopped() && lock(&self.inner.running).is_empty() {
             self.inner.env.shuffles.forget_all();
             self.inner.env.events.end();
+            self.inner.end_backend();
         }
     }
 
@@ -704,8 +707,17 @@ impl Context {
     }
 }
 
+impl Inner {
+    fn end_backend(&self) {
+        if self.owns_backend {
+            self.backend.stop();
+        }
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.end_backend();
         self.env.events.end();
         self.env.events.close();
     }

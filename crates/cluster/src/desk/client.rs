@@ -20,12 +20,18 @@ use crate::secret::Secret;
 /// How long the driver's machine may take to answer that it is there.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long the driver may take to answer a question: it may have to write a large file to a slow store. That it is gone is found
+/// much sooner, where it answers signs of life.
+const ANSWER: Duration = Duration::from_secs(300);
+
 /// Where the driver's desk is, and connections that are free to ask.
 pub(crate) struct DeskClient {
     address: SocketAddr,
     secret: Secret,
     /// What the driver calls this executor, when it has joined.
     name: OnceLock<String>,
+    /// How long an answer may take.
+    answer: Duration,
     idle: Mutex<Vec<TcpStream>>,
 }
 
@@ -78,7 +84,13 @@ impl Joined {
 
 impl DeskClient {
     pub(crate) fn new(address: SocketAddr, secret: Secret) -> DeskClient {
-        DeskClient { address, secret, name: OnceLock::new(), idle: Mutex::default() }
+        DeskClient { address, secret, name: OnceLock::new(), answer: ANSWER, idle: Mutex::default() }
+    }
+
+    /// Waits for answers no longer than that.
+    #[cfg(test)]
+    pub(crate) fn waiting(self, answer: Duration) -> DeskClient {
+        DeskClient { answer, ..self }
     }
 
     /// Takes note of what the driver calls this executor: its questions are asked in that name.
@@ -141,8 +153,16 @@ impl DeskClient {
             Some(stream) => stream,
             None => self.connect(&Hello::Ask(self.name.get().cloned().unwrap_or_default()))?,
         };
-        frame::send(&mut stream, question)?;
-        let answer: Answer = frame::expect(&mut stream, LONG)?;
+        stream.set_read_timeout(Some(self.answer))?;
+        stream.set_write_timeout(Some(self.answer))?;
+        let asked = frame::send(&mut stream, question).and_then(|()| frame::expect(&mut stream, LONG));
+        let answer: Answer = asked.map_err(|error| match frame::is_silence(&error) {
+            true => {
+                let text = format!("the driver at {} has not answered for {:?}", self.address, self.answer);
+                Error::new(ErrorKind::Unavailable, text)
+            }
+            false => error,
+        })?;
         lock(&self.idle).push(stream);
         answer.map_err(|error| read_error(&error).unwrap_or_else(|unreadable| unreadable))
     }

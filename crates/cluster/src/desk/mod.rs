@@ -145,17 +145,23 @@ mod tests {
                     scheduler: 7,
                     memory: 8,
                     storage_fraction: 0.5,
-                    silence: Duration::from_secs(1),
+                    silence: Duration::from_secs(if join.host == "deaf" { 3600 } else { 1 }),
                     ports: None,
                 },
                 other => Welcome::No(format!("build {other} is not ours")),
             }
         }
 
-        fn joined(&self, id: &str, _: &Join, member: Member) {
+        fn joined(&self, id: &str, join: &Join, member: Member) {
             lock(&self.0).push(format!("{id} came"));
-            member.tell(&Tell::Gone(4));
-            member.tell(&Tell::Bye);
+            member.tell(Tell::Gone(4));
+            member.tell(Tell::Bye);
+            if join.host == "deaf" {
+                // More than a connection takes whose other side reads nothing.
+                let forgotten = vec![BlockId::Received { stream: u64::MAX, sequence: u64::MAX }; 1 << 20];
+                (0..4).for_each(|_| member.tell(Tell::Forget(forgotten.clone())));
+                member.dismiss();
+            }
         }
 
         fn left(&self, id: &str, why: &str) {
@@ -171,6 +177,13 @@ mod tests {
                 What::Publish => Ok(None),
                 What::Block(_) => Ok(None),
                 What::Read(name) if name == "careless" => panic!("on purpose"),
+                What::Read(name) if name == "never" => {
+                    let is_over = || lock(&self.0).iter().any(|noted| noted == "over");
+                    while !is_over() {
+                        std::thread::park_timeout(Duration::from_millis(5));
+                    }
+                    Ok(None)
+                }
                 What::Read(name) => Ok(Some(Bytes::from(format!("{name} of {}", question.engine)))),
                 _ => Err(Error::new(ErrorKind::Unavailable, "the disk is full")),
             }
@@ -230,6 +243,32 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Stopped, "{error}");
             assert!(error.to_string().contains("executor-1 was given up"), "{error}");
         }
+        drop(desk);
+    }
+
+    #[test]
+    fn an_executor_that_reads_nothing_holds_up_nobody_and_is_let_go() {
+        let (desk, host, secret) = open();
+        let client = DeskClient::new(desk.address(), secret);
+        let (_, mut joined) = client.join(Join { host: "deaf".into(), ..join("ours") }).unwrap();
+        // It is silent for an hour, and what it is told takes as long; it is found gone all the same.
+        while !lock(&host.0).iter().any(|noted| noted.starts_with("executor-1 left")) {
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        while joined.told().is_some() {}
+        drop(desk);
+    }
+
+    #[test]
+    fn a_driver_that_does_not_answer_is_waited_for_only_so_long() {
+        let (desk, host, secret) = open();
+        let client = Arc::new(DeskClient::new(desk.address(), secret).waiting(Duration::from_millis(50)));
+        client.become_member("executor-1");
+        let driver = AtDriver::new(client, 3);
+        let error = driver.read("never").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.to_string().contains("has not answered for 50ms"), "{error}");
+        lock(&host.0).push("over".into());
         drop(desk);
     }
 

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -49,21 +50,51 @@ pub(crate) trait DeskHost: Send + Sync + 'static {
     fn answer(&self, executor: &str, question: Question) -> Result<Option<Bytes>>;
 }
 
-/// An executor that has joined, to be told things.
+/// An executor that has joined, to be told things. A thread of its own tells it, as one that reads nothing would hold up who
+/// does.
 #[derive(Clone, Debug)]
-pub(crate) struct Member(Arc<Mutex<TcpStream>>);
+pub(crate) struct Member {
+    words: Sender<Word>,
+    stream: Arc<TcpStream>,
+}
+
+/// What an executor is to be told, and whom that is to be said to when it has been.
+type Word = (Tell, Option<Sender<()>>);
 
 impl Member {
-    /// Tells an executor something. If it cannot be told, it is about to be found gone.
-    pub(crate) fn tell(&self, tell: &Tell) {
-        if let Err(error) = frame::send(&mut *lock(&self.0), tell) {
-            tracing::debug!(%error, "an executor could not be told {tell:?}");
-        }
+    fn new(number: u64, stream: TcpStream) -> Result<Member> {
+        let (words, told) = mpsc::channel::<Word>();
+        let stream = Arc::new(stream);
+        let wire = Arc::clone(&stream);
+        let telling = threads::spawn(format!("tell-{number}"), move || {
+            for (tell, done) in told {
+                if let Err(error) = frame::send(&mut &*wire, &tell) {
+                    tracing::debug!(%error, "an executor could not be told {tell:?}");
+                    // A part of it may have been: nothing that came behind would be understood.
+                    let _ = wire.shutdown(Shutdown::Both);
+                    return;
+                }
+                let _ = done.map(|done| done.send(()));
+            }
+        })?;
+        telling.detach();
+        Ok(Member { words, stream })
+    }
+
+    /// Tells an executor something, and does not wait until it is. If it cannot be told, it is about to be found gone.
+    pub(crate) fn tell(&self, tell: Tell) {
+        let _ = self.words.send((tell, None));
+    }
+
+    /// Tells an executor something, and waits until that is on its way. Returns whether it is.
+    pub(crate) fn hand(&self, tell: Tell) -> bool {
+        let (done, is_done) = mpsc::channel();
+        self.words.send((tell, Some(done))).is_ok() && is_done.recv().is_ok()
     }
 
     /// Closes the connection: the executor ends, as soon as it runs.
     pub(crate) fn dismiss(&self) {
-        let _ = lock(&self.0).shutdown(Shutdown::Both);
+        let _ = self.stream.shutdown(Shutdown::Both);
     }
 }
 
@@ -231,12 +262,12 @@ impl Inside {
         stream.set_read_timeout(None)?;
         stream.set_write_timeout(None)?;
         match hello {
-            Hello::Join(join) => self.member(stream, &join),
+            Hello::Join(join) => self.member(number, stream, &join),
             Hello::Ask(executor) => self.questions(stream, &executor),
         }
     }
 
-    fn member(&self, mut stream: TcpStream, join: &Join) -> Result<()> {
+    fn member(&self, number: u64, mut stream: TcpStream, join: &Join) -> Result<()> {
         let welcome = self.host.welcome(join);
         let told = frame::send(&mut stream, &welcome);
         let Welcome::Yes { id, silence, .. } = welcome else { return told };
@@ -244,12 +275,13 @@ impl Inside {
         stream.set_read_timeout(Some(silence))?;
         // Who does not read is not waited for.
         stream.set_write_timeout(Some(silence))?;
-        let member = Member(Arc::new(Mutex::new(stream.try_clone()?)));
+        let member = stream.try_clone().map_err(Error::from).and_then(|stream| Member::new(number, stream));
+        let member = member.inspect_err(|_| self.host.left(&id, "the driver has no thread or file for it"))?;
         self.host.joined(&id, join, member.clone());
         // It gives signs of life, and nothing else; the connection ends with it.
         let ended = loop {
             match frame::receive::<()>(&mut stream, 0) {
-                Ok(Some(())) => member.tell(&Tell::Heard),
+                Ok(Some(())) => member.tell(Tell::Heard),
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
             }

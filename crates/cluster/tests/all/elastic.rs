@@ -25,12 +25,13 @@ fn executors_come_and_go_between_batches_and_no_task_runs_twice() {
     lives.three_more(2);
     leaves(second);
     lives.three_more(1);
-    let _fourth = lives.executor();
+    let mut fourth = lives.executor();
     lives.three_more(2);
     leaves(third);
     lives.three_more(1);
     signal("-TERM", driver.0.id());
     assert!(driver.0.wait().unwrap().success());
+    assert!(fourth.0.wait().unwrap().success(), "it ends in peace, as its driver has");
     audit(&lives);
     for (time, _) in lives.batches() {
         let saved = lives.saved(time);

@@ -205,7 +205,7 @@ fn the_same_program_gives_the_same_on_threads_on_a_local_cluster_and_on_three_ho
     std::fs::write(folder.path().join("hold"), b"").unwrap();
     let mut stranger = network.executor(1, "a secret of another cluster");
     let stranger = Process(stranger.stderr(Stdio::piped()).spawn().unwrap());
-    let _executors = [1, 2].map(|at| Process(network.executor(at, SECRET).stdout(Stdio::null()).spawn().unwrap()));
+    let mut executors = [1, 2].map(|at| Process(network.executor(at, SECRET).stdout(Stdio::null()).spawn().unwrap()));
     let mut driver = network.on(0);
     driver.arg(std::env::current_exe().unwrap());
     let mut driver = command(driver, "cluster://10.77.0.1:7077", folder.path());
@@ -218,6 +218,7 @@ fn the_same_program_gives_the_same_on_threads_on_a_local_cluster_and_on_three_ho
     std::fs::remove_file(folder.path().join("hold")).unwrap();
     let ended = driver.0.wait().unwrap();
     assert!(ended.success());
+    assert!(executors.iter_mut().all(|executor| executor.0.wait().unwrap().success()), "they have heard of its end");
     assert_eq!(came_out(folder.path()), (threads, "2".to_owned()));
     assert_eq!(open[0], ["10.77.0.1:7077".parse().unwrap()], "the driver's host shows one port");
     for at in [1, 2] {

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 
 use millstream_cluster::Cluster;
+use millstream_core::backend::Backend as _;
 use millstream_core::conf::EngineConf;
 use millstream_core::{Context, ErrorKind};
 
@@ -51,4 +52,36 @@ fn a_master_that_is_no_cluster_and_a_cluster_without_a_secret_are_refused() {
         let error = Cluster::start(&at_any_port()).unwrap_err();
         assert!(error.to_string().contains("MILLSTREAM_SECRET is not set"), "{error}");
     }
+}
+
+#[test]
+fn a_context_that_is_stopped_ends_its_executors_and_a_cluster_that_was_lent_ends_when_it_is_told() {
+    let alive = |process: u32| std::path::Path::new(&format!("/proc/{process}")).exists();
+    let own = std::process::id();
+    let process = |context: &Context| {
+        let here = context.range(0, 1, 1, 1).map(|_| std::process::id()).collect();
+        here.unwrap().first().copied().filter(|process| *process != own).unwrap()
+    };
+    let conf = EngineConf::new("local-cluster[1,1]", "stopped").unwrap();
+    let context = Context::builder(conf.clone()).build().unwrap();
+    let executor = process(&context);
+    assert!(alive(executor));
+    context.stop();
+    assert!(!alive(executor), "it has ended when the stop returns, although the context is still there");
+
+    let cluster = std::sync::Arc::new(Cluster::start(&conf).unwrap());
+    let lent = |cluster: &std::sync::Arc<Cluster>| {
+        Context::builder(conf.clone()).with_backend(std::sync::Arc::clone(cluster) as _).build().unwrap()
+    };
+    let context = lent(&cluster);
+    let executor = process(&context);
+    context.stop();
+    assert_eq!(process(&lent(&cluster)), executor, "others may have it");
+    let late = lent(&cluster);
+    cluster.stop();
+    cluster.stop();
+    assert!(!alive(executor));
+    let error = late.range(0, 1, 1, 1).count().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Stopped);
+    assert!(error.to_string().contains("the cluster has been stopped"), "{error}");
 }

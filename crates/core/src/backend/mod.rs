@@ -31,6 +31,10 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
 
     /// Begins to run a job and returns at once.
     fn run(&self, job: JobPlan, env: &Arc<Env>, ends: JobEnds) -> JobHandle;
+
+    /// Ends what works for it elsewhere, and waits for that, though not for ever. Jobs that begin afterwards fail. A context that
+    /// made its backend itself calls this when it is stopped and its last job has ended. Called again it does nothing.
+    fn stop(&self) {}
 }
 
 /// Makes the backend of a cluster.

@@ -250,6 +250,7 @@ impl StreamingContext {
             halted: true,
             settled: None,
             stop_engine: false,
+            stopping: 0,
         };
         let bus = context.another_kind_of_listeners();
         StreamingContext {

@@ -117,6 +117,8 @@ struct Life {
     settled: Option<Time>,
     /// Whether the engine is to be stopped when the batch thread ends: who asked could not wait for that.
     stop_engine: bool,
+    /// How many threads are about to stop the context: what they do behind the end of the batches belongs to the end.
+    stopping: usize,
 }
 
 static ACTIVE: Mutex<Vec<Weak<Inner>>> = Mutex::new(Vec::new());

@@ -7,7 +7,7 @@ use millstream_core::clock::monotonic;
 use millstream_core::threads::lock;
 use millstream_core::{Error, ErrorKind, Result, Time, secs};
 
-use super::{StreamingContext, StreamingContextState};
+use super::{Shared, StreamingContext, StreamingContextState};
 use crate::batch::lifecycle::Event;
 use crate::conf::OnFailure;
 use crate::listener;
@@ -68,6 +68,16 @@ impl super::Inner {
     }
 }
 
+/// One of those who stop a context, for as long as it does.
+struct Stopping<'a>(&'a Shared);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.state).stopping -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
 impl StreamingContext {
     /// Stops at once, and the engine's context too unless the settings say otherwise.
     ///
@@ -117,6 +127,8 @@ impl StreamingContext {
         self.refuse_listeners("stop")?;
         let stop_engine = how.context.unwrap_or(inner.conf.stop_context_by_default);
         let mut saves = Ok(true);
+        // Dropped when all is done, and behind the lock.
+        let _stopping;
         let mut life = lock(&inner.shared.state);
         match life.state {
             StreamingContextState::Initialized => {
@@ -140,6 +152,8 @@ impl StreamingContext {
                     life.stop_engine |= stop_engine;
                     return Ok(());
                 }
+                life.stopping += 1;
+                _stopping = Stopping(&inner.shared);
                 let graceful = if how.graceful { inner.graceful_stop_timeout() } else { Duration::ZERO };
                 let patience = graceful.saturating_add(inner.conf.stop_patience);
                 let deadline = monotonic().saturating_add(patience);
@@ -256,7 +270,8 @@ impl StreamingContext {
             if !late.is_empty() {
                 return Err(Error::several("operations came too late", &late));
             }
-            if life.state == StreamingContextState::Stopped {
+            // A program may end its process when it has heard of the end: executors of a cluster are to have heard of it too.
+            if life.state == StreamingContextState::Stopped && life.stopping == 0 {
                 return Ok(true);
             }
             life = match deadline {
