@@ -15,6 +15,8 @@ struct Lies {
     at: Vec<Arc<str>>,
     /// Whether no other executor can be given it.
     stays: bool,
+    /// The engine that it is of, if a receiver made it: nothing can make it again.
+    received: Option<u64>,
 }
 
 /// Where a task finds what it reads.
@@ -58,6 +60,22 @@ impl Places {
         }
     }
 
+    /// Takes note that an executor has a block that a receiver made there.
+    pub(crate) fn received(&self, executor: &str, id: BlockId, engine: u64) {
+        let mut at = lock(&self.at);
+        let lies = at.entry(id).or_default();
+        lies.at.retain(|other| **other != *executor);
+        lies.at.insert(0, Arc::from(executor));
+        lies.received = Some(engine);
+    }
+
+    /// Returns the blocks that receivers made and only this executor has, each with its engine.
+    pub(crate) fn received_only_by(&self, executor: &str) -> Vec<(u64, BlockId)> {
+        let at = lock(&self.at);
+        let only = at.iter().filter(|(_, lies)| lies.at.iter().all(|at| **at == *executor));
+        only.filter_map(|(id, lies)| Some((lies.received?, *id))).collect()
+    }
+
     /// Returns all who have a block.
     pub(crate) fn of(&self, id: BlockId) -> Vec<Arc<str>> {
         lock(&self.at).get(&id).map_or_else(Vec::new, |lies| lies.at.clone())
@@ -79,9 +97,9 @@ impl Places {
         });
     }
 
-    /// Takes note that something was not where it was thought to be: what is known is not to be trusted.
+    /// Takes note that something was not where it was thought to be: what is known of what can be made again is not to be trusted.
     pub(crate) fn missed(&self) {
-        lock(&self.at).clear();
+        lock(&self.at).retain(|_, lies| lies.received.is_some());
     }
 
     /// Makes sure that each task finds all the kept partitions that it reads in one place. Of those that lie in several, the
@@ -100,7 +118,10 @@ impl Places {
         for (number, stage) in job.stages.iter().enumerate() {
             let partitions = if number == last { job.wanted.clone() } else { (0..stage.partitions).collect() };
             for partition in partitions {
-                apart.extend(apart_from_most(&stage.program.keeps(partition), &at));
+                // What receivers made is sent to where it is read.
+                let mut kept = stage.program.keeps(partition);
+                kept.retain(|id| matches!(id, BlockId::Rdd { .. }));
+                apart.extend(apart_from_most(&kept, &at));
             }
         }
         if apart.is_empty() {
@@ -157,9 +178,9 @@ impl BlockStore for DriverStore {
     }
 
     fn remove(&self, id: BlockId) -> Result<()> {
-        // Blocks of receivers are here, and nowhere else.
-        if matches!(id, BlockId::Rdd { .. }) {
-            lock(&self.places.at).remove(&id);
+        // Blocks of receivers that run on the driver are here, and nowhere else.
+        let lay = lock(&self.places.at).remove(&id);
+        if lay.is_some() || matches!(id, BlockId::Rdd { .. }) {
             lock(&self.places.forgotten).push(id);
         }
         self.local.remove(id)
@@ -218,7 +239,7 @@ mod tests {
     #[test]
     fn what_lies_apart_from_most_is_forgotten() {
         let at = |places: &[&str]| -> HashMap<BlockId, Lies> {
-            let lies = |at: &str| Lies { at: at.split('+').map(Arc::from).collect(), stays: false };
+            let lies = |at: &str| Lies { at: at.split('+').map(Arc::from).collect(), ..Lies::default() };
             places.iter().enumerate().filter(|(_, at)| !at.is_empty()).map(|(p, at)| (id(p), lies(at))).collect()
         };
         for (places, apart) in [
@@ -235,6 +256,24 @@ mod tests {
             let want: Vec<BlockId> = apart.iter().copied().map(id).collect();
             assert_eq!(apart_from_most(&all, &at(&places)), want, "{places:?}");
         }
+    }
+
+    #[test]
+    fn a_received_block_is_forgotten_only_with_all_who_have_it_and_told_when_it_is_removed() {
+        let places = Arc::new(Places::default());
+        let store = DriverStore::new(Arc::new(MemoryStore::new(1 << 20)), Arc::clone(&places));
+        let [first, second] = [1, 2].map(|sequence| BlockId::Received { stream: 0, sequence });
+        places.copied("b", first);
+        places.received("a", first, 7);
+        places.received("a", second, 7);
+        places.missed();
+        assert!(store.contains(first) && store.contains(second), "nothing can make them again");
+        assert_eq!(places.home(&[first]).map(|home| home.executor.to_string()), at("a"), "it made it");
+        assert_eq!(places.received_only_by("a"), [(7, second)]);
+        places.lost("a");
+        assert!(store.contains(first) && !store.contains(second));
+        store.remove(first).unwrap();
+        assert_eq!(places.take_forgotten(), [first]);
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
 use std::time::Duration;
@@ -13,32 +12,30 @@ use ballista_core::config::{
     TaskSchedulingPolicy,
 };
 use ballista_core::extension::SessionConfigExt;
-use ballista_core::serde::protobuf::scheduler_grpc_server::SchedulerGrpc;
-use ballista_core::serde::protobuf::{ExecutorStoppedParams, UpdateTaskStatusParams};
 use ballista_core::utils::{default_config_producer, default_session_builder};
 use ballista_scheduler::cluster::BallistaCluster;
 use ballista_scheduler::cluster::memory::InMemoryJobState;
 use ballista_scheduler::config::SchedulerConfig;
 use ballista_scheduler::scheduler_process::{create_scheduler, start_grpc_service_with_listener};
 use ballista_scheduler::scheduler_server::SchedulerServer;
-use bytes::Bytes;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use millstream_core::backend::{Backend, JobEnds, JobHandle};
-use millstream_core::clock::wall_time;
 use millstream_core::conf::{ClusterConf, ClusterMaster, EngineConf};
 use millstream_core::plan::JobPlan;
-use millstream_core::plan::away::{AwayNote, written_block};
-use millstream_core::plan::ship::build_id;
+use millstream_core::plan::away::AwayNote;
+use millstream_core::plan::resident::Residents;
 use millstream_core::storage::{BlockId, BlockStore};
 use millstream_core::threads::lock;
-use millstream_core::{Env, Error, ErrorKind, ExecutorInfo, Result, Time, codec};
+use millstream_core::{Env, Error, ErrorKind, Result};
 use tokio::net::TcpSocket;
 use tokio::runtime::{Handle, Runtime};
 
+use crate::again::{hear_of_endings, place_again};
 use crate::beside::beside;
 use crate::blocks::{DriverStore, Places};
-use crate::desk::{Desk, DeskHost, Join, Member, Question, Tell, Welcome, What};
+use crate::desk::{Desk, DeskHost, Join, Member, Tell};
+use crate::endings::Unheard;
 use crate::executor::{MESSAGE, MESSAGE_SECONDS, Orders, begun_as_executor};
 use crate::folders::Folder;
 use crate::hosts::DriverHost;
@@ -47,8 +44,10 @@ use crate::launch::Children;
 use crate::plan_codec::StageCodec;
 use crate::pool::Connections;
 use crate::query::Query;
+use crate::reception::{Reception, info};
+use crate::residents::Lodged;
 use crate::running::Running;
-use crate::secret::{Secret, only_here, random};
+use crate::secret::{Secret, only_here};
 use crate::sent::Sent;
 use crate::slots::Slots;
 
@@ -105,21 +104,25 @@ pub(crate) struct Inner {
     /// Where executors join, for people.
     pub(crate) place: OnceLock<SocketAddr>,
     /// How others reach the driver and it reaches them, if they are on other hosts.
-    hosts: OnceLock<DriverHost>,
-    running: Running,
-    scheduler_port: u16,
-    memory: u64,
-    storage_fraction: f64,
+    pub(crate) hosts: OnceLock<DriverHost>,
+    pub(crate) running: Running,
+    pub(crate) scheduler_port: u16,
+    pub(crate) memory: u64,
+    pub(crate) storage_fraction: f64,
     pub(crate) conf: ClusterConf,
-    members: Mutex<BTreeMap<String, (Join, Member)>>,
+    pub(crate) members: Mutex<BTreeMap<String, (Join, Member)>>,
     /// Told when one of them is gone.
     gone: Condvar,
-    next_member: AtomicU64,
-    engines: Mutex<BTreeMap<u64, Weak<Env>>>,
+    pub(crate) next_member: AtomicU64,
+    pub(crate) engines: Mutex<BTreeMap<u64, Weak<Env>>>,
     next_engine: AtomicU64,
     pub(crate) places: Arc<Places>,
     /// Blocks that executors have been asked for.
-    sent: Sent,
+    pub(crate) sent: Sent,
+    /// Tasks that have ended, as their executors say.
+    pub(crate) unheard: Mutex<Unheard>,
+    /// What runs on executors beside tasks.
+    pub(crate) lodged: Lodged,
     /// What a test does when a job has succeeded and its results are about to be fetched.
     #[cfg(test)]
     pub(crate) fetching: Mutex<Option<Box<dyn FnOnce() + Send>>>,
@@ -181,7 +184,7 @@ impl Cluster {
             let begin = begin(conf, loopback, secret.clone(), memory, handle, children);
             Arc::new(runtime.block_on(begin)?)
         };
-        let host: Arc<dyn DeskHost> = Arc::new(Host(Arc::downgrade(&inner)));
+        let host: Arc<dyn DeskHost> = Arc::new(Reception(Arc::downgrade(&inner)));
         let desk = Desk::open(SocketAddr::new(loopback, 0), secret.clone(), host)?;
         let mut place = desk.address();
         if let ClusterMaster::At(bind) = master {
@@ -193,6 +196,7 @@ impl Cluster {
         let _ = inner.place.set(place);
         watch_lost(&inner);
         place_again(&inner);
+        hear_of_endings(&inner);
         let at = desk.address();
         let open = Mutex::new(Some(Open { desk, runtime }));
         let cluster = Cluster { inner, slots: conf.master.threads(), children, open };
@@ -333,6 +337,8 @@ async fn begin(
         next_engine: AtomicU64::new(0),
         places: Arc::default(),
         sent: Sent::default(),
+        unheard: Mutex::default(),
+        lodged: Lodged::default(),
         #[cfg(test)]
         fetching: Mutex::default(),
     })
@@ -357,26 +363,6 @@ fn watch_lost(inner: &Arc<Inner>) {
             before = now;
         }
     });
-}
-
-/// Has tasks placed again after a while, where they have waited for an executor. The scheduler does so when anything is
-/// reported, be it nothing.
-fn place_again(inner: &Arc<Inner>) {
-    let weak = Arc::downgrade(inner);
-    let again = move |after: Duration| {
-        let Some(inner) = weak.upgrade() else { return };
-        let (weak, runtime) = (Weak::clone(&weak), inner.runtime.clone());
-        runtime.spawn(async move {
-            tokio::time::sleep(after).await;
-            let Some(inner) = weak.upgrade() else { return };
-            let Some(executor_id) = inner.slots.ready().borrow().first().cloned() else { return };
-            let nothing = UpdateTaskStatusParams { executor_id, task_status: Vec::new() };
-            if let Err(error) = inner.scheduler.update_task_status(tonic::Request::new(nothing)).await {
-                tracing::warn!(%error, "tasks that wait are not placed");
-            }
-        });
-    };
-    inner.slots.place_again_by(Box::new(again));
 }
 
 impl Inner {
@@ -439,7 +425,7 @@ impl Inner {
     }
 
     /// Ends an executor that is lost, if it does not know yet.
-    fn give_up(&self, id: &str, why: &str) {
+    pub(crate) fn give_up(&self, id: &str, why: &str) {
         self.slots.dismiss(id);
         self.connections.clear();
         let member = {
@@ -454,6 +440,7 @@ impl Inner {
         let Some((join, member)) = member else { return };
         let leaves = self.slots.is_leaving(id);
         let why = if leaves { "it has left" } else { why };
+        self.lodged.lost(id, why);
         let lost = info(id, &join);
         self.engines().iter().for_each(|env| env.executor_lost(&lost, why));
         if leaves {
@@ -468,7 +455,7 @@ impl Inner {
     }
 
     /// Returns the number of an engine; a new one has not been here before.
-    fn engine(&self, env: &Arc<Env>) -> u64 {
+    pub(crate) fn engine(&self, env: &Arc<Env>) -> u64 {
         let mut engines = lock(&self.engines);
         let known = engines.iter().find(|(_, known)| std::ptr::eq(known.as_ptr(), Arc::as_ptr(env)));
         if let Some((number, _)) = known {
@@ -485,37 +472,8 @@ impl Inner {
     }
 
     /// Returns the engines that are not gone.
-    fn engines(&self) -> Vec<Arc<Env>> {
+    pub(crate) fn engines(&self) -> Vec<Arc<Env>> {
         lock(&self.engines).values().filter_map(Weak::upgrade).collect()
-    }
-
-    /// Has an executor that has a block send it for a task of another one.
-    fn fetch(&self, to: &str, engine: u64, id: BlockId) -> Result<Option<Bytes>> {
-        let member = |name: &Arc<str>| lock(&self.members).get(&**name).map(|(_, member)| member.clone());
-        let others = self.places.of(id).into_iter().filter(|name| **name != *to);
-        for member in others.filter_map(|name| member(&name)) {
-            let waiting = self.sent.ask(|number| member.tell(Tell::Send { number, engine, id }));
-            if let Some(block) = waiting.within(self.conf.executor_silence) {
-                return Ok(Some(block));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Has another executor keep a copy of a block: the one that comes behind who has it, round and round.
-    fn copy(&self, from: &str, id: BlockId, keep: Tell) {
-        let members = lock(&self.members);
-        let behind = members.range::<str, _>((Bound::Excluded(from), Bound::Unbounded)).next();
-        let Some((name, (_, member))) = behind.or_else(|| members.iter().next()).filter(|(name, _)| *name != from)
-        else {
-            return;
-        };
-        let (name, member) = (name.clone(), member.clone());
-        drop(members);
-        // Who makes copies faster than they are taken waits.
-        if member.hand(keep) {
-            self.places.copied(&name, id);
-        }
     }
 
     fn tell_all(&self, tell: &Tell) {
@@ -530,161 +488,6 @@ impl Inner {
             self.tell_all(&Tell::Forget(blocks));
         }
     }
-
-    /// Lets an executor go that wants to: it gets no new tasks, and is sent home when the jobs that run now have ended. Jobs
-    /// that begin later know of nothing that it keeps.
-    fn let_go(self: &Arc<Self>, id: &str) {
-        self.slots.leave(id);
-        self.places.lost(id);
-        let host = lock(&self.members).get(id).map(|(join, _)| format!("{} (process {})", join.host, join.pid));
-        tracing::info!("executor {id} on {} leaves", host.unwrap_or_default());
-        let (inner, id) = (Arc::clone(self), id.to_owned());
-        self.runtime.spawn(async move {
-            inner.running.until_these_end().await;
-            let member = lock(&inner.members).get(&id).map(|(_, member)| member.clone());
-            if let Some(member) = member {
-                member.tell(Tell::Bye);
-            }
-        });
-    }
-
-    fn answer(self: &Arc<Self>, executor: &str, Question { engine, what }: Question) -> Result<Option<Bytes>> {
-        match what {
-            What::Here(number, block) => {
-                self.sent.came(number, block);
-                return Ok(None);
-            }
-            What::Peer(port) => {
-                let outside = self.hosts.get().and_then(|hosts| hosts.behind(port));
-                return outside.map(|outside| codec::encode(&outside).map(Bytes::from)).transpose();
-            }
-            What::Leave => {
-                self.let_go(executor);
-                return Ok(None);
-            }
-            _ => {}
-        }
-        let env = lock(&self.engines).get(&engine).and_then(Weak::upgrade);
-        let env = env.ok_or_else(|| Error::new(ErrorKind::Stopped, "the engine of this task has been stopped"))?;
-        match what {
-            What::Block(id @ BlockId::Rdd { .. }) => self.fetch(executor, engine, id),
-            What::Block(id) => written_block(&*env.blocks, id),
-            What::Copy(id, level, items, bytes) => {
-                self.copy(executor, id, Tell::Keep { engine, id, level, items, bytes });
-                Ok(None)
-            }
-            // They were answered before there was an engine to ask.
-            What::Here(..) | What::Peer(_) | What::Leave => Ok(None),
-            // Only who may ask has come so far.
-            What::Publish => Ok(None),
-            What::Read(name) => env.checkpoints()?.read(&name).map(Some),
-            What::ReadAt(name, offset, len) => env.checkpoints()?.read_at(&name, offset, len).map(Some),
-            What::Write(name, bytes) => env.checkpoints()?.write(&name, &bytes).map(|()| None),
-            What::RemoveFolder(folder) => env.checkpoints()?.remove_folder(&folder).map(|()| None),
-        }
-    }
-}
-
-/// Names an executor: in the order in which they join, and as nobody can guess who has not been told.
-fn member_id(number: u64) -> Result<String> {
-    let unknown = random::<8>()?.iter().fold(0, |all: u64, byte| (all << 8) | u64::from(*byte));
-    Ok(format!("executor-{number:06}-{unknown:016x}"))
-}
-
-/// Returns what listeners are told of an executor.
-fn info(id: &str, join: &Join) -> ExecutorInfo {
-    ExecutorInfo { id: id.into(), host: join.host.as_str().into(), process: join.pid, slots: join.slots }
-}
-
-/// How far an executor's clock may be from the driver's without a word.
-const SKEW: Duration = Duration::from_secs(2);
-
-/// Says that an executor's clock is not the driver's, if it is so.
-///
-/// No result depends on it: what time a batch has is said by the driver. But files and logs of that host have other times.
-fn skew(host: &str, theirs: Time, ours: Time) -> Option<String> {
-    let (later, by) = if theirs > ours { ("ahead of", theirs - ours) } else { ("behind", ours - theirs) };
-    (by > SKEW)
-        .then(|| format!("the clock of {host} is {:.1} s {later} the driver's: have both set by NTP", by.as_secs_f64()))
-}
-
-/// Who stands behind the desk, for as long as there is a cluster.
-struct Host(Weak<Inner>);
-
-impl DeskHost for Host {
-    fn welcome(&self, join: &Join) -> Welcome {
-        let Some(inner) = self.0.upgrade() else { return Welcome::No("the driver ends".to_owned()) };
-        if join.build != build_id() {
-            let text = format!(
-                "the executor on {} (process {}) is build {}, but the driver is build {}: start the very same executable \
-                 there",
-                join.host,
-                join.pid,
-                join.build,
-                build_id()
-            );
-            tracing::warn!("{text}");
-            return Welcome::No(text);
-        }
-        if let Some(text) = skew(&join.host, join.now, wall_time()) {
-            tracing::warn!("{text}");
-        }
-        let id = match member_id(inner.next_member.fetch_add(1, Ordering::Relaxed)) {
-            Ok(id) => id,
-            Err(error) => return Welcome::No(error.to_string()),
-        };
-        let ports = match (inner.hosts.get(), &join.outside) {
-            (Some(hosts), Some(outside)) => match hosts.reach(&id, outside) {
-                Ok(ports) => Some(ports),
-                Err(error) => return Welcome::No(format!("the driver has no way to {}: {error}", join.host)),
-            },
-            _ => None,
-        };
-        let address = join.outside.as_ref().map(|outside| outside.address.ip().to_string());
-        inner.slots.admit(&id, [join.host.clone()].into_iter().chain(address).collect());
-        Welcome::Yes {
-            id,
-            ports,
-            scheduler: inner.scheduler_port,
-            memory: inner.memory,
-            storage_fraction: inner.storage_fraction,
-            silence: inner.conf.executor_silence,
-        }
-    }
-
-    fn joined(&self, id: &str, join: &Join, member: Member) {
-        let Some(inner) = self.0.upgrade() else { return };
-        lock(&inner.members).insert(id.to_owned(), (join.clone(), member));
-        inner.engines().iter().for_each(|env| env.executor_added(&info(id, join)));
-        if let Some(children) = inner.children.get() {
-            children.joined();
-        }
-    }
-
-    /// A connection that breaks tells sooner than signs that do not come.
-    fn left(&self, id: &str, why: &str) {
-        let Some(inner) = self.0.upgrade() else { return };
-        inner.give_up(id, why);
-        let (scheduler, executor_id) = (inner.scheduler.clone(), id.to_owned());
-        let reason = why.to_owned();
-        inner.runtime.spawn(async move {
-            let stopped = ExecutorStoppedParams { executor_id, reason };
-            if let Err(error) = scheduler.executor_stopped(tonic::Request::new(stopped)).await {
-                tracing::warn!(%error, "the scheduler does not take note of an executor that is lost");
-            }
-        });
-    }
-
-    fn is_member(&self, id: &str) -> bool {
-        self.0.upgrade().is_some_and(|inner| lock(&inner.members).contains_key(id))
-    }
-
-    fn answer(&self, executor: &str, question: Question) -> Result<Option<Bytes>> {
-        match self.0.upgrade() {
-            Some(inner) => inner.answer(executor, question),
-            None => Err(Error::new(ErrorKind::Stopped, "the driver ends")),
-        }
-    }
 }
 
 impl Backend for Cluster {
@@ -694,6 +497,10 @@ impl Backend for Cluster {
 
     fn closures_travel(&self) -> bool {
         true
+    }
+
+    fn residents(&self) -> Option<Arc<dyn Residents>> {
+        Some(Arc::clone(&self.inner) as Arc<dyn Residents>)
     }
 
     fn block_store(&self, local: Arc<dyn BlockStore>) -> Arc<dyn BlockStore> {
@@ -738,25 +545,5 @@ impl Backend for Cluster {
             children.close();
         }
         runtime.shutdown_background();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clock_that_differs_is_told_with_its_host() {
-        let at = Time::from_millis;
-        for (theirs, ours, text) in [
-            (10_000, 10_000, None),
-            (11_900, 10_000, None),
-            (15_000, 10_000, Some("the clock of h is 5.0 s ahead of the driver's")),
-            (10_000, 13_500, Some("the clock of h is 3.5 s behind the driver's")),
-        ] {
-            let told = skew("h", at(theirs), at(ours));
-            assert_eq!(told.is_some(), text.is_some(), "{told:?}");
-            assert!(told.is_none_or(|told| told.starts_with(text.unwrap())));
-        }
     }
 }

@@ -18,6 +18,8 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::prelude::SessionConfig;
 
+use crate::endings::TaskName;
+use crate::here::Here;
 use crate::stage::StageExec;
 
 /// The engine of an executor.
@@ -49,8 +51,10 @@ impl ExecutionEngine for Engine {
             })
         };
         let plan = plan.transform_up(heeding)?.data;
+        let job_name = job.to_string();
         let inner = self.0.create_query_stage_exec(job, stage, task, partitions, plan, folder, config)?;
-        Ok(Arc::new(Heeded { inner, given_up }))
+        let name = TaskName { job: job_name, stage: stage as u32, task: task as u32 };
+        Ok(Arc::new(Heeded { inner, given_up, _ending: Ending(Some(name)) }))
     }
 }
 
@@ -59,6 +63,19 @@ impl ExecutionEngine for Engine {
 struct Heeded {
     inner: Arc<dyn QueryStageExecutor>,
     given_up: Arc<AtomicBool>,
+    _ending: Ending,
+}
+
+/// Says with the next sign of life that a task has ended, when its executor lets go of it.
+#[derive(Debug)]
+struct Ending(Option<TaskName>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if let (Some(task), Ok(here)) = (self.0.take(), Here::get()) {
+            here.endings().add(task);
+        }
+    }
 }
 
 impl fmt::Display for Heeded {

@@ -11,7 +11,9 @@ use millstream_core::threads::{self, lock};
 use millstream_core::{Error, ErrorKind, Result};
 
 use crate::desk::{AtDriver, DeskClient, Question, Tell, What};
+use crate::endings::Endings;
 use crate::hosts::Peers;
+use crate::lodgers::Lodgers;
 
 static HERE: OnceLock<Here> = OnceLock::new();
 
@@ -28,6 +30,8 @@ pub(crate) struct Here {
     workers: Mutex<BTreeMap<u64, Arc<Worker>>>,
     /// Ways to executors of other hosts, if there are any.
     peers: OnceLock<Arc<Peers>>,
+    lodgers: Lodgers,
+    endings: Endings,
 }
 
 impl fmt::Debug for Here {
@@ -50,7 +54,8 @@ impl Here {
         storage_fraction: f64,
     ) -> Result<()> {
         let (id, host, peers) = (id.into(), host.into(), OnceLock::new());
-        let here = Here { id, host, desk, folder, memory, storage_fraction, workers: Mutex::default(), peers };
+        let (workers, lodgers, endings) = (Mutex::default(), Lodgers::default(), Endings::default());
+        let here = Here { id, host, desk, folder, memory, storage_fraction, workers, peers, lodgers, endings };
         HERE.set(here).map_err(|_| millstream_core::bug!("a process became an executor a second time"))
     }
 
@@ -72,6 +77,21 @@ impl Here {
     /// Returns what the driver calls it.
     pub(crate) fn id(&self) -> &Arc<str> {
         &self.id
+    }
+
+    /// Returns where the driver is asked.
+    pub(crate) fn desk(&self) -> &Arc<DeskClient> {
+        &self.desk
+    }
+
+    /// Returns what tasks have ended, for the next sign of life.
+    pub(crate) fn endings(&self) -> &Endings {
+        &self.endings
+    }
+
+    /// Returns how many bytes its blocks, shuffles and tasks may take.
+    pub(crate) fn memory(&self) -> u64 {
+        self.memory
     }
 
     /// Returns what people call the machine.
@@ -114,7 +134,7 @@ impl Here {
     }
 
     /// Does what the driver tells. Returns whether that is the end.
-    pub(crate) fn heed(&self, tell: Tell) -> bool {
+    pub(crate) fn heed(&'static self, tell: Tell) -> bool {
         match tell {
             Tell::Forget(blocks) => {
                 let workers: Vec<_> = lock(&self.workers).values().cloned().collect();
@@ -155,6 +175,14 @@ impl Here {
                     Ok(thread) => thread.detach(),
                     Err(error) => tracing::warn!(%error, "block {id} could not be sent"),
                 }
+                false
+            }
+            Tell::Begin { resident, engine, plan } => {
+                self.lodgers.begin(self, resident, engine, plan);
+                false
+            }
+            Tell::Say { resident, message } => {
+                self.lodgers.say(resident, message);
                 false
             }
             Tell::Bye => true,

@@ -26,15 +26,19 @@
 //! Executors come and go as they like. One that is told to end (SIGTERM) takes no new tasks, waits for the jobs that run, and
 //! leaves; what it kept is made again elsewhere.
 //!
-//! # What it does not do yet
+//! # Receivers
 //!
-//! Receivers run on the driver, which keeps their blocks.
+//! Those that say how they travel (all of millstream's own) run on executors, beside the tasks and without one of their slots, and
+//! move when theirs is lost; the others stay on the driver. Their blocks are where they run, and a copy elsewhere if their
+//! storage level asks for one; where there is a log, the driver writes it.
 
+mod again;
 mod beside;
 mod blocks;
 mod consistent;
 mod desk;
 mod driver;
+mod endings;
 mod engine;
 mod executor;
 mod failure;
@@ -43,9 +47,12 @@ mod here;
 mod hosts;
 mod job;
 mod launch;
+mod lodgers;
 mod plan_codec;
 mod pool;
 mod query;
+mod reception;
+mod residents;
 mod routing;
 mod rows;
 mod running;

@@ -24,6 +24,7 @@ use crate::events::{ApplicationStart, EngineEvent, EngineListener, Events, Execu
 use crate::memory::MemoryBudget;
 use crate::partitioner::check_partitions;
 use crate::plan::away::DriverBlocks;
+use crate::plan::resident::Residents;
 use crate::plan::{Facts, JobPlan, TaskContext, TaskResult, plan_job};
 use crate::rdd::actions::{Action, CountAction};
 use crate::rdd::paths::{list_files, list_found};
@@ -33,7 +34,7 @@ use crate::rdd::second_copy::{self, SecondCopy};
 use crate::rdd::{Node, Rdd, RddId, ShuffleId, sources, union};
 use crate::shuffle::ShuffleStore;
 use crate::spill::SpillDir;
-use crate::storage::{BlockId, BlockStore, DiskStore, MemoryStore, TieredStore};
+use crate::storage::{Block, BlockId, BlockStore, DiskStore, MemoryStore, TieredStore};
 use crate::text::Text;
 use crate::threads::lock;
 
@@ -105,11 +106,16 @@ impl Env {
     ///
     /// The kind is `Unavailable` or `Data`: it is there, but cannot be read.
     pub(crate) fn values_of<T: ExchangeData>(&self, id: BlockId) -> Result<Option<Arc<Vec<T>>>> {
-        if let Some(block) = self.blocks.get(id)? {
-            return block.values::<T>().map(Some);
+        let read = |bytes: &[u8]| codec::decode(bytes).map(|values| Some(Arc::new(values)));
+        match self.blocks.get(id)? {
+            // Written in another process, perhaps, whose codec did not come along.
+            Some(Block::Bytes { bytes, .. }) => return read(&bytes),
+            Some(Block::File(file)) => return read(&file.bytes()?),
+            Some(block) => return block.values::<T>().map(Some),
+            None => {}
         }
         match self.driver.as_ref().map(|driver| driver.block(id)).transpose()?.flatten() {
-            Some(bytes) => codec::decode(&bytes).map(|values| Some(Arc::new(values))),
+            Some(bytes) => read(&bytes),
             None => Ok(None),
         }
     }
@@ -357,6 +363,12 @@ impl Context {
     #[doc(hidden)]
     pub fn closures_travel(&self) -> bool {
         self.inner.backend.closures_travel()
+    }
+
+    /// Returns who runs receivers on executors, if tasks run there.
+    #[doc(hidden)]
+    pub fn residents(&self) -> Option<Arc<dyn Residents>> {
+        self.inner.backend.residents()
     }
 
     /// Returns the clock.

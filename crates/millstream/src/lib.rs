@@ -38,7 +38,7 @@
 //! | [`RecordWriter`] | how records become files: [`TextLines`], [`JsonLines`], [`Csv`], [`SequenceFiles`] |
 //! | [`Conf`] | settings, as fields and by Spark's keys |
 //! | [`Text`] | a string that is cheap to cut and to compare |
-//! | [`InputSource`], [`Receiver`] | where streams begin, for sources of one's own; [`Position`] says where a receiver's sender goes on |
+//! | [`InputSource`], [`Receiver`] | where streams begin, for sources of one's own; [`Position`] says where a receiver's sender goes on, [`Travelling`] how it gets to an executor |
 //! | [`StreamingContext::get_or_create`] | a program that goes on where it was, also in another build; [`MissedBatches`] says what becomes of the time between |
 //! | [`mod@commands`] | what a program can be asked about its checkpoint, from the command line; [`Digest`] is what tells batches apart |
 //! | [`Output`], [`Guarantee`] | what a batch is for: its name, and how often it takes a batch |
@@ -92,7 +92,7 @@ pub use millstream_streaming::{
     InputInfo, InputSource, Interval, MappedState, MissedBatches, OnFailure, Outcome, Output, OutputBatch,
     OutputOperationInfo, OutputRun, PidConf, Position, Pressure, Rate, RddQueue, Receiver, ReceiverInfo, State,
     StateSpec, StatsReportListener, Stop, Store, StreamingConf, StreamingContext, StreamingContextBuilder,
-    StreamingContextState, StreamingListener, Transactional, UpdateSpec, WhenEmpty, WhenFull, Window,
+    StreamingContextState, StreamingListener, Transactional, Travelling, UpdateSpec, WhenEmpty, WhenFull, Window,
 };
 
 /// What most programs need: `use millstream::prelude::*;`.

@@ -53,7 +53,7 @@ pub use self::input::{
 pub use self::listener::{
     BatchInfo, BatchStamps, InputInfo, OutputOperationInfo, Pressure, ReceiverInfo, StreamingListener,
 };
-pub use self::receiver::{Position, Receiver, Store};
+pub use self::receiver::{Position, Receiver, Store, Travelling};
 pub use self::state::mapped::MappedState;
 #[doc(hidden)]
 pub use self::state::merged::{Merge, MergedState};

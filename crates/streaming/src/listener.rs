@@ -145,8 +145,10 @@ pub struct ReceiverInfo {
     /// Whether it acknowledges to its sender what is kept, so that nothing is lost with the process:
     /// [`Receiver::is_reliable`](crate::Receiver::is_reliable).
     pub reliable: bool,
-    /// Where it runs.
+    /// The host on which it runs: `localhost` if that is the driver's.
     pub location: String,
+    /// The executor on which it runs, if it runs on one.
+    pub executor_id: Option<String>,
     /// What last went wrong.
     pub last_error: Option<Error>,
     /// When that was.

@@ -14,6 +14,7 @@ use millstream_core::{Error, ErrorKind, Result, codec};
 
 use super::frame::{self, LONG};
 use super::{Answer, Hello, Join, Question, Tell, Welcome, What};
+use crate::endings::TaskName;
 use crate::hosts::Outside;
 use crate::secret::Secret;
 
@@ -48,14 +49,14 @@ pub(crate) struct Joined(TcpStream);
 pub(crate) struct Sign(Result<TcpStream>);
 
 impl Sign {
-    /// Gives one.
+    /// Gives one, and says which tasks have ended since the last.
     ///
     /// # Errors
     ///
     /// The kind is `Unavailable`: the driver is gone.
-    pub(crate) fn give(&mut self) -> Result<()> {
+    pub(crate) fn give(&mut self, ended: &[TaskName]) -> Result<()> {
         match &mut self.0 {
-            Ok(stream) => frame::send(stream, &()),
+            Ok(stream) => frame::send(stream, ended),
             Err(error) => Err(error.clone()),
         }
     }

@@ -32,7 +32,7 @@ pub(crate) fn is_silence(error: &Error) -> bool {
 }
 
 /// Writes a message.
-pub(crate) fn send<T: Serialize>(wire: &mut impl Wire, message: &T) -> Result<()> {
+pub(crate) fn send<T: Serialize + ?Sized>(wire: &mut impl Wire, message: &T) -> Result<()> {
     let bytes = codec::encode(message)?;
     let length = u32::try_from(bytes.len()).ok().filter(|length| *length as usize <= LONG).ok_or_else(|| {
         let text = format!("a message of {} bytes between driver and executor is longer than {LONG}", bytes.len());

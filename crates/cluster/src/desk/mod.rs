@@ -82,6 +82,10 @@ pub(crate) enum Tell {
     Keep { engine: u64, id: BlockId, level: StorageLevel, items: Option<usize>, bytes: Bytes },
     /// To send a block that another executor's task reads, under this number.
     Send { number: u64, engine: u64, id: BlockId },
+    /// To run something beside tasks, for an engine.
+    Begin { resident: u64, engine: u64, plan: Bytes },
+    /// To hand a message on to what runs so.
+    Say { resident: u64, message: Bytes },
     /// The end.
     Bye,
 }
@@ -116,6 +120,10 @@ pub(crate) enum What {
     Leave,
     /// Nothing: here is the block that the driver has asked for under this number, if it is there.
     Here(u64, Option<Bytes>),
+    /// What something that runs beside tasks asks.
+    Resident(u64, Bytes),
+    /// Nothing: something that ran beside tasks is over, with an error as `plan::away` writes it or without one.
+    Over(u64, Option<Vec<u8>>),
 }
 
 /// The answer: bytes, if there are any, or an error as `plan::away` writes it.
@@ -131,6 +139,7 @@ mod tests {
     use millstream_core::{Error, ErrorKind, Result};
 
     use super::*;
+    use crate::endings::TaskName;
     use crate::secret::Secret;
 
     /// Lets one build in, and answers with what was asked.
@@ -162,6 +171,10 @@ mod tests {
                 (0..4).for_each(|_| member.tell(Tell::Forget(forgotten.clone())));
                 member.dismiss();
             }
+        }
+
+        fn ended(&self, _: &str, tasks: Vec<TaskName>) {
+            lock(&self.0).extend(tasks.into_iter().map(|task| format!("task {} ended", task.task)));
         }
 
         fn left(&self, id: &str, why: &str) {
@@ -232,13 +245,15 @@ mod tests {
         let driver = AtDriver::new(Arc::clone(&client), 3);
         assert!(matches!((joined.told(), joined.told()), (Some(Tell::Gone(4)), Some(Tell::Bye))));
         for _ in 0..3 {
-            joined.sign().give().unwrap();
+            joined.sign().give(&[TaskName { job: "j".into(), stage: 1, task: 2 }]).unwrap();
             assert!(matches!(joined.told(), Some(Tell::Heard)), "a sign is answered");
         }
         driver.may_publish().unwrap();
         // It says nothing more, and the driver closes.
         assert!(joined.told().is_none());
-        assert_eq!(*lock(&host.0), ["executor-1 came", "executor-1 left: it has given no sign of life for 1s"]);
+        let noted = lock(&host.0).clone();
+        assert_eq!(noted[..4], ["executor-1 came", "task 2 ended", "task 2 ended", "task 2 ended"]);
+        assert_eq!(noted[4..], ["executor-1 left: it has given no sign of life for 1s"]);
         for error in [driver.may_publish().unwrap_err(), driver.write("a", b"x").unwrap_err()] {
             assert_eq!(error.kind(), ErrorKind::Stopped, "{error}");
             assert!(error.to_string().contains("executor-1 was given up"), "{error}");

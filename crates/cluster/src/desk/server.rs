@@ -17,6 +17,7 @@ use millstream_core::{Error, ErrorKind, Result, panicked};
 
 use super::frame::{self, LONG};
 use super::{Answer, Hello, Join, Question, Tell, Welcome};
+use crate::endings::TaskName;
 use crate::secret::Secret;
 
 /// How long somebody may take to say who they are.
@@ -28,6 +29,9 @@ const BREATH: Duration = Duration::from_millis(100);
 /// How many may be about to say who they are. Others are turned away meanwhile.
 const STRANGERS: usize = 64;
 
+/// How long a sign of life may be.
+const SIGN: usize = 1 << 20;
+
 /// Who decides behind the desk.
 pub(crate) trait DeskHost: Send + Sync + 'static {
     /// Says whether an executor may join.
@@ -35,6 +39,9 @@ pub(crate) trait DeskHost: Send + Sync + 'static {
 
     /// Takes note that an executor has been told that it may.
     fn joined(&self, id: &str, join: &Join, member: Member);
+
+    /// Takes note that tasks have ended, as an executor says with a sign of life.
+    fn ended(&self, id: &str, tasks: Vec<TaskName>);
 
     /// Takes note that an executor's connection has ended, and why.
     fn left(&self, id: &str, why: &str);
@@ -280,8 +287,11 @@ impl Inside {
         self.host.joined(&id, join, member.clone());
         // It gives signs of life, and nothing else; the connection ends with it.
         let ended = loop {
-            match frame::receive::<()>(&mut stream, 0) {
-                Ok(Some(())) => member.tell(Tell::Heard),
+            match frame::receive::<Vec<TaskName>>(&mut stream, SIGN) {
+                Ok(Some(ended)) => {
+                    self.host.ended(&id, ended);
+                    member.tell(Tell::Heard);
+                }
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
             }

@@ -13,6 +13,7 @@ mod killed;
 mod lives;
 mod places;
 mod programs;
+mod receivers;
 mod strangers;
 
 /// What Spark's programs gave on Spark, they give on two executors.

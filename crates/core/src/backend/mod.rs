@@ -11,6 +11,7 @@ use crate::conf::{ClusterMaster, EngineConf, Scheduling};
 use crate::context::Env;
 use crate::error::{CallSite, Error, ErrorKind, Result, panicked};
 use crate::events::JobWatch;
+use crate::plan::resident::Residents;
 use crate::plan::{JobPlan, TaskResult};
 use crate::storage::BlockStore;
 
@@ -31,6 +32,11 @@ pub trait Backend: Send + Sync + fmt::Debug + 'static {
 
     /// Begins to run a job and returns at once.
     fn run(&self, job: JobPlan, env: &Arc<Env>, ends: JobEnds) -> JobHandle;
+
+    /// Returns who runs receivers and their like on executors, beside tasks; nothing where tasks are threads of this process.
+    fn residents(&self) -> Option<Arc<dyn Residents>> {
+        None
+    }
 
     /// Ends what works for it elsewhere, and waits for that, though not for ever. Jobs that begin afterwards fail. A context that
     /// made its backend itself calls this when it is stopped and its last job has ended. Called again it does nothing.

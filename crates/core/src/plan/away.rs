@@ -67,6 +67,19 @@ pub fn written_block(blocks: &dyn BlockStore, id: BlockId) -> Result<Option<Byte
     }
 }
 
+/// Keeps a block that [`written_block`] wrote in another process.
+///
+/// # Errors
+///
+/// As [`BlockStore::put`].
+pub fn keep_bytes(blocks: &dyn BlockStore, id: BlockId, bytes: Bytes) -> Result<()> {
+    blocks.put(
+        id,
+        Block::Bytes { bytes, items: None, codec: TypeCodec::elsewhere() },
+        StorageLevel::MEMORY_AND_DISK_SER,
+    )
+}
+
 /// One task, as it is told to another process.
 #[derive(Clone, Debug)]
 pub struct AwayTask {

@@ -4,6 +4,7 @@ pub mod away;
 mod dag;
 mod preference;
 mod programs;
+pub mod resident;
 pub mod ship;
 mod stage;
 mod tally;

@@ -103,7 +103,8 @@ pub trait StageProgram: Send + Sync + 'static {
         BTreeSet::new()
     }
 
-    /// Returns the kept partitions that the task of partition `p` reads, if they are where it runs.
+    /// Returns the kept partitions that the task of partition `p` reads, if they are where it runs, and behind them the blocks of
+    /// receivers.
     fn keeps(&self, _p: usize) -> Vec<BlockId> {
         Vec::new()
     }
@@ -195,7 +196,7 @@ impl StageProgram for ShuffleProgram {
     }
 
     fn keeps(&self, p: usize) -> Vec<BlockId> {
-        lineage::kept_reads(&self.node, p).into_iter().map(|(rdd, partition)| BlockId::Rdd { rdd, partition }).collect()
+        lineage::kept_reads(&self.node, p)
     }
 
     fn prefers(&self, p: usize) -> Option<Preference> {
@@ -236,7 +237,7 @@ impl StageProgram for ResultProgram {
     }
 
     fn keeps(&self, p: usize) -> Vec<BlockId> {
-        lineage::kept_reads(&self.node, p).into_iter().map(|(rdd, partition)| BlockId::Rdd { rdd, partition }).collect()
+        lineage::kept_reads(&self.node, p)
     }
 
     fn prefers(&self, p: usize) -> Option<Preference> {

@@ -22,7 +22,7 @@ use crate::partitioner::Partitioner;
 use crate::plan::ship::{PlanReader, PlanWriter};
 use crate::plan::{Preference, TaskContext};
 use crate::scope::Scope;
-use crate::storage::Block;
+use crate::storage::{Block, BlockId};
 use crate::threads::lock;
 
 /// Names an Rdd within the process.
@@ -180,6 +180,11 @@ pub(crate) trait Compute: Send + Sync + 'static {
     /// By default the partition of the same number of each.
     fn reads(&self, p: usize, parents: &[Dependency]) -> Vec<(usize, usize)> {
         (0..parents.len()).map(|parent| (parent, p)).collect()
+    }
+
+    /// Returns the block of a receiver that partition `p` reads, if it reads one.
+    fn received(&self, _p: usize) -> Option<BlockId> {
+        None
     }
 
     /// Gives up the nodes that it holds beside its parents, so that they are dropped in a loop too.
@@ -536,26 +541,29 @@ pub(crate) fn shuffle_reads(top: &Arc<Node>, p: usize) -> BTreeSet<(ShuffleId, u
     found
 }
 
-/// Returns the partitions of persisted Rdds that partition `p` of a node reads first.
-pub(crate) fn kept_reads(top: &Arc<Node>, p: usize) -> BTreeSet<(RddId, usize)> {
+/// Returns the partitions of persisted Rdds that partition `p` of a node reads first, and then the blocks of receivers that it reads,
+/// also where they stand behind one that is persisted: it may not have been made yet.
+pub(crate) fn kept_reads(top: &Arc<Node>, p: usize) -> Vec<BlockId> {
     let mut seen = BTreeSet::new();
-    let (mut found, mut stack) = (BTreeSet::new(), vec![(Arc::clone(top), p)]);
-    while let Some((node, p)) = stack.pop() {
-        if !seen.insert((node.id, p)) {
+    let (mut found, mut received) = (BTreeSet::new(), BTreeSet::new());
+    let mut stack = vec![(Arc::clone(top), p, false)];
+    while let Some((node, p, is_behind)) = stack.pop() {
+        if !seen.insert((node.id, p, is_behind)) {
             continue;
         }
-        if node.is_persisted() {
-            found.insert((node.id, p));
-            continue;
+        if node.is_persisted() && !is_behind {
+            found.insert(BlockId::Rdd { rdd: node.id, partition: p });
         }
+        let is_behind = is_behind || node.is_persisted();
         let lineage = node.lineage();
+        received.extend(lineage.compute.received(p));
         for (parent, q) in lineage.compute.reads(p, &lineage.parents) {
             if let Some(Dependency::Narrow(node)) = lineage.parents.get(parent) {
-                stack.push((Arc::clone(node), q));
+                stack.push((Arc::clone(node), q, is_behind));
             }
         }
     }
-    found
+    found.into_iter().chain(received).collect()
 }
 
 /// Returns where partition `p` of a node would best be read: what the first of the sources says that wishes for anything, of those

@@ -67,6 +67,10 @@ impl<C: SecondCopy> Compute for BlocksOr<C> {
         Ok(Opened::Source(Box::new(OwnedReader::new(items.into_iter()))))
     }
 
+    fn received(&self, p: usize) -> Option<BlockId> {
+        self.ids.get(p).copied()
+    }
+
     fn ship(&self, w: &mut PlanWriter) -> Result<()> {
         w.code(|r| {
             let ids = r.value()?;

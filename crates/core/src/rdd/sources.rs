@@ -101,6 +101,10 @@ impl<T: ExchangeData> Compute for Blocks<T> {
         Ok(Opened::Source(Box::new(SharedReader::new(values))))
     }
 
+    fn received(&self, p: usize) -> Option<BlockId> {
+        self.ids.get(p).copied()
+    }
+
     fn ship(&self, w: &mut PlanWriter) -> Result<()> {
         w.code(|r| {
             let compute: Box<dyn Compute> = Box::new(Blocks::<T> { ids: r.value()?, of: PhantomData });

@@ -87,6 +87,12 @@ impl StorageLevel {
         self.replication
     }
 
+    /// Returns the level without further copies.
+    #[must_use]
+    pub fn on_one_machine(self) -> StorageLevel {
+        StorageLevel { replication: 1, ..self }
+    }
+
     /// Says whether elements must be able to travel to be kept so.
     pub fn needs_bytes(&self) -> bool {
         self.disk || (self.memory && !self.deserialized) || self.replication > 1

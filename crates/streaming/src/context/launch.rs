@@ -22,6 +22,7 @@ use crate::dstream::OutputStart;
 use crate::graph::{Digests, Graph, RunId, Running, StreamKind};
 use crate::input::{DurableFolder, InputContext};
 use crate::listener::{self, StreamingEvent};
+use crate::receiver::Seats;
 
 impl StreamingContext {
     /// Starts the batches and returns. The graph is fixed from here on.
@@ -206,7 +207,9 @@ impl StreamingContext {
             let key = durable.as_ref()?.known().key(stream)?;
             Some(DurableFolder::of(&inner.disk, folder.as_ref()?, key))
         };
+        let seats = Arc::new(Seats::default());
         let started = start_inputs(&mut graph, |stream, number| InputContext {
+            seats: Arc::clone(&seats),
             durable: durable_folder(stream),
             number,
             interval: inner.interval,
@@ -219,6 +222,7 @@ impl StreamingContext {
             jobs.stop(Duration::ZERO);
             return Err(error);
         }
+        seats.open();
         let waker: Arc<dyn Wake> = Arc::clone(&inner.mailbox) as Arc<dyn Wake>;
         clock.subscribe(Arc::downgrade(&waker));
         let rules = Rules { checkpoint: durable.is_some(), stop_on_failure: inner.conf.on_failure == OnFailure::Stop };

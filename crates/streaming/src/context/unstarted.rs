@@ -121,6 +121,7 @@ impl Unstarted {
                 conf: inner.conf.clone(),
                 bus: inner.bus.clone(),
                 hurry: Arc::clone(&inner.hurry),
+                seats: Arc::default(),
             };
             input.replay(&context).map_err(|error| error.at(slot.spec.site))?;
         }

@@ -32,6 +32,7 @@ pub(crate) use self::socket::blocks_of;
 pub use self::socket::{BlockSocket, LineSocket, SocketReceiver};
 use crate::conf::StreamingConf;
 use crate::listener::{InputInfo, ListenerBus, Pressure};
+use crate::receiver::Seats;
 
 /// How many records a second a source may give.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
@@ -196,6 +197,8 @@ pub struct InputContext {
     pub(crate) bus: ListenerBus,
     pub(crate) hurry: Arc<Hurry>,
     pub(crate) durable: Option<DurableFolder>,
+    /// Where receivers run, of those that run on executors.
+    pub(crate) seats: Arc<Seats>,
 }
 
 /// A folder of an input's own that outlives the process.

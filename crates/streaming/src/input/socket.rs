@@ -8,11 +8,13 @@ use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use millstream_core::codec;
+use millstream_core::plan::ship::Closure;
 use millstream_core::{CallSite, Error, ErrorKind, ExchangeData, Result, Text, TextBlock, secs};
+use serde::{Deserialize, Serialize};
 
 use crate::context::StreamingContext;
 use crate::dstream::DStream;
-use crate::receiver::{Receiver, ReceiverSource, Store};
+use crate::receiver::{Receiver, ReceiverSource, Store, Travelling, arrived};
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = secs(5);
@@ -20,7 +22,7 @@ const CONNECT: Duration = secs(5);
 /// How much is read from a connection at a time.
 const READ: usize = 1 << 18;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Peer {
     host: String,
     port: u16,
@@ -69,7 +71,7 @@ impl Peer {
 }
 
 /// Receives lines of text. Made by [`StreamingContext::socket_text_stream`].
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct LineSocket {
     peer: Peer,
 }
@@ -83,6 +85,10 @@ impl LineSocket {
 
 impl Receiver for LineSocket {
     type Item = Text;
+
+    fn travels(&self) -> Option<Travelling> {
+        Some(Travelling::of(self))
+    }
 
     fn receive(&mut self, store: &mut dyn Store<Text>) -> Result<()> {
         let mut stream = self.peer.connect(store)?;
@@ -167,7 +173,7 @@ fn store_lines(store: &mut dyn Store<Text>, bytes: Vec<u8>) -> Result<()> {
 /// Receives what a closure makes of a connection. Made by [`StreamingContext::socket_stream`].
 pub struct SocketReceiver<T, F> {
     peer: Peer,
-    convert: F,
+    convert: Closure<F>,
     item: PhantomData<fn() -> T>,
 }
 
@@ -181,13 +187,25 @@ impl<T, I, F> Receiver for SocketReceiver<T, F>
 where
     T: ExchangeData,
     I: Iterator<Item = T>,
-    F: Fn(TcpStream) -> I + Send + 'static,
+    F: Fn(TcpStream) -> I + Send + Sync + 'static,
 {
     type Item = T;
 
+    fn travels(&self) -> Option<Travelling> {
+        let (peer, convert) = (self.peer.clone(), self.convert.clone());
+        Some(Travelling::written(move |w| {
+            w.code(|r| {
+                let (peer, convert) = (r.value()?, r.closure::<F>()?);
+                arrived(SocketReceiver { peer, convert, item: PhantomData::<fn() -> T> })
+            });
+            w.value(&peer)?;
+            w.closure(&convert)
+        }))
+    }
+
     fn receive(&mut self, store: &mut dyn Store<T>) -> Result<()> {
         let stream = self.peer.connect(store)?;
-        for item in (self.convert)(stream) {
+        for item in (*self.convert)(stream) {
             store.store(item)?;
         }
         Err(self.peer.ended())
@@ -195,6 +213,8 @@ where
 }
 
 /// Receives blocks in our own encoding, each behind its length. Made by [`StreamingContext::raw_socket_stream`].
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "")]
 pub struct BlockSocket<T> {
     peer: Peer,
     item: PhantomData<fn() -> T>,
@@ -208,6 +228,10 @@ impl<T> std::fmt::Debug for BlockSocket<T> {
 
 impl<T: ExchangeData> Receiver for BlockSocket<T> {
     type Item = T;
+
+    fn travels(&self) -> Option<Travelling> {
+        Some(Travelling::of(self))
+    }
 
     fn receive(&mut self, store: &mut dyn Store<T>) -> Result<()> {
         let mut stream = self.peer.connect(store)?;
@@ -274,7 +298,8 @@ impl StreamingContext {
 
     /// Makes a stream of what `convert` makes of a connection to `host`:`port`.
     ///
-    /// The end of `convert`'s iterator is the end of the connection, which is made again after a while.
+    /// The end of `convert`'s iterator is the end of the connection, which is made again after a while. On a cluster it runs on an executor:
+    /// what it captures is said with [`capture`](millstream_core::capture), or `start()` refuses it with its line.
     ///
     /// # Spark
     ///
@@ -284,15 +309,16 @@ impl StreamingContext {
         &self,
         host: impl Into<String>,
         port: u16,
-        convert: impl Fn(TcpStream) -> I + Send + 'static,
+        convert: impl Fn(TcpStream) -> I + Send + Sync + 'static,
     ) -> DStream<T>
     where
         T: ExchangeData,
         I: Iterator<Item = T> + 'static,
     {
-        let peer = Peer { host: host.into(), port };
+        let (peer, site) = (Peer { host: host.into(), port }, CallSite::here("socket_stream"));
+        let convert = Closure::new(convert, site);
         let source = ReceiverSource::new(SocketReceiver { peer, convert, item: PhantomData::<fn() -> T> });
-        self.input_at(source, CallSite::here("socket_stream"))
+        self.input_at(source, site)
     }
 
     /// Makes a stream of the blocks that `host`:`port` sends: each a length of four bytes, most significant first, and
@@ -310,6 +336,9 @@ impl StreamingContext {
     }
 
     /// Makes a stream of what a receiver of the program's own receives.
+    ///
+    /// On a cluster it runs on an executor if it says [how it travels](Receiver::travels), beside the tasks there, and moves if that is lost; else on
+    /// the driver.
     ///
     /// # Spark
     ///

@@ -118,6 +118,22 @@ impl BlockTracker {
         Ticket { sequence, before: self.position.clone() }
     }
 
+    /// Gives the next block a number that was said elsewhere, and is none of an earlier block.
+    pub(crate) fn number_as(&mut self, sequence: u64) -> bool {
+        let is_new = sequence >= self.next;
+        if is_new {
+            self.next = sequence + 1;
+            self.keeping.insert(sequence);
+        }
+        is_new
+    }
+
+    /// Leaves out the next number: somebody may have used it who has not said so, and never will.
+    pub(crate) fn skip(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
     /// Returns the number that the next block will have.
     pub(crate) fn next(&self) -> u64 {
         self.next
@@ -220,6 +236,23 @@ mod tests {
         // Without a log, what was given says where the source was.
         let tracker = BlockTracker::restored(given, Vec::new());
         assert_eq!((tracker.next(), tracker.position().cloned()), (2, at(20)));
+    }
+
+    #[test]
+    fn numbers_that_are_said_elsewhere_are_taken_once_and_one_that_may_have_been_used_is_left_out() {
+        let mut tracker = BlockTracker::default();
+        let first = tracker.skip();
+        assert!(tracker.number_as(first) && tracker.is_keeping());
+        assert!(!tracker.number_as(first), "it has been said");
+        tracker.add(block(first), Some(Position::from(1)));
+        assert!(tracker.number_as(first + 2), "one was never said");
+        tracker.lost(first + 2);
+        let next = tracker.skip();
+        assert_eq!(next, first + 4);
+        assert!(!tracker.number_as(first + 1), "it is of somebody who was let go");
+        assert!(tracker.number_as(next));
+        tracker.add(block(next), None);
+        assert_eq!(numbers(&tracker.allocate()), [first, next]);
     }
 
     #[test]

@@ -28,10 +28,14 @@ struct Header {
 }
 
 /// Writes a record into an empty buffer.
-fn encode<T: ExchangeData>(items: &Vec<T>, position: Option<&Position>, mut buffer: Vec<u8>) -> Result<Vec<u8>> {
-    let header = Header { items: items.len() as u64, position: position.cloned() };
+fn encode<T: ExchangeData>(items: &Vec<T>, position: Option<&Position>, buffer: Vec<u8>) -> Result<Vec<u8>> {
+    codec::encode_onto(items, begin(items.len() as u64, position, buffer)?)
+}
+
+/// Writes what stands in front of so many items.
+fn begin(items: u64, position: Option<&Position>, mut buffer: Vec<u8>) -> Result<Vec<u8>> {
     buffer.push(VERSION);
-    codec::encode_onto(items, codec::encode_onto(&header, buffer)?)
+    codec::encode_onto(&Header { items, position: position.cloned() }, buffer)
 }
 
 fn header(record: &[u8]) -> Result<(Header, &[u8])> {
@@ -90,6 +94,19 @@ impl ReceiverLog {
         position: Option<&Position>,
     ) -> Result<RecordHandle> {
         let record = encode(items, position, self.log.buffer())?;
+        self.log.append(record, as_time(sequence))
+    }
+
+    /// Appends a block of `items` that an executor has written. It is durable on return.
+    pub(crate) fn append_written(
+        &self,
+        sequence: u64,
+        items: u64,
+        written: &[u8],
+        position: Option<&Position>,
+    ) -> Result<RecordHandle> {
+        let mut record = begin(items, position, self.log.buffer())?;
+        record.extend_from_slice(written);
         self.log.append(record, as_time(sequence))
     }
 
@@ -168,6 +185,15 @@ mod tests {
         let (header, items) = header(&record).expect("it is decoded");
         assert_eq!((header.items, header.position), (2, Some(Position::from(b"p".to_vec()))));
         assert_eq!(codec::decode::<Vec<u64>>(items).expect("it is decoded"), [7, 300]);
+    }
+
+    #[test]
+    fn what_an_executor_has_written_is_the_same_record() {
+        let (items, position) = (vec![7u64, 300], Position::from(9));
+        let written = codec::encode(&items).expect("they are encoded");
+        let mut record = begin(2, Some(&position), Vec::new()).expect("it is encoded");
+        record.extend_from_slice(&written);
+        assert_eq!(record, encode(&items, Some(&position), Vec::new()).expect("it is encoded"));
     }
 
     #[test]

@@ -1,19 +1,27 @@
-//! Receivers: push sources, each on a thread of its own that the supervisor owns.
+//! Receivers: push sources, each on a thread of its own that the supervisor owns, on the driver or on an executor.
 //!
 //! A receiver is *run by* an ordinary [`InputSource`](crate::InputSource), whose allocation is a list of blocks. It
 //! costs no task slot: `local[1]` can receive and process.
 
 mod blocks;
+mod door;
+mod far;
 mod log;
+mod placement;
 mod rate;
 mod room;
+mod store;
 mod supervisor;
+mod travel;
 
 use millstream_core::{Error, ExchangeData, Result, StorageLevel};
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::log::record_of;
+pub(crate) use self::placement::Seats;
 pub(crate) use self::supervisor::ReceiverSource;
+pub use self::travel::Travelling;
+pub(crate) use self::travel::arrived;
 
 /// Receives data from outside: a blocking loop.
 ///
@@ -72,10 +80,32 @@ pub trait Receiver: Send + 'static {
 
     /// Returns how received blocks are kept.
     ///
-    /// The default keeps values in memory, and what does not fit on disk. Spark's sockets ask for a second copy as
-    /// bytes (S-71); on one machine there is nobody to keep one.
+    /// The default keeps values in memory, and what does not fit on disk, and a copy on another executor where there is one: what was
+    /// acknowledged outlives the executor. Where blocks are in a log there is no copy. Spark's sockets ask for a second copy as
+    /// bytes (S-71).
     fn storage_level(&self) -> StorageLevel {
-        StorageLevel::MEMORY_AND_DISK
+        StorageLevel::MEMORY_AND_DISK_2
+    }
+
+    /// Says how the receiver gets to an executor, where tasks run in other processes: `Some(Travelling::of(self))`, for one that can be
+    /// written down. It is asked once, at the start.
+    ///
+    /// One that says nothing, which is the default, stays on the driver, and so do its blocks. Those of this crate travel.
+    ///
+    /// # Spark
+    ///
+    /// That a `Receiver` is `Serializable`; R-41.
+    fn travels(&self) -> Option<Travelling> {
+        None
+    }
+
+    /// Returns the host on which it would like to run, as executors call it; anywhere by default.
+    ///
+    /// # Spark
+    ///
+    /// `Receiver.preferredLocation`, RC06; R-42.
+    fn preferred_location(&self) -> Option<String> {
+        None
     }
 
     /// Returns a name for people.

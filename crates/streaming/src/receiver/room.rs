@@ -149,10 +149,32 @@ impl Room {
         self.total
     }
 
-    /// Returns what has been noted since the last time.
-    pub(crate) fn take(&mut self) -> Pressure {
-        let before = std::mem::replace(&mut self.told, self.total);
+    /// Takes note of what was noted of blocks elsewhere.
+    pub(crate) fn noted(&mut self, elsewhere: Pressure) {
+        self.total.blocked += elsewhere.blocked;
+        self.total.shed += elsewhere.shed;
+        self.total.spilled += elsewhere.spilled;
+    }
+
+    /// Returns the blocks that wait, with their items and bytes.
+    pub(crate) fn waiting(&self) -> Vec<(u64, u64, u64)> {
+        self.blocks.iter().map(|(block, (items, bytes))| (*block, *items, *bytes)).collect()
+    }
+
+    /// From now on it is news again if the room is full.
+    pub(crate) fn may_tell_again(&mut self) {
         self.was_full = false;
+    }
+
+    /// Returns what has been noted since the last time, once a batch.
+    pub(crate) fn take(&mut self) -> Pressure {
+        self.may_tell_again();
+        self.since()
+    }
+
+    /// Returns what has been noted since the last time.
+    pub(crate) fn since(&mut self) -> Pressure {
+        let before = std::mem::replace(&mut self.told, self.total);
         Pressure {
             limit: None,
             blocked: self.total.blocked - before.blocked,

@@ -6,16 +6,18 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use millstream_core::clock::{Clock, Wake, monotonic};
-use millstream_core::mutants::{Mutant, planted};
 use millstream_core::storage::{Block, BlockId, size_of_items};
 use millstream_core::threads::{self, OwnedThread, lock};
 use millstream_core::{Context, Error, ErrorKind, ExchangeData, Rdd, Result, StorageLevel, Time, panicked, secs};
 
 use super::blocks::{BlockGenerator, BlockTracker, Given, ReceivedBlock, Ticket};
+use super::door::Door;
+use super::far::{Order, Seat, Seated};
 use super::log::{Found, Logged, ReceiverLog};
 use super::rate::Limit;
-use super::room::{Kept, Place, Room};
-use super::{Position, Receiver, Store};
+use super::room::{Kept, Room};
+use super::store::DeskStore;
+use super::{Position, Receiver};
 use crate::conf::WhenFull;
 use crate::input::{InputContext, InputSource, Rate};
 use crate::listener::{InputInfo, Pressure, ReceiverInfo, StreamingEvent};
@@ -34,35 +36,41 @@ pub(crate) struct ReceiverSource<R: Receiver> {
 }
 
 /// What the receiver's thread and the batch loop share.
-struct Desk<T> {
-    input: InputContext,
+pub(super) struct Desk<T> {
+    pub(super) input: InputContext,
     /// Names the blocks, which may share their store with those of another streaming context.
-    blocks: u64,
-    name: String,
+    pub(super) blocks: u64,
+    pub(super) name: String,
     reliable: bool,
-    level: StorageLevel,
-    log: Option<ReceiverLog>,
+    pub(super) level: StorageLevel,
+    pub(super) log: Option<ReceiverLog>,
     /// Whether blocks are written to the log; if not, it is only there to be read.
-    logs: bool,
+    pub(super) logs: bool,
     /// The number of the first block of this run: no earlier one is in the block store.
     first: u64,
-    state: Mutex<DeskState<T>>,
-    changed: Condvar,
+    /// If the receiver runs on executors.
+    pub(super) far: Option<Seated>,
+    pub(super) state: Mutex<DeskState<T>>,
+    pub(super) changed: Condvar,
 }
 
-struct DeskState<T> {
-    generator: BlockGenerator<T>,
-    tracker: BlockTracker,
-    limit: Limit,
-    room: Room,
-    stopping: bool,
-    gone: bool,
-    on_stop: Option<Box<dyn FnOnce() + Send>>,
+pub(super) struct DeskState<T> {
+    pub(super) generator: BlockGenerator<T>,
+    pub(super) tracker: BlockTracker,
+    pub(super) door: Door,
+    pub(super) stopping: bool,
+    /// Whether the thread of the receiver, or of who keeps it running elsewhere, is over.
+    pub(super) gone: bool,
+    pub(super) on_stop: Option<Box<dyn FnOnce() + Send>>,
     last_error: Option<(Error, Time)>,
     /// Why nothing is kept any more: the log could not be written.
-    ended: Option<Error>,
+    pub(super) ended: Option<Error>,
     /// Blocks with lower numbers are needed by no batch.
     forgotten: u64,
+    /// Where the receiver runs, if that is not here.
+    pub(super) seat: Option<Seat>,
+    /// Whether the last seat ended with its executor, so that another one is to be taken at once.
+    pub(super) moves: bool,
 }
 
 impl<R: Receiver> ReceiverSource<R> {
@@ -78,10 +86,12 @@ impl<R: Receiver> ReceiverSource<R> {
     fn leave(&self, given: &Given) {
         let Some(desk) = &self.desk else { return };
         let mut state = lock(&desk.state);
-        let left = given.blocks.iter().filter(|block| state.room.leave(block.sequence)).count();
+        let left: Vec<u64> = given.blocks.iter().map(|block| block.sequence).collect();
+        let left: Vec<u64> = left.into_iter().filter(|block| state.door.room.leave(*block)).collect();
         drop(state);
-        if left > 0 {
+        if !left.is_empty() {
             desk.changed.notify_all();
+            desk.order(&Order::Left(left));
         }
     }
 
@@ -131,12 +141,17 @@ impl<R: Receiver> InputSource for ReceiverSource<R> {
         let given = std::mem::take(&mut self.restored);
         let (log, found, logs) = open_log(input, &name_of(&receiver, input), &given)?;
         let tracker = BlockTracker::restored(given, found);
-        let desk = Arc::new(Desk { logs, ..Desk::of(&receiver, input, log, tracker) });
+        let far = seated(&receiver, input);
+        let desk = Arc::new(Desk { logs, far, ..Desk::of(&receiver, input, log, tracker) });
+        desk.enrol(receiver.preferred_location())?;
         let waker: Arc<dyn Wake> = Arc::clone(&desk) as Arc<dyn Wake>;
         input.context().clock().subscribe(Arc::downgrade(&waker));
         input.hurry.subscribe(Arc::downgrade(&waker));
         let supervised = Arc::clone(&desk);
-        let thread = threads::spawn(format!("receiver-{}", input.number()), move || supervise(receiver, &supervised))?;
+        let thread = threads::spawn(format!("receiver-{}", input.number()), move || match &supervised.far {
+            Some(far) => supervised.oversee(far),
+            None => supervise(receiver, &supervised),
+        })?;
         input.hurry.know(thread.id());
         self.thread = Some(thread);
         self.desk = Some(desk);
@@ -196,10 +211,11 @@ impl<R: Receiver> InputSource for ReceiverSource<R> {
             );
             return Err(Error::new(ErrorKind::Data, text));
         }
-        let ids = given.blocks.iter().map(|block| desk.id(block.sequence)).collect();
-        let logged = given.blocks.iter().any(|block| block.handle.is_some());
+        let blocks = if desk.far.is_some() { desk.still_there(given) } else { given.blocks.clone() };
+        let ids = blocks.iter().map(|block| desk.id(block.sequence)).collect();
+        let logged = blocks.iter().any(|block| block.handle.is_some());
         Ok(Some(match desk.input.durable().filter(|_| logged) {
-            Some(folder) => context.blocks_or(ids, Logged::new(&desk.name, folder.name(), &given.blocks)),
+            Some(folder) => context.blocks_or(ids, Logged::new(&desk.name, folder.name(), &blocks)),
             None => context.blocks(ids),
         }))
     }
@@ -234,8 +250,9 @@ impl<R: Receiver> InputSource for ReceiverSource<R> {
 
     fn set_limit(&mut self, limit: Rate) {
         let Some(desk) = &self.desk else { return };
-        lock(&desk.state).limit.set(limit.0, monotonic());
+        lock(&desk.state).door.limit.set(limit.0, monotonic());
         desk.changed.notify_all();
+        desk.order(&Order::Rate(limit.0));
     }
 
     fn begun(&mut self, given: &Given) {
@@ -245,7 +262,7 @@ impl<R: Receiver> InputSource for ReceiverSource<R> {
     fn pressure(&mut self) -> Pressure {
         let Some(desk) = &self.desk else { return Pressure::default() };
         let mut state = lock(&desk.state);
-        Pressure { limit: state.limit.rate().map(|rate| rate as u64), ..state.room.take() }
+        Pressure { limit: state.door.limit.rate().map(|rate| rate as u64), ..state.door.room.take() }
     }
 
     fn has_left(&self) -> bool {
@@ -263,6 +280,7 @@ impl<R: Receiver> InputSource for ReceiverSource<R> {
             state.on_stop.take()
         };
         desk.changed.notify_all();
+        desk.order(&Order::Stop);
         if let Some(wake) = wake {
             wake();
         }
@@ -275,6 +293,7 @@ impl<R: Receiver> InputSource for ReceiverSource<R> {
             thread.join();
         } else {
             tracing::warn!(receiver = %desk.name, "the receiver does not stop; its thread is left behind");
+            desk.let_go();
             thread.detach();
         }
         // Without a last batch, what has not become a block would be lost.
@@ -321,6 +340,7 @@ impl<T> Desk<T> {
             log,
             logs: false,
             first: tracker.next(),
+            far: None,
             input: input.clone(),
             blocks: {
                 static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -329,18 +349,33 @@ impl<T> Desk<T> {
             state: Mutex::new(DeskState {
                 generator: BlockGenerator::new(input.conf().block_interval),
                 tracker,
-                room,
-                limit: Limit::new(input.conf().receiver_max_rate, input.conf().backpressure_initial_rate, now),
+                door: Door {
+                    limit: Limit::new(input.conf().receiver_max_rate, input.conf().backpressure_initial_rate, now),
+                    room,
+                },
                 stopping: false,
                 gone: false,
                 on_stop: None,
                 last_error: None,
                 ended: None,
                 forgotten: 0,
+                seat: None,
+                moves: false,
             }),
             changed: Condvar::new(),
         }
     }
+}
+
+/// Says how a receiver runs on executors, if tasks do and it can.
+fn seated<R: Receiver>(receiver: &R, input: &InputContext) -> Option<Seated> {
+    let residents = input.context().residents()?;
+    let travels = receiver.travels();
+    if travels.is_none() {
+        let name = name_of(receiver, input);
+        tracing::info!(receiver = %name, "a receiver runs on the driver: it does not say how it travels (Receiver::travels)");
+    }
+    Some(Seated::new(residents, travels?, Arc::clone(&input.seats)))
 }
 
 /// Makes the room in which a receiver's items wait.
@@ -382,22 +417,28 @@ fn supervise<R: Receiver>(mut receiver: R, desk: &Arc<Desk<R::Item>>) {
 }
 
 impl<T: ExchangeData> Desk<T> {
-    fn id(&self, sequence: u64) -> BlockId {
+    pub(super) fn id(&self, sequence: u64) -> BlockId {
         BlockId::Received { stream: self.blocks, sequence }
     }
 
-    fn clock(&self) -> &Arc<dyn Clock> {
+    pub(super) fn clock(&self) -> &Arc<dyn Clock> {
         self.input.context().clock()
     }
 
     /// Keeps a block, durably if there is a log, and tells the tracker of it only then.
-    fn keep(&self, ticket: Ticket, items: Vec<T>, position: Option<Position>, from_buffer: bool) -> Result<()> {
+    pub(super) fn keep(
+        &self,
+        ticket: Ticket,
+        items: Vec<T>,
+        position: Option<Position>,
+        from_buffer: bool,
+    ) -> Result<()> {
         let (sequence, count, bytes) = (ticket.sequence, items.len() as u64, size_of_items(&items));
         let position = position.or(ticket.before);
         let (spills, is_news) = {
             let mut state = lock(&self.state);
-            let spills = state.room.spills(count, bytes);
-            (spills, spills && state.room.is_news())
+            let spills = state.door.room.spills(count, bytes);
+            (spills, spills && state.door.room.is_news())
         };
         if is_news {
             self.tell_full(WhenFull::Spill);
@@ -410,7 +451,7 @@ impl<T: ExchangeData> Desk<T> {
             (Ok(_), true) => Kept::Spilled,
             (Ok(_), false) => Kept::Here,
         };
-        state.room.keep(sequence, count, bytes, from_buffer, outcome);
+        state.door.room.keep(sequence, count, bytes, from_buffer, outcome);
         let handle = match kept {
             Ok(handle) => handle,
             Err(error) => {
@@ -447,15 +488,33 @@ impl<T: ExchangeData> Desk<T> {
         Ok(handle)
     }
 
+    /// Returns the blocks of a batch that can be read: of those that are in no log, what was lost with the executors that had them is left
+    /// out, and told.
+    fn still_there(&self, given: &Given) -> Vec<ReceivedBlock> {
+        let blocks = &self.input.context().env().blocks;
+        let is_there = |block: &ReceivedBlock| block.handle.is_some() || blocks.contains(self.id(block.sequence));
+        let (there, lost): (Vec<_>, Vec<_>) = given.blocks.iter().copied().partition(is_there);
+        if !lost.is_empty() {
+            let (blocks, records) = (lost.len(), lost.iter().map(|block| block.items).sum::<u64>());
+            let text = format!(
+                "{blocks} blocks with {records} records that {} received were lost with the executors that kept them; a storage level with \
+                 `_2` keeps a copy, and the log of a durable program loses nothing (R-48)",
+                self.name
+            );
+            self.failed(Error::new(ErrorKind::Data, text));
+        }
+        there
+    }
+
     /// Tells that as many items wait as may, and what becomes of more.
-    fn tell_full(&self, when_full: WhenFull) {
+    pub(super) fn tell_full(&self, when_full: WhenFull) {
         let info = self.info(true);
         tracing::warn!(receiver = %self.name, ?when_full, "batches are too slow: as many items wait as may");
         self.input.bus.post(|| StreamingEvent::ReceiverFull(info, when_full));
     }
 
     /// Lets the log forget what no batch needs. Not in the batch's path, and not between a block and its acknowledgement.
-    fn tidy_up(&self) {
+    pub(super) fn tidy_up(&self) {
         let forgotten = std::mem::take(&mut lock(&self.state).forgotten);
         if let (Some(log), true) = (&self.log, forgotten > 0)
             && let Err(error) = log.forget_before(forgotten)
@@ -464,29 +523,34 @@ impl<T: ExchangeData> Desk<T> {
         }
     }
 
-    fn failed(&self, error: Error) {
+    pub(super) fn failed(&self, error: Error) {
         tracing::warn!(receiver = %self.name, %error, "a receiver failed");
         lock(&self.state).last_error = Some((error, self.clock().now()));
         let info = self.info(false);
         self.input.bus.post(|| StreamingEvent::ReceiverError(info));
     }
 
-    fn info(&self, active: bool) -> ReceiverInfo {
+    pub(super) fn info(&self, active: bool) -> ReceiverInfo {
         let state = lock(&self.state);
         ReceiverInfo {
             stream_id: self.input.number(),
             name: self.name.clone(),
             active,
             reliable: self.reliable,
-            location: "localhost".to_owned(),
+            location: match (&state.seat, &self.far) {
+                (Some(seat), _) => seat.executor.host.to_string(),
+                (None, Some(_)) => "no executor".to_owned(),
+                (None, None) => "localhost".to_owned(),
+            },
+            executor_id: state.seat.as_ref().map(|seat| seat.executor.id.to_string()),
             last_error: state.last_error.as_ref().map(|(error, _)| error.clone()),
             last_error_time: state.last_error.as_ref().map(|(_, time)| *time),
-            pressure: Pressure { limit: state.limit.rate().map(|rate| rate as u64), ..state.room.total() },
+            pressure: Pressure { limit: state.door.limit.rate().map(|rate| rate as u64), ..state.door.room.total() },
         }
     }
 
     /// Waits by the clock, or until it is time to go.
-    fn pause(&self, until: Option<Time>) {
+    pub(super) fn pause(&self, until: Option<Time>) {
         let mut state = lock(&self.state);
         while !state.stopping {
             state = match until.and_then(|until| self.clock().until(until)) {
@@ -520,7 +584,7 @@ impl<T: ExchangeData> Desk<T> {
 
 impl<T> DeskState<T> {
     /// Takes what has not become a block, unless an older one is being kept: what came after that waits, to stay behind it.
-    fn rest(&mut self) -> Option<(Ticket, Vec<T>)> {
+    pub(super) fn rest(&mut self) -> Option<(Ticket, Vec<T>)> {
         let items = if self.tracker.is_keeping() { None } else { self.generator.cut() };
         items.map(|items| (self.tracker.number(), items))
     }
@@ -531,170 +595,5 @@ impl<T: Send> Wake for Desk<T> {
         let state = lock(&self.state);
         self.changed.notify_all();
         drop(state);
-    }
-}
-
-struct DeskStore<T> {
-    desk: Arc<Desk<T>>,
-}
-
-fn time_to_go() -> Error {
-    Error::new(ErrorKind::Stopped, "the receiver is being stopped")
-}
-
-impl<T: ExchangeData> DeskStore<T> {
-    /// Waits for room, and for the rate: that by real time, as what is limited comes from outside. Returns how many of `n` items may be
-    /// stored now, and `None` if they are dropped. Items of one call are counted as waiting once. A `block` of so many bytes is stored whole.
-    ///
-    /// Nothing is dropped that a position covers: what comes with one, and all of a receiver that has stored with one before. The next
-    /// position would say that it is here.
-    fn admit(
-        &self,
-        n: usize,
-        block: Option<u64>,
-        position: Option<&Position>,
-        has_waited: &mut bool,
-    ) -> Result<Option<usize>> {
-        let desk = &self.desk;
-        let is_free = block.is_some() && desk.input.conf().spark_compatible;
-        let mut state = lock(&desk.state);
-        while !state.stopping {
-            let is_covered = position.is_some() || state.tracker.position().is_some();
-            let place = state.room.place(n, block, is_covered);
-            if !matches!(place, Place::Here(_)) && state.room.is_news() {
-                drop(state);
-                desk.tell_full(if place == Place::Nowhere { WhenFull::Shed } else { WhenFull::Block });
-                state = lock(&desk.state);
-                continue;
-            }
-            let here = match place {
-                Place::Here(here) => here,
-                Place::Nowhere => {
-                    state.room.shed(n);
-                    return Ok(None);
-                }
-                Place::Outside => {
-                    if !std::mem::replace(has_waited, true) {
-                        state.room.block(n);
-                    }
-                    state = desk.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-                    continue;
-                }
-            };
-            let Some(limiter) = state.limit.limiter().filter(|_| !is_free) else { return Ok(Some(here)) };
-            let wait = limiter.wait(monotonic());
-            if wait.is_zero() {
-                let piece = if block.is_some() { here } else { here.min(limiter.piece()) };
-                limiter.take(piece);
-                return Ok(Some(piece));
-            }
-            state = desk.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        Err(time_to_go())
-    }
-
-    fn add(&self, items: impl Iterator<Item = T>) -> Result<()> {
-        let now = self.desk.clock().now();
-        let mut guard = lock(&self.desk.state);
-        if guard.stopping {
-            return Err(time_to_go());
-        }
-        let DeskState { generator, tracker, room, .. } = &mut *guard;
-        let before = generator.items().len();
-        let full = generator.add(items, now);
-        let (before, after) = (if full.is_some() { 0 } else { before }, generator.items().len());
-        room.buffer(after - before);
-        // Now and then is enough: items of a stream are much alike.
-        if after == 1 || before.next_power_of_two() != after.next_power_of_two() {
-            room.measure(after, size_of_items(generator.items()));
-        }
-        let early = (after as u64 >= room.cut_at()).then(|| generator.cut()).flatten();
-        let blocks = [full, early].map(|items| items.map(|items| (tracker.number(), items)));
-        drop(guard);
-        for (ticket, items) in blocks.into_iter().flatten() {
-            self.desk.keep(ticket, items, None, true)?;
-            self.desk.tidy_up();
-        }
-        Ok(())
-    }
-
-    fn block(&self, items: Vec<T>, position: Option<Position>, stored: Box<dyn FnOnce() + Send>) -> Result<()> {
-        if self.admit(items.len(), Some(size_of_items(&items)), position.as_ref(), &mut false)?.is_none() {
-            return Ok(());
-        }
-        if position.is_some() {
-            let rest = lock(&self.desk.state).rest();
-            if let Some((ticket, items)) = rest {
-                self.desk.keep(ticket, items, None, true)?;
-            }
-        }
-        let ticket = {
-            let mut state = lock(&self.desk.state);
-            if state.stopping {
-                return Err(time_to_go());
-            }
-            state.tracker.number()
-        };
-        if planted(Mutant::AcknowledgesBeforeKept) {
-            stored();
-            self.desk.keep(ticket, items, position, false)?;
-        } else {
-            self.desk.keep(ticket, items, position, false)?;
-            stored();
-        }
-        self.desk.tidy_up();
-        Ok(())
-    }
-}
-
-impl<T: ExchangeData> Store<T> for DeskStore<T> {
-    fn store(&mut self, item: T) -> Result<()> {
-        match self.admit(1, None, None, &mut false)? {
-            Some(_) => self.add(std::iter::once(item)),
-            None => Ok(()),
-        }
-    }
-
-    fn store_many(&mut self, items: Vec<T>) -> Result<()> {
-        let (mut items, mut has_waited) = (items.into_iter(), false);
-        while items.len() > 0 {
-            let Some(piece) = self.admit(items.len(), None, None, &mut has_waited)? else { break };
-            self.add(items.by_ref().take(piece))?;
-        }
-        Ok(())
-    }
-
-    fn store_block(&mut self, items: Vec<T>, stored: Box<dyn FnOnce() + Send>) -> Result<()> {
-        self.block(items, None, stored)
-    }
-
-    fn store_block_at(&mut self, items: Vec<T>, position: Position, stored: Box<dyn FnOnce() + Send>) -> Result<()> {
-        self.block(items, Some(position), stored)
-    }
-
-    fn position(&self) -> Option<Position> {
-        lock(&self.desk.state).tracker.position().cloned()
-    }
-
-    fn report_error(&mut self, error: Error) {
-        self.desk.failed(error);
-    }
-
-    fn is_stopped(&self) -> bool {
-        lock(&self.desk.state).stopping
-    }
-
-    fn on_stop(&mut self, wake: Box<dyn FnOnce() + Send>) {
-        let mut state = lock(&self.desk.state);
-        if state.stopping {
-            drop(state);
-            wake();
-        } else {
-            state.on_stop = Some(wake);
-        }
-    }
-
-    fn max_record(&self) -> usize {
-        self.desk.input.conf().max_record
     }
 }
