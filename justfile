@@ -55,7 +55,7 @@ fmt:
 
 # Clippy, without mercy.
 lint:
-    cargo clippy --workspace --exclude millstream-cluster --exclude millstream-sql --all-targets -- -D warnings
+    cargo clippy --workspace --exclude millstream-cluster --exclude millstream-sql --exclude millstream-sql-live --all-targets -- -D warnings
 
 # The house rules: files, names, doors.
 tidy:
@@ -67,7 +67,7 @@ parity:
 
 # The public documentation, opened in a browser.
 doc:
-    cargo doc --workspace --exclude millstream-cluster --exclude millstream-sql --no-deps --open
+    cargo doc --workspace --exclude millstream-cluster --exclude millstream-sql --exclude millstream-sql-live --no-deps --open
 
 # One workload on our engine and the hand-written loop: `just bench wordcount text.txt`.
 bench WORKLOAD FILE *ARGS:
@@ -107,4 +107,4 @@ cluster:
 sql *ARGS:
     CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_TEST_DEBUG=0 \
     RUSTC_WORKSPACE_WRAPPER="$(rustc --print sysroot)/bin/clippy-driver" CLIPPY_ARGS="-Dwarnings__CLIPPY_HACKERY__" \
-    cargo test -p millstream-sql --lib --test all {{ARGS}}
+    cargo test -p millstream-sql -p millstream-sql-live --lib --test all {{ARGS}}

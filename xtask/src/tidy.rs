@@ -298,6 +298,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("crates/streaming", &["millstream-core"]),
     ("crates/sql", &["millstream-core", "millstream-streaming", "millstream-sql-derive"]),
     ("crates/sql-derive", &[]),
+    ("crates/sql-live", &["millstream-core", "millstream-streaming", "millstream-sql"]),
     ("crates/testkit", &["millstream-core", "millstream-streaming", "millstream-cluster"]),
     (
         "crates/millstream",
@@ -306,6 +307,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "millstream-streaming",
             "millstream-testkit",
             "millstream-sql",
+            "millstream-sql-live",
             "millstream-sqlite",
             "millstream-kafka",
             "millstream-object-store",

@@ -41,10 +41,13 @@ pub enum Mutant {
     OnlyNewestState,
     /// The folder of a batch is put in its place before what is in it is durable.
     PublishedNotSynced,
+    /// Live tables of SQL are published one by one, and not a batch as a whole. It is no step of durability, and not among
+    /// [`ALL`](Self::ALL): `crates/sql-live/tests` finds it.
+    LiveTablesOneByOne,
 }
 
 impl Mutant {
-    /// All of them.
+    /// All of the order of durability.
     pub const ALL: [Mutant; 17] = [
         Mutant::RunsBeforeAllocated,
         Mutant::CommitsBeforeEnd,

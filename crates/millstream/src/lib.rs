@@ -48,6 +48,7 @@
 //! | `cluster` | the same program in other processes, on this machine and others (feature `cluster`) |
 //! | `object_store` | a bucket as the place of a durable program (feature `object-store`) |
 //! | `sql` | statements of SQL on streams, planned once; data frames (feature `sql`) |
+//! | `sql_live` | live tables, asked over the protocol of Postgres (feature `sql-live`) |
 //! | `sqlite` | tables of a SQLite database as sinks that take each batch once (feature `sqlite`) |
 //! | `testkit` | tables of batches under a manual clock (feature `testkit`) |
 //!
@@ -74,6 +75,8 @@ pub mod sql {
     pub use millstream_sql::derived_in_millstream::Row;
     pub use millstream_sql::*;
 }
+#[cfg(feature = "sql-live")]
+pub use millstream_sql_live as sql_live;
 pub use millstream_streaming as streaming;
 pub use millstream_streaming::commands;
 pub use millstream_streaming::commands::commands;
@@ -91,7 +94,7 @@ pub use millstream_streaming::{
     Batch, BatchInfo, BatchKey, BatchStamps, Conf, DStream, DurableFolder, FileFilter, Guarantee, InputContext,
     InputInfo, InputSource, Interval, MappedState, MissedBatches, OnFailure, Outcome, Output, OutputBatch,
     OutputOperationInfo, OutputRun, PidConf, Position, Pressure, Rate, RddQueue, Receiver, ReceiverInfo, State,
-    StateSpec, StatsReportListener, Stop, Store, StreamingConf, StreamingContext, StreamingContextBuilder,
+    StateSpec, StateView, StatsReportListener, Stop, Store, StreamingConf, StreamingContext, StreamingContextBuilder,
     StreamingContextState, StreamingListener, Transactional, Travelling, UpdateSpec, WhenEmpty, WhenFull, Window,
 };
 

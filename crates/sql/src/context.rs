@@ -16,6 +16,7 @@ use crate::columnar::Columnar;
 use crate::files::Files;
 use crate::frame::DataFrame;
 use crate::functions::{Functions, function};
+use crate::live::Live;
 use crate::row::{Cell, Row};
 use crate::session::Session;
 use crate::statement::{Statement, Table};
@@ -60,6 +61,7 @@ struct Inner {
     /// Where saved tables are.
     warehouse: Mutex<PathBuf>,
     output_disk: Arc<dyn Disk>,
+    live: Arc<Live>,
 }
 
 /// The contexts of this process's engines; those of engines that are gone are let go when the next one is made.
@@ -98,6 +100,7 @@ impl SqlContext {
             tables: Tables::default(),
             functions: Mutex::default(),
             warehouse: Mutex::new(PathBuf::from(WAREHOUSE)),
+            live: Arc::new(Live::new()),
             output_disk: Arc::clone(&context.env().output_disk),
         };
         let made = SqlContext { inner: Arc::new(inner) };
@@ -343,6 +346,22 @@ impl SqlContext {
 
     pub(crate) fn functions(&self) -> Arc<Functions> {
         Arc::clone(&lock(&self.inner.functions))
+    }
+
+    /// The tables that can be asked from outside of all batches.
+    #[doc(hidden)]
+    pub fn live(&self) -> &Arc<Live> {
+        &self.inner.live
+    }
+
+    /// The functions of the program, as they are now.
+    #[doc(hidden)]
+    pub fn known_functions(&self) -> Vec<Arc<datafusion::logical_expr::ScalarUDF>> {
+        self.functions().known()
+    }
+
+    pub(crate) fn newest_versions(&self) -> BTreeMap<String, Arc<Version>> {
+        self.inner.tables.newest()
     }
 
     /// What the batch of this time sees.

@@ -13,6 +13,7 @@
 //!   continuous_sql: (group, state) merged into a table of states                       continuous/
 //!   save_as_table: files of Parquet in a warehouse, each batch once                    warehouse/
 //!   SqlContext: static tables in versions, views, functions                          context.rs, tables.rs, files.rs
+//!   what may be asked from outside of all batches                                    live/
 //! ```
 
 mod batch;
@@ -24,6 +25,8 @@ mod error;
 mod files;
 mod frame;
 mod functions;
+#[doc(hidden)]
+pub mod live;
 mod names;
 mod plans;
 mod query;
@@ -53,6 +56,7 @@ pub use self::context::SqlContext;
 pub use self::continuous::Continuous;
 pub use self::files::Files;
 pub use self::frame::{DataFrame, SqlRdds};
+pub use self::live::States;
 pub use self::query::StreamTables;
 pub use self::row::{Cell, Date, Decimal, Row, from_columns, schema_of, to_columns};
 #[doc(hidden)]

@@ -171,7 +171,7 @@ impl std::fmt::Debug for Statement {
 }
 
 /// The schema with its columns' names in small letters: SQL finds them without regard to case.
-fn small(schema: &Schema, table: &str) -> Result<Schema> {
+pub(crate) fn small(schema: &Schema, table: &str) -> Result<Schema> {
     let mut fields: Vec<Field> = Vec::new();
     for field in schema.fields() {
         let name = field.name().to_lowercase();
@@ -205,7 +205,7 @@ pub(crate) fn lowered(table: &Table) -> Result<Arc<Vec<ArrowBatch>>> {
     rows.collect::<Result<Vec<_>>>().map(Arc::new)
 }
 
-fn relabelled(batch: &ArrowBatch, schema: &SchemaRef) -> Result<ArrowBatch> {
+pub(crate) fn relabelled(batch: &ArrowBatch, schema: &SchemaRef) -> Result<ArrowBatch> {
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     ArrowBatch::try_new_with_options(Arc::clone(schema), batch.columns().to_vec(), &options)
         .map_err(|e| Error::new(ErrorKind::Data, format!("columns do not fit their schema: {e}")))

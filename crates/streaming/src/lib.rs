@@ -57,6 +57,7 @@ pub use self::receiver::{Position, Receiver, Store, Travelling};
 pub use self::state::mapped::MappedState;
 #[doc(hidden)]
 pub use self::state::merged::{Merge, MergedState};
+pub use self::state::view::StateView;
 pub use self::state::{EachRecord, State, StateFn, StateSpec, UpdateSpec, WithTime};
 pub use self::stats::StatsReportListener;
 pub use self::window::{Interval, Window};

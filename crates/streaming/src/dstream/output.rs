@@ -250,6 +250,17 @@ impl<T: Data> DStream<T> {
         self.output(CallSite::here("foreach_rdd"), kind, counting(), move |rdd, batch| f(rdd, batch.time()).outcome())
     }
 
+    /// As [`foreach_rdd`](Self::foreach_rdd), for operations that are made of it.
+    #[doc(hidden)]
+    pub fn foreach_rdd_at<R: Outcome>(
+        &self,
+        site: CallSite,
+        f: impl Fn(Rdd<T>, Time) -> R + Send + Sync + 'static,
+    ) -> Output {
+        let kind = OutputKind::Plain { has_key: false };
+        self.output(site, kind, counting(), move |rdd, batch| f(rdd, batch.time()).outcome())
+    }
+
     /// As [`foreach_rdd`](Self::foreach_rdd); `f` is given the batch and not only its time.
     ///
     /// The batch's [key](OutputBatch::key) is the same for every attempt at it, so a sink that remembers the last

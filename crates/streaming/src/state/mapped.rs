@@ -15,13 +15,19 @@ use super::step::{nothing, placed};
 use super::table::{Change, Making, StateTable};
 use super::{Outcome, State, StateFn, StateSpec};
 use crate::DStream;
-use crate::dstream::{Placing, derive_as, mark_table, save_every};
+use crate::dstream::{Placing, derive_as, handle, mark_table, save_every};
 use crate::graph::{StreamId, StreamSpec};
 
 /// A partition behind a batch: the state, and what the function gave.
 pub(super) struct Mapped<K, S, E> {
     table: StateTable<K, S>,
     emitted: Arc<Vec<E>>,
+}
+
+impl<K, S, E> Mapped<K, S, E> {
+    pub(super) fn into_table(self) -> StateTable<K, S> {
+        self.table
+    }
 }
 
 impl<K, S, E> Clone for Mapped<K, S, E> {
@@ -57,11 +63,17 @@ pub struct MappedState<K, S, E> {
     emitted: DStream<E>,
     states: DStream<(K, S)>,
     internal: StreamId,
+    pub(super) placing: Placing,
 }
 
 impl<K, S, E> Clone for MappedState<K, S, E> {
     fn clone(&self) -> Self {
-        MappedState { emitted: self.emitted.clone(), states: self.states.clone(), internal: self.internal }
+        MappedState {
+            emitted: self.emitted.clone(),
+            states: self.states.clone(),
+            internal: self.internal,
+            placing: self.placing.clone(),
+        }
     }
 }
 
@@ -91,6 +103,11 @@ impl<K: Key, S: ExchangeData, E: ExchangeData> MappedState<K, S, E> {
     /// `MapWithStateDStream.stateSnapshots`, MW14, S-58.
     pub fn state_snapshots(&self) -> DStream<(K, S)> {
         self.states.clone()
+    }
+
+    /// Returns the stream of the tables, with what the function gave.
+    pub(super) fn tables(&self) -> DStream<Mapped<K, S, E>> {
+        handle(self.internal, self.emitted.graph())
     }
 
     /// Returns the stream that holds the state.
@@ -172,9 +189,10 @@ impl<K: Key, V: ExchangeData> DStream<(K, V)> {
         let mut stream = StreamSpec::new(site, slide, vec![self.id()]);
         stream.saving.by_itself = Some(slide * 10);
         let parent = self.clone();
+        let places = placing.clone();
         let late_scan = self.graph().spark_compatible();
         let internal: DStream<Mapped<K, S, E>> = derive_as(self.graph(), stream, move |batch| {
-            let partitioner = placing.on(batch.context());
+            let partitioner = places.on(batch.context());
             let data = placed(batch, &parent, &partitioner, site);
             let time = batch.time();
             let previous = match batch.previous_state::<Mapped<K, S, E>>(&partitioner, site) {
@@ -201,7 +219,7 @@ impl<K: Key, V: ExchangeData> DStream<(K, V)> {
         internal.saved_by_itself(mark_table::<Mapped<K, S, E>>(), site);
         let emitted = internal.lift(site, |rdd, _| rdd.flat_map(|part| Emitted { all: part.emitted, at: 0 }));
         let states = internal.lift(site, |rdd, _| rdd.flat_map(|part| part.table.entries()));
-        MappedState { emitted, states, internal: internal.id() }
+        MappedState { emitted, states, internal: internal.id(), placing }
     }
 }
 

@@ -3,6 +3,7 @@
 //! A state is an Rdd with a lineage, like everything: that of batch *t* is made from that of *t − 1* and the new data. It is
 //! persisted, and every few batches it is saved and its lineage cut there.
 
+mod desk;
 pub(crate) mod mapped;
 pub(crate) mod merged;
 pub(crate) mod migrate;
@@ -13,6 +14,7 @@ pub(crate) mod save;
 pub(crate) mod step;
 pub(crate) mod table;
 pub(crate) mod update;
+pub(crate) mod view;
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Place;
 use millstream_core::partitioner::key_hash;
-use millstream_core::threads::lock;
 use millstream_core::{Data, Error, ErrorKind, ExchangeData, Key, Result, Time, codec};
 use serde::{Deserialize, Serialize};
 
@@ -57,7 +56,7 @@ impl<K: Key, S: ExchangeData> StateTable<K, S> {
     /// The table is locked for short whiles only: newer versions may be made meanwhile.
     pub(crate) fn save(&self, folder: &str, bytes: Vec<u8>) -> Result<Option<(Head, Vec<u8>)>> {
         let (logs, len, turn, notes): (Vec<Log<K, S>>, usize, usize, Vec<String>) = {
-            let base = lock(self.base());
+            let base = self.lock();
             if base.saves.notes.back().is_some_and(|(last, _)| last == folder) {
                 return Ok(None);
             }
@@ -101,10 +100,12 @@ impl<K: Key, S: ExchangeData> StateTable<K, S> {
 
     /// Notes that the part that begins with `head` has been written into `folder`.
     pub(crate) fn saved(&self, head: Head, folder: &str) {
-        let mut base = lock(self.base());
+        let mut base = self.lock();
         let last = base.saves.version.replace(self.version());
         base.hold(self.version());
-        let dropped = last.map(|last| base.let_go(last)).unwrap_or_default();
+        if let Some(last) = last {
+            base.let_go(last);
+        }
         let saves = &mut base.saves;
         saves.notes.push_back((folder.to_owned(), head.whole));
         saves.turn = (saves.turn + IN_TURN) % SHARDS;
@@ -117,12 +118,12 @@ impl<K: Key, S: ExchangeData> StateTable<K, S> {
         }
         let old: Vec<_> = saves.notes.drain(..first).collect();
         drop(base);
-        drop((old, dropped));
+        drop(old);
     }
 
     /// Returns the folders that the last save builds upon and its own, oldest first.
     pub(crate) fn saved_in(&self) -> Vec<String> {
-        lock(self.base()).saves.notes.iter().map(|(folder, _)| folder.clone()).collect()
+        self.lock().saves.notes.iter().map(|(folder, _)| folder.clone()).collect()
     }
 
     /// Puts a table together from what was written, oldest first: heads and what follows them.

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 
 use hashbrown::HashTable;
 use millstream_core::partitioner::key_hash;
-use millstream_core::threads::lock;
 use millstream_core::{Data, Key, Time};
 
 use super::table::{Base, Log, SHARDS, StateTable, shard_of};
@@ -29,10 +28,10 @@ impl<K: Key, S: Data> Past<K, S> {
 
     /// Reads the table as it was at the version.
     pub(super) fn look<R>(&mut self, table: &StateTable<K, S>, read: impl FnOnce(&Base<K, S>, &Self) -> R) -> R {
-        let logs = lock(table.base()).logs(self.seen, u64::MAX);
+        let logs = table.lock().logs(self.seen, u64::MAX);
         self.note(logs);
         // What happened in between is little.
-        let base = lock(table.base());
+        let base = table.lock();
         self.catch_up(&base);
         read(&base, self)
     }

@@ -20,15 +20,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, OnceLock};
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Place;
 use millstream_core::partitioner::key_hash;
-use millstream_core::threads::lock;
 use millstream_core::{Data, Key, Time};
 
+use super::desk::{Ask, Desk, Locked};
 use super::parts::Saves;
 use super::past::Past;
 
@@ -37,7 +38,7 @@ pub(super) const SHARDS: usize = 256;
 
 /// One version of a state's table. Cloning and dropping costs a lock.
 pub(crate) struct StateTable<K, S> {
-    base: Arc<Mutex<Base<K, S>>>,
+    desk: Arc<Desk<K, S>>,
     version: u64,
 }
 
@@ -56,7 +57,78 @@ pub(super) struct Undo<K, S> {
 }
 
 /// How to get from a version to the one before. Shared with who reads an old version.
-pub(super) type Log<K, S> = Arc<Vec<Undo<K, S>>>;
+pub(super) type Log<K, S> = Arc<Undone<K, S>>;
+
+/// What a version changed, undone.
+pub(super) struct Undone<K, S> {
+    all: Vec<Undo<K, S>>,
+    /// The time that was noted for all that changed.
+    at: Time,
+    /// Where keys stand, once somebody has looked for one.
+    index: OnceLock<HashTable<usize>>,
+}
+
+impl<K, S> Deref for Undone<K, S> {
+    type Target = [Undo<K, S>];
+
+    fn deref(&self) -> &[Undo<K, S>] {
+        &self.all
+    }
+}
+
+/// Of so few, one is found by looking at them all.
+const FEW: usize = 32;
+
+impl<K: Key, S> Undone<K, S> {
+    fn find(&self, hash: u64, key: &K) -> Option<&Undo<K, S>> {
+        if self.all.len() <= FEW {
+            return self.all.iter().find(|one| one.hash == hash && one.key == *key);
+        }
+        let index = self.index.get_or_init(|| index_of(&self.all));
+        index.find(hash, |at| self.all[*at].key == *key).map(|at| &self.all[*at])
+    }
+}
+
+/// Where the first note of each key stands.
+fn index_of<K: Key, S>(all: &[Undo<K, S>]) -> HashTable<usize> {
+    let mut index = HashTable::with_capacity(all.len());
+    for (at, one) in all.iter().enumerate() {
+        if index.find(one.hash, |at: &usize| all[*at].key == one.key).is_none() {
+            index.insert_unique(one.hash, at, |at| all[*at].hash);
+        }
+    }
+    index
+}
+
+/// What a version that is being made has changed so far.
+pub(super) struct Open<K, S> {
+    undo: Vec<Undo<K, S>>,
+    /// Which keys stand in the log, where their entries' times do not tell: others may have been used at the same time, or somebody
+    /// has looked for one.
+    logged: Option<HashTable<usize>>,
+    /// The time that is noted for what is set or touched.
+    at: Time,
+}
+
+impl<K: Key, S> Open<K, S> {
+    fn find(&mut self, hash: u64, key: &K) -> Option<&Undo<K, S>> {
+        let undo = &self.undo;
+        let logged = self.logged.get_or_insert_with(|| index_of(undo));
+        logged.find(hash, |at| undo[*at].key == *key).map(|at| &undo[*at])
+    }
+
+    /// Notes what a key had before this version, if that is not noted already. A second note of a key would do no harm.
+    fn log(&mut self, hash: u64, key: K, before: Option<(S, Time)>) {
+        if let Some(logged) = &mut self.logged {
+            let undo = &self.undo;
+            match logged.entry(hash, |at| undo[*at].key == key, |at| undo[*at].hash) {
+                Place::Occupied(_) => return,
+                Place::Vacant(place) => drop(place.insert(undo.len())),
+            }
+        }
+        self.undo.push(Undo { hash, key, before });
+    }
+}
 
 pub(super) struct Base<K, S> {
     pub(super) shards: Vec<HashTable<Entry<K, S>>>,
@@ -72,6 +144,8 @@ pub(super) struct Base<K, S> {
     touched: Option<VecDeque<(Time, Vec<u64>)>>,
     /// What has been written of the table.
     pub(super) saves: Saves,
+    /// What nobody can ask for any more. It is dropped when the lock has been let go.
+    dropped: Vec<Log<K, S>>,
 }
 
 /// The shard of a hash: by bits that neither the table's places nor the partitions use much.
@@ -94,13 +168,10 @@ pub(crate) enum Change<S> {
 /// The next version of a table while it is made, in place. Others wait.
 pub(crate) struct Making<'a, K, S> {
     base: &'a mut Base<K, S>,
-    undo: Vec<Undo<K, S>>,
-    /// Which keys stand in the log, where their entries' times do not tell: others may have been used at the same time.
-    logged: Option<HashTable<usize>>,
+    desk: &'a Desk<K, S>,
+    open: Open<K, S>,
     /// The hashes of what was set or touched, if keys can time out.
     used: Option<Vec<u64>>,
-    /// The time that is noted for what is set or touched.
-    at: Time,
     /// Up to when keys that were not used have been looked through.
     dealt_with: Option<Time>,
 }
@@ -113,63 +184,60 @@ impl<K: Key, S: Data> Making<'_, K, S> {
 
     /// Asks `f` what becomes of a key that has some state or none, and does it.
     pub(crate) fn change<R>(&mut self, hash: u64, key: K, f: impl FnOnce(&K, Option<&S>) -> (Change<S>, R)) -> R {
+        let result = self.change_one(hash, key, f);
+        if self.desk.is_waited_for() {
+            self.desk.serve(self.base, Some(&mut self.open));
+        }
+        result
+    }
+
+    fn change_one<R>(&mut self, hash: u64, key: K, f: impl FnOnce(&K, Option<&S>) -> (Change<S>, R)) -> R {
+        let (at, has_index) = (self.open.at, self.open.logged.is_some());
         let shard = &mut self.base.shards[shard_of(hash)];
         // Room is made for a key only when it stays: most are there already.
         let (change, result) = match shard.find_mut(hash, |entry| entry.key == key) {
             Some(entry) => {
                 let (change, result) = f(&key, Some(&entry.state));
-                let first = entry.at != self.at || self.logged.is_some();
+                let first = entry.at != at || has_index;
                 let before = match change {
                     Change::Set(state) if first => {
-                        Some((std::mem::replace(&mut entry.state, state), std::mem::replace(&mut entry.at, self.at)))
+                        Some((std::mem::replace(&mut entry.state, state), std::mem::replace(&mut entry.at, at)))
                     }
                     Change::Set(state) => {
                         entry.state = state;
                         None
                     }
-                    Change::Touch if self.used.is_some() && entry.at != self.at => {
-                        Some((entry.state.clone(), std::mem::replace(&mut entry.at, self.at)))
+                    Change::Touch if self.used.is_some() && entry.at != at => {
+                        Some((entry.state.clone(), std::mem::replace(&mut entry.at, at)))
                     }
                     Change::Touch | Change::Keep => return result,
                     Change::Remove => {
                         if let Ok(place) = shard.find_entry(hash, |entry| entry.key == key) {
-                            let (Entry { state, at, .. }, _) = place.remove();
+                            let (Entry { state, at: used, .. }, _) = place.remove();
                             self.base.len -= 1;
-                            if at != self.at || self.logged.is_some() {
-                                self.log(hash, key, Some((state, at)));
+                            if used != at || has_index {
+                                self.open.log(hash, key, Some((state, used)));
                             }
                         }
                         return result;
                     }
                 };
-                if let Some((state, at)) = before {
-                    if at != self.at {
+                if let Some((state, used)) = before {
+                    if used != at {
                         self.used.iter_mut().for_each(|used| used.push(hash));
                     }
-                    self.log(hash, key, Some((state, at)));
+                    self.open.log(hash, key, Some((state, used)));
                 }
                 return result;
             }
             None => f(&key, None),
         };
         if let Change::Set(state) = change {
-            self.base.insert(hash, Entry { key: key.clone(), state, at: self.at });
+            self.base.insert(hash, Entry { key: key.clone(), state, at });
             self.used.iter_mut().for_each(|used| used.push(hash));
-            self.log(hash, key, None);
+            self.open.log(hash, key, None);
         }
         result
-    }
-
-    /// Notes what a key had before this version, if that is not noted already. A second note of a key would do no harm.
-    fn log(&mut self, hash: u64, key: K, before: Option<(S, Time)>) {
-        if let Some(logged) = &mut self.logged {
-            let undo = &self.undo;
-            match logged.entry(hash, |at| undo[*at].key == key, |at| undo[*at].hash) {
-                Place::Occupied(_) => return,
-                Place::Vacant(place) => drop(place.insert(undo.len())),
-            }
-        }
-        self.undo.push(Undo { hash, key, before });
     }
 
     /// Returns the keys that were last used before `limit`, in the order in which they were used.
@@ -191,7 +259,7 @@ impl<K: Key, S: Data> Making<'_, K, S> {
 
     /// The table is the new version from now on.
     fn done(self) -> u64 {
-        let Making { base, undo, used, at, dealt_with, .. } = self;
+        let Making { base, open: Open { undo, at, .. }, used, dealt_with, .. } = self;
         match (&mut base.touched, used) {
             (Some(touched), Some(used)) => {
                 if !used.is_empty() {
@@ -205,14 +273,14 @@ impl<K: Key, S: Data> Making<'_, K, S> {
             (touched, _) => *touched = None,
         }
         base.latest = base.latest.max(Some(at));
-        base.undo.push_back((base.newest, Arc::new(undo)));
+        base.undo.push_back((base.newest, Arc::new(Undone { all: undo, at, index: OnceLock::new() })));
         base.newest += 1;
         base.newest
     }
 
     /// The table is again what it was.
     fn undone(self) {
-        let Making { base, undo, .. } = self;
+        let Making { base, open: Open { undo, .. }, .. } = self;
         // Backwards: what a key had before its first change is what stays.
         for Undo { hash, key, before } in undo.into_iter().rev() {
             let shard = &mut base.shards[shard_of(hash)];
@@ -249,7 +317,7 @@ impl<K: Key, S: Data> StateTable<K, S> {
 
     pub(super) fn first(mut base: Base<K, S>) -> StateTable<K, S> {
         base.holders.insert(base.newest, 1);
-        StateTable { version: base.newest, base: Arc::new(Mutex::new(base)) }
+        StateTable { version: base.newest, desk: Arc::new(Desk::new(base)) }
     }
 
     /// Makes the next version, at `at`: `make` says what changes. If `timed`, a later one can ask what has not been used
@@ -260,7 +328,7 @@ impl<K: Key, S: Data> StateTable<K, S> {
         timed: bool,
         make: impl FnOnce(&mut Making<'_, K, S>) -> Result<R, E>,
     ) -> Result<(StateTable<K, S>, R), E> {
-        let mut base = lock(&self.base);
+        let mut base = self.desk.lock();
         if base.newest != self.version {
             let copy = StateTable::first(base.copy_of(self.version));
             drop(base);
@@ -271,12 +339,13 @@ impl<K: Key, S: Data> StateTable<K, S> {
         if timed && base.touched.is_none() {
             base.find_times();
         }
-        let mut making = Making { base: &mut base, undo: Vec::new(), logged, used, at, dealt_with: None };
+        let open = Open { undo: Vec::new(), logged, at };
+        let mut making = Making { base: &mut base, desk: &self.desk, open, used, dealt_with: None };
         match catch_unwind(AssertUnwindSafe(|| make(&mut making))) {
             Ok(Ok(result)) => {
                 let version = making.done();
                 base.hold(version);
-                Ok((StateTable { base: Arc::clone(&self.base), version }, result))
+                Ok((StateTable { desk: Arc::clone(&self.desk), version }, result))
             }
             Ok(Err(error)) => {
                 making.undone();
@@ -293,11 +362,21 @@ impl<K: Key, S: Data> StateTable<K, S> {
     /// Returns how many keys the newest version has.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        lock(&self.base).len
+        self.lock().len
     }
 
-    pub(super) fn base(&self) -> &Mutex<Base<K, S>> {
-        &self.base
+    /// Waits until nobody else has the table.
+    pub(super) fn lock(&self) -> Locked<'_, K, S> {
+        self.desk.lock()
+    }
+
+    /// Has `then` told what a key has at this version, and when it was last used: here and now if the table is free, or else by who
+    /// makes the next version of it, between two keys. So `then` must be short.
+    pub(super) fn look_up(&self, key: K, then: impl FnOnce(Option<(S, Time)>) + Send + 'static) {
+        let (hash, version) = (key_hash(&key), self.version);
+        let look =
+            move |base: &Base<K, S>, open: Option<&mut Open<K, S>>| then(base.at_version(version, open, hash, &key));
+        self.desk.ask(Ask::Look(Box::new(look)));
     }
 
     pub(super) fn version(&self) -> u64 {
@@ -326,6 +405,7 @@ impl<K: Key, S: Data> Base<K, S> {
             holders: BTreeMap::new(),
             touched: None,
             saves: Saves::default(),
+            dropped: Vec::new(),
         }
     }
 
@@ -365,8 +445,7 @@ impl<K, S> Base<K, S> {
         *self.holders.entry(version).or_default() += 1;
     }
 
-    #[must_use = "keys and states may be large: they are dropped without the lock"]
-    pub(super) fn let_go(&mut self, version: u64) -> Vec<Log<K, S>> {
+    pub(super) fn let_go(&mut self, version: u64) {
         if let Some(count) = self.holders.get_mut(&version) {
             *count -= 1;
             if *count == 0 {
@@ -374,11 +453,14 @@ impl<K, S> Base<K, S> {
             }
         }
         let oldest = self.holders.keys().next().copied().unwrap_or(self.newest);
-        let mut dropped = Vec::new();
         while self.undo.front().is_some_and(|(to, _)| *to < oldest) {
-            dropped.extend(self.undo.pop_front().map(|(_, undo)| undo));
+            self.dropped.extend(self.undo.pop_front().map(|(_, undo)| undo));
         }
-        dropped
+    }
+
+    #[must_use = "keys and states may be large: they are dropped without the lock"]
+    pub(super) fn take_dropped(&mut self) -> Vec<Log<K, S>> {
+        std::mem::take(&mut self.dropped)
     }
 
     /// The logs that lead back to versions from `from` to the one before `to`, oldest first.
@@ -406,20 +488,37 @@ impl<K: Key, S> Base<K, S> {
     }
 }
 
+impl<K: Key, S: Data> Base<K, S> {
+    /// What a key had at a version, and when it was last used then; `open` is what a version that is being made has changed so far.
+    fn at_version(&self, version: u64, open: Option<&mut Open<K, S>>, hash: u64, key: &K) -> Option<(S, Time)> {
+        let now = self.find(hash, key);
+        let from = self.undo.partition_point(|(back_to, _)| *back_to < version);
+        let logs = || self.undo.range(from..).map(|(_, log)| log);
+        let first = logs().map(|log| log.at).chain(open.as_ref().map(|open| open.at)).min();
+        // What was last used before the first change since the version has not changed.
+        let unchanged = now.is_some_and(|entry| first.is_none_or(|first| entry.at < first));
+        let change = match unchanged {
+            true => None,
+            false => logs().find_map(|log| log.find(hash, key)).or_else(|| open?.find(hash, key)),
+        };
+        match change {
+            Some(change) => change.before.clone(),
+            None => now.map(|entry| (entry.state.clone(), entry.at)),
+        }
+    }
+}
+
 impl<K, S> Clone for StateTable<K, S> {
     fn clone(&self) -> StateTable<K, S> {
-        *lock(&self.base).holders.entry(self.version).or_default() += 1;
-        StateTable { base: Arc::clone(&self.base), version: self.version }
+        self.desk.lock().hold(self.version);
+        StateTable { desk: Arc::clone(&self.desk), version: self.version }
     }
 }
 
 impl<K, S> Drop for StateTable<K, S> {
     fn drop(&mut self) {
-        let mut base = lock(&self.base);
-        let dropped = base.let_go(self.version);
-        drop(base);
-        // Keys and states may be large: they are dropped without the lock.
-        drop(dropped);
+        // Who lets go of an old version does not wait for the batch that makes a new one.
+        self.desk.ask(Ask::LetGo(self.version));
     }
 }
 
@@ -475,9 +574,9 @@ pub(super) mod tests {
         assert_eq!(content(&zero), map(&[(1, 10), (2, 20)]));
         drop(zero);
         assert_eq!(content(&two), map(&[(2, 21), (3, 31)]));
-        assert_eq!(lock(&three.base).undo.len(), 1, "what nobody can ask for is let go");
+        assert_eq!(three.lock().undo.len(), 1, "what nobody can ask for is let go");
         drop(two);
-        assert!(lock(&three.base).undo.is_empty());
+        assert!(three.lock().undo.is_empty());
     }
 
     #[test]
@@ -521,7 +620,7 @@ pub(super) mod tests {
             assert!(std::panic::catch_unwind(panics).is_err());
             assert_eq!(content(&zero), map(&[(1, 10), (2, 20), (3, 30)]));
             assert!(zero.clone().timed_entries().all(|(_, _, used)| used == at(0)));
-            assert_eq!((zero.len(), lock(&zero.base).newest), (3, 0));
+            assert_eq!((zero.len(), zero.lock().newest), (3, 0));
             let works = |making: &mut Making<'_, u64, u64>| {
                 some(making);
                 Ok::<_, ()>(())
@@ -539,7 +638,7 @@ pub(super) mod tests {
             let zero = Table::of([(1, 10)].into_iter(), at(0));
             let often: Vec<_> = (0..100).flat_map(|n| [(1, Some(n)), (2, Some(n))]).collect();
             let one = next(&zero, time, &often);
-            assert_eq!(lock(&one.base).undo[0].1.len(), 2);
+            assert_eq!(one.lock().undo[0].1.len(), 2);
             assert_eq!(content(&zero), map(&[(1, 10)]));
         }
     }
@@ -562,6 +661,98 @@ pub(super) mod tests {
         assert_eq!(unused(&two, 1), [1]);
         assert_eq!(unused(&two, 2), [1, 2]);
         assert_eq!(unused(&two, 3), [1, 2, 3]);
+    }
+
+    /// What a table says that a key has.
+    fn looked_up(table: &Table, key: u64) -> Option<(u64, Time)> {
+        let (tell, told) = std::sync::mpsc::channel();
+        table.look_up(key, move |found| tell.send(found).unwrap());
+        told.try_recv().expect("nobody has the table")
+    }
+
+    #[test]
+    fn who_looks_up_while_a_version_is_made_is_answered_between_two_keys() {
+        for time in [0, 1] {
+            let zero = Table::of((0..100).map(|key| (key, key * 10)), at(0));
+            let one = next(&zero, 0, &[(1, Some(11)), (2, None)]);
+            let (tell, told) = std::sync::mpsc::channel();
+            let make = |making: &mut Making<'_, u64, u64>| {
+                let mut set = |key: u64, change| making.change(key_hash(&key), key, |_, _| (change, ()));
+                set(1, Change::Set(12));
+                set(3, Change::Remove);
+                for (table, key) in
+                    [(&zero, 1u64), (&one, 1), (&one, 3), (&zero, 2), (&one, 2), (&one, 50), (&one, 777)]
+                {
+                    let tell = tell.clone();
+                    table.look_up(key, move |found| tell.send(found.map(|(state, _)| state)).unwrap());
+                }
+                assert!(told.try_recv().is_err(), "who makes a version has the table");
+                set(4, Change::Set(41));
+                let answers: Vec<Option<u64>> = told.try_iter().collect();
+                assert_eq!(answers, [Some(10), Some(11), Some(30), Some(20), None, Some(500), None]);
+                set(1, Change::Set(13));
+                set(3, Change::Set(31));
+                Ok::<_, ()>(())
+            };
+            let (two, ()) = one.next(at(time), false, make).unwrap();
+            let of = |table: &Table| [1, 2, 3, 4].map(|key| looked_up(table, key).map(|(state, _)| state));
+            assert_eq!(of(&zero), [Some(10), Some(20), Some(30), Some(40)]);
+            assert_eq!(of(&one), [Some(11), None, Some(30), Some(40)]);
+            assert_eq!(of(&two), [Some(13), None, Some(31), Some(41)]);
+        }
+    }
+
+    #[test]
+    fn who_lets_go_of_a_version_does_not_wait_and_what_was_left_behind_is_done() {
+        let zero = Table::of([(1, 10)].into_iter(), at(0));
+        let one = next(&zero, 1, &[(1, Some(11))]);
+        let (tell, told) = std::sync::mpsc::channel();
+        let mut zero = Some(zero);
+        let make = |making: &mut Making<'_, u64, u64>| {
+            making.change(key_hash(&1u64), 1, |_, _| (Change::Set(12), ()));
+            // Nothing changes behind this: it is done before the lock is let go.
+            zero = None;
+            one.look_up(1, move |found| tell.send(found).unwrap());
+            Ok::<_, ()>(())
+        };
+        let (two, ()) = one.next(at(2), false, make).unwrap();
+        assert_eq!(told.try_recv().unwrap(), Some((11, at(1))));
+        assert_eq!(two.lock().undo.len(), 1, "of the first version nothing is left");
+    }
+
+    #[test]
+    fn many_who_look_up_see_their_version_while_others_are_made() {
+        let mut newest = Table::of((0..64).map(|key| (key, 0)), at(0));
+        let held = std::sync::Arc::new(std::sync::Mutex::new((newest.clone(), 0)));
+        let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let readers: Vec<_> = (0..3u64)
+            .map(|reader| {
+                let (held, done) = (std::sync::Arc::clone(&held), std::sync::Arc::clone(&done));
+                let read = move || {
+                    let mut key = reader;
+                    while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                        let (table, version) = { millstream_core::threads::lock(&held).clone() };
+                        for _ in 0..10 {
+                            key = (key + 7) % 64;
+                            let (tell, told) = std::sync::mpsc::channel();
+                            table.look_up(key, move |found| tell.send(found).unwrap());
+                            assert_eq!(told.recv().unwrap().map(|(state, _)| state), Some(version));
+                        }
+                    }
+                };
+                millstream_core::threads::spawn(format!("reader-{reader}"), read).unwrap()
+            })
+            .collect();
+        for version in 1..400 {
+            let all: Vec<_> = (0..64).map(|key| (key, Some(version))).collect();
+            newest = next(&newest, version as i64, &all);
+            let old = std::mem::replace(&mut *millstream_core::threads::lock(&held), (newest.clone(), version));
+            drop(old);
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        readers.into_iter().for_each(|reader| reader.join());
+        drop(held);
+        assert!(newest.lock().undo.is_empty(), "all that was held has been let go");
     }
 
     #[test]
@@ -590,6 +781,9 @@ pub(super) mod tests {
             }
             for (table, want) in &held {
                 assert_eq!(content(table), *want);
+                for key in 0..50 {
+                    assert_eq!(looked_up(table, key).map(|(state, _)| state), want.get(&key).copied());
+                }
             }
         }
     }

@@ -1,0 +1,33 @@
+//! A running program's tables, asked over the protocol of Postgres: by `psql`, by drivers, by whatever draws charts.
+//!
+//! [`serve`](ServeSql::serve) opens a port at which every live table of a [`SqlContext`](millstream_sql::SqlContext) can be read: the
+//! newest batch of registered streams and windows, the states of keys, and static tables. A statement sees exactly one batch, whole; a
+//! transaction keeps its batch. Nothing can be written, and nothing that is asked slows the batches but by the time of the processor
+//! that it takes.
+//!
+//! ```text
+//!   socket ─► wire.rs: messages, bounded ─► startup.rs: who is it ─► session.rs: one connection, its transaction and batch
+//!                                                                      │  command.rs: what is asked (pure)
+//!   rows  ◄─ encoded, counted, cancelled ◄─ run.rs ◄─ threads of their own ◄─ catalog.rs: tables, functions, pg_catalog
+//! ```
+
+mod catalog;
+mod command;
+mod error;
+mod functions;
+mod handler;
+mod limits;
+mod prepared;
+mod run;
+mod server;
+mod session;
+mod startup;
+mod wire;
+
+pub use self::limits::ServeSpec;
+pub use self::server::{ServeSql, Server};
+
+/// The guide's programs run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/book/11-live-queries.md")]
+struct Book;

@@ -1,0 +1,258 @@
+//! Running a statement: on threads of its own, for so long, with so many rows, until it is cancelled.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_pg::datatypes::{arrow_schema_to_pg_fields, encode_recordbatch};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::execution::TaskContext;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::execute_stream;
+use datafusion::prelude::SessionConfig;
+use datafusion::sql::parser::Statement as Parsed;
+use datafusion::sql::sqlparser::ast::Statement;
+use futures::{StreamExt as _, stream};
+use millstream_core::clock::monotonic;
+use millstream_sql::live::LiveBatch;
+use pgwire::api::portal::Format;
+use pgwire::api::results::{FieldInfo, QueryResponse};
+use pgwire::error::{PgWireError, PgWireResult};
+use pgwire::messages::data::DataRow;
+use pgwire::types::format::FormatOptions;
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+
+use crate::error::{CANCELLED, INTERNAL, READ_ONLY, TOO_MUCH, TOO_OLD, error, of_plan};
+use crate::session::Connection;
+
+/// What comes of a run, in order: rows, and the word that these were all.
+enum Given {
+    Rows(RecordBatch),
+    Failed(PgWireError),
+    End,
+}
+
+/// How many batches of rows are made before somebody reads them.
+const AHEAD: usize = 2;
+
+/// Plans a statement. It must be a query, also inside.
+pub(crate) async fn plan(connection: &Arc<Connection>, statement: Statement) -> PgWireResult<Arc<LogicalPlan>> {
+    let session = Arc::clone(&connection.session);
+    let planning = connection.house.queries.spawn(async move {
+        let mut session = session.lock().await;
+        let options = Arc::clone(session.config_options());
+        session.execution_props_mut().mark_start_execution(options);
+        let text = statement.to_string();
+        let plan = session.statement_to_plan(Parsed::Statement(Box::new(statement))).await;
+        let plan = plan.map_err(|e| of_plan(&e, &text))?;
+        match writes(&plan) {
+            true => Err(error(READ_ONLY, "here streams are read, nothing is written or defined")),
+            false => Ok(Arc::new(plan)),
+        }
+    });
+    until_told(connection, planning).await
+}
+
+/// Says whether a plan does anything but read.
+fn writes(plan: &LogicalPlan) -> bool {
+    let mut found = false;
+    // It fails if we fail, which we do not.
+    let _ = plan.apply_with_subqueries(|node| {
+        found |= matches!(
+            node,
+            LogicalPlan::Ddl(_) | LogicalPlan::Dml(_) | LogicalPlan::Copy(_) | LogicalPlan::Statement(_)
+        );
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    found
+}
+
+/// Waits for something that is computed elsewhere, until the statement is cancelled or has taken too long.
+async fn until_told<T: Send + 'static>(
+    connection: &Arc<Connection>,
+    running: tokio::task::JoinHandle<PgWireResult<T>>,
+) -> PgWireResult<T> {
+    let mut cancelled = connection.cancellations();
+    let abort = running.abort_handle();
+    let result = tokio::select! {
+        done = running => match done {
+            Ok(result) => return result,
+            Err(failed) if failed.is_panic() => Err(error(INTERNAL, "the statement could not be planned: that is a bug")),
+            Err(_) => Err(error(CANCELLED, "the statement was ended")),
+        },
+        _ = cancelled.changed() => Err(on_request()),
+        () = tokio::time::sleep(connection.timeout()) => Err(too_long(connection.timeout())),
+    };
+    abort.abort();
+    result
+}
+
+fn on_request() -> PgWireError {
+    error(CANCELLED, "canceling statement due to user request")
+}
+
+fn too_long(timeout: Duration) -> PgWireError {
+    error(CANCELLED, format!("canceling statement due to statement timeout: it took longer than {timeout:?}"))
+}
+
+/// Returns the columns that a plan gives, as they are told to the client.
+pub(crate) fn fields(
+    plan: &LogicalPlan,
+    format: &Format,
+    options: Option<Arc<FormatOptions>>,
+) -> PgWireResult<Vec<FieldInfo>> {
+    arrow_schema_to_pg_fields(plan.schema().as_arrow(), format, options)
+}
+
+/// Runs a plan over a batch. Rows come when they are read.
+pub(crate) fn run(
+    connection: &Arc<Connection>,
+    plan: LogicalPlan,
+    batch: Arc<LiveBatch>,
+    fields: Arc<Vec<FieldInfo>>,
+) -> QueryResponse {
+    let (tell, told) = mpsc::channel(AHEAD);
+    let session = Arc::clone(&connection.session);
+    let age = connection.house.limits.age;
+    let run = async move {
+        let running = produce(session, plan, batch, tell.clone());
+        let last = match tokio::time::timeout(age, running).await {
+            Ok(Ok(())) => Given::End,
+            Ok(Err(failed)) => Given::Failed(failed),
+            Err(_) => Given::Failed(error(
+                TOO_OLD,
+                format!("its rows were not read within {age:?}, and its batch has been let go: ask again"),
+            )),
+        };
+        // Who asked may have gone.
+        let _ = tell.send(last).await;
+    };
+    let running = connection.house.queries.spawn(run).abort_handle();
+    connection.runs(running.clone());
+    let reading = Reading {
+        told,
+        cancelled: connection.cancellations(),
+        left: connection.timeout(),
+        timeout: connection.timeout(),
+        rows_left: connection.house.limits.rows,
+        rows: connection.house.limits.rows,
+        running: Ended(running),
+        over: false,
+    };
+    let of = Arc::clone(&fields);
+    let rows = stream::unfold(reading, move |mut reading| {
+        let fields = Arc::clone(&of);
+        async move { reading.next(&fields).await.map(|rows| (rows, reading)) }
+    });
+    let rows = rows.flat_map(|rows| match rows {
+        Ok(rows) => stream::iter(rows.into_iter().map(Ok)).left_stream(),
+        Err(failed) => stream::iter([Err(failed)]).right_stream(),
+    });
+    // A cursor that is at its end is asked again.
+    QueryResponse::new(fields, rows.fuse())
+}
+
+/// Computes the rows of a plan, on a thread for statements.
+async fn produce(
+    session: Arc<tokio::sync::Mutex<datafusion::execution::SessionState>>,
+    plan: LogicalPlan,
+    batch: Arc<LiveBatch>,
+    tell: mpsc::Sender<Given>,
+) -> PgWireResult<()> {
+    let failed = |e: datafusion::error::DataFusionError| of_plan(&e, "");
+    let mut rows = {
+        let session = session.lock().await;
+        let plan = session.optimize(&plan).map_err(failed)?;
+        let plan = session.query_planner().create_physical_plan(&plan, &*session).await.map_err(failed)?;
+        execute_stream(plan, task(&session, batch)).map_err(failed)?
+    };
+    loop {
+        match rows.next().await {
+            Some(Ok(rows)) if rows.num_rows() == 0 => {}
+            Some(Ok(rows)) => {
+                if tell.send(Given::Rows(rows)).await.is_err() {
+                    return Ok(());
+                }
+            }
+            Some(Err(e)) => return Err(failed(e)),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// What a plan runs with: the batch, and nothing that is copied for it.
+fn task(session: &datafusion::execution::SessionState, batch: Arc<LiveBatch>) -> Arc<TaskContext> {
+    let config: SessionConfig = session.config().clone().with_extension(batch);
+    Arc::new(TaskContext::new(
+        None,
+        session.session_id().to_owned(),
+        config,
+        session.scalar_functions().clone(),
+        Default::default(),
+        session.aggregate_functions().clone(),
+        session.window_functions().clone(),
+        Arc::clone(session.runtime_env()),
+    ))
+}
+
+/// Ends what runs when nobody reads it any more.
+struct Ended(AbortHandle);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The side that reads.
+struct Reading {
+    told: mpsc::Receiver<Given>,
+    cancelled: watch::Receiver<u64>,
+    /// How long it may still be waited for rows. That the client waits is not counted.
+    left: Duration,
+    timeout: Duration,
+    rows_left: usize,
+    rows: usize,
+    #[allow(dead_code, reason = "it is there to be dropped")]
+    running: Ended,
+    over: bool,
+}
+
+impl Reading {
+    async fn next(&mut self, fields: &Arc<Vec<FieldInfo>>) -> Option<PgWireResult<Vec<DataRow>>> {
+        if self.over {
+            return None;
+        }
+        let began = monotonic();
+        let given = tokio::select! {
+            biased;
+            _ = self.cancelled.changed() => Some(Given::Failed(on_request())),
+            given = self.told.recv() => given,
+            () = tokio::time::sleep(self.left) => Some(Given::Failed(too_long(self.timeout))),
+        };
+        self.left = self.left.saturating_sub(monotonic().saturating_sub(began));
+        let rows = match given {
+            Some(Given::End) => None,
+            Some(Given::Failed(failed)) => Some(Err(failed)),
+            Some(Given::Rows(rows)) if rows.num_rows() > self.rows_left => {
+                let text = format!(
+                    "the statement gives more than {} rows: ask for fewer, with LIMIT or a condition",
+                    self.rows
+                );
+                Some(Err(error(TOO_MUCH, text)))
+            }
+            Some(Given::Rows(rows)) => {
+                self.rows_left -= rows.num_rows();
+                Some(encode_recordbatch(Arc::clone(fields), rows).collect())
+            }
+            // It was ended from outside.
+            None => Some(Err(error(
+                TOO_OLD,
+                "the statement was ended: its transaction is too old, or its connection closes",
+            ))),
+        };
+        self.over = !matches!(rows, Some(Ok(_)));
+        rows
+    }
+}

@@ -1,0 +1,11 @@
+//! Live queries, by clients. One binary, as each that holds DataFusion takes long to link.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod clients;
+mod examples;
+mod hostile;
+mod house;
+mod isolation;
+mod tables;
+mod transactions;

@@ -1,0 +1,128 @@
+//! What a statement sees: the newest batch of streams, windows and states, and static tables.
+
+use millstream::ErrorKind;
+use millstream::sql::{SqlContext, SqlStreams as _};
+use millstream::sql_live::{ServeSpec, ServeSql as _};
+use millstream_testkit::StreamTest;
+use millstream_testkit::batches;
+
+use crate::house::{RUNTIME, ask, house, of, refused};
+
+fn two() -> millstream_testkit::Batches<(String, f64)> {
+    of(vec![vec![("a".to_owned(), 20.0), ("b".to_owned(), 70.5)], vec![("a".to_owned(), 60.0)], vec![]])
+}
+
+#[test]
+fn a_statement_sees_the_newest_batch_of_streams_windows_and_states_and_static_tables() {
+    let mut house = house(two());
+    let client = house.connect();
+    assert_eq!(ask(&client, "SELECT count(*) FROM readings"), "0", "before the first batch there is nothing");
+    assert_eq!(ask(&client, "SELECT * FROM limits ORDER BY 1"), "a|50.0\nb|75.0");
+    house.test.run(1).unwrap();
+    assert_eq!(
+        ask(&client, "SELECT sensor, maxCelsius, extract(epoch FROM batch)::bigint FROM readings ORDER BY sensor"),
+        "a|20.0|1\nb|70.5|1"
+    );
+    house.test.run(1).unwrap();
+    let all = ask(&client, "SELECT * FROM readings");
+    assert!(all.starts_with("a|60.0|1970-01-01 00:00:02"), "{all}");
+    assert_eq!(ask(&client, "SELECT sensor, maxcelsius FROM recent ORDER BY 2"), "a|20.0\na|60.0\nb|70.5");
+    assert_eq!(ask(&client, "SELECT key, times, hottest FROM seen ORDER BY key"), "a|2|60.0\nb|1|70.5");
+    assert_eq!(ask(&client, "SELECT key, value FROM totals ORDER BY key"), "a|2\nb|1");
+    let joined = "SELECT r.sensor, CASE WHEN r.maxcelsius > l._2 THEN 'hot' ELSE 'cold' END FROM readings r JOIN limits l ON l._1 = r.sensor";
+    assert_eq!(ask(&client, joined), "a|hot");
+    house.test.run(1).unwrap();
+    assert_eq!(ask(&client, "SELECT count(*) FROM readings"), "0", "a batch without rows");
+    assert_eq!(ask(&client, "SELECT DISTINCT extract(epoch FROM batch)::bigint FROM seen"), "3");
+}
+
+#[test]
+fn a_key_is_looked_up_also_when_it_comes_as_a_parameter_and_all_else_is_read_through() {
+    let many = (0..500).map(|n| (format!("k{n}"), f64::from(n))).collect::<Vec<_>>();
+    let mut house = house(of(vec![many]));
+    house.test.run(2).unwrap();
+    let client = house.connect();
+    for table in ["seen", "totals"] {
+        let plan = |condition: &str| ask(&client, &format!("EXPLAIN SELECT * FROM {table} WHERE {condition}"));
+        assert!(plan("key = 'k7'").contains("keys looked up: 1"), "{}", plan("key = 'k7'"));
+        assert!(plan("key IN ('k7', 'k8', 'k7')").contains("keys looked up: 2"));
+        assert!(plan("key = 'k7' OR key = 'k9'").contains("keys looked up: 2"));
+        assert!(
+            plan("key = 'k7' AND key = 'k9'").contains("EmptyExec")
+                || plan("key = 'k7' AND key = 'k9'").contains("looked up: 0")
+        );
+        assert!(!plan("key > 'k7'").contains("looked up"));
+        assert!(!plan("key <> 'k7'").contains("looked up"));
+        let of = |condition: &str| ask(&client, &format!("SELECT key FROM {table} WHERE {condition} ORDER BY key"));
+        assert_eq!(of("key = 'k7'"), "k7");
+        assert_eq!(of("key = 'nobody'"), "");
+        assert_eq!(of("key IN ('k7', 'nobody', 'k8')"), "k7\nk8");
+        assert_eq!(of("key IN ('k7', 'k8') AND key <> 'k8'"), "k7");
+        assert_eq!(of("key = 'k7' AND key = 'k8'"), "");
+        assert_eq!(of("key LIKE 'k49_'").lines().count(), 10);
+        assert_eq!(ask(&client, &format!("SELECT count(*), count(DISTINCT key) FROM {table}")), "500|500");
+    }
+    RUNTIME.block_on(async {
+        let statement = client.prepare("SELECT times, hottest FROM seen WHERE key = $1").await.unwrap();
+        let row = client.query_one(&statement, &[&"k42"]).await.unwrap();
+        assert_eq!((row.get::<_, i64>(0), row.get::<_, f64>(1)), (1, 42.0));
+        assert!(client.query_opt(&statement, &[&"nobody"]).await.unwrap().is_none());
+        let several = client.prepare("SELECT key FROM seen WHERE key = ANY($1::text[]) ORDER BY key").await.unwrap();
+        let found = client.query(&several, &[&vec!["k1", "k2", "x"]]).await.unwrap();
+        assert_eq!(found.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>(), ["k1", "k2"]);
+    });
+}
+
+#[test]
+fn a_prepared_statement_sees_the_batch_of_the_time_at_which_it_runs() {
+    let mut house = house(two());
+    house.test.run(1).unwrap();
+    let client = house.connect();
+    let statement = RUNTIME.block_on(client.prepare("SELECT count(*) FROM readings")).unwrap();
+    let count = || RUNTIME.block_on(client.query_one(&statement, &[])).unwrap().get::<_, i64>(0);
+    assert_eq!(count(), 2);
+    house.test.run(1).unwrap();
+    assert_eq!(count(), 1);
+}
+
+#[test]
+fn what_is_wrong_with_a_statement_is_said_with_its_code_and_the_nearest_name() {
+    let mut house = house(two());
+    house.test.run(1).unwrap();
+    let client = house.connect();
+    for (text, code, said) in [
+        ("SELEC 1", "42601", "SELEC"),
+        ("SELECT sensr FROM readings", "42703", "did you mean `sensor`"),
+        ("SELECT * FROM redings", "42P01", "redings"),
+        ("SELECT 1 / 0", "22012", "zero"),
+        ("SELECT nosuch(1)", "42883", "nosuch"),
+        ("SELECT * FROM '/etc/passwd'", "42P01", "passwd"),
+    ] {
+        let (found, message) = refused(&client, text);
+        assert_eq!(found, code, "{text}: {message}");
+        assert!(message.contains(said), "{text}: {message}");
+    }
+    assert_eq!(ask(&client, "SELECT 1"), "1", "the connection goes on");
+}
+
+#[test]
+fn a_program_says_where_it_cannot_serve_and_what_cannot_be_a_table() {
+    let test = StreamTest::new();
+    let sql = SqlContext::new(test.ssc()).unwrap();
+    let failed = |spec| sql.serve_with(spec).unwrap_err();
+    let open = failed(ServeSpec::at("0.0.0.0:0"));
+    assert_eq!(open.kind(), ErrorKind::Config);
+    assert!(open.to_string().contains("give a password"), "{open}");
+    assert!(failed(ServeSpec::at("nonsense")).to_string().contains("no address"));
+    assert!(
+        failed(ServeSpec::at("127.0.0.1:0").tls("/no/such.pem", "/no/such.key")).to_string().contains("/no/such.pem")
+    );
+    let numbers = test.input(batches![[1i64]]);
+    sql.register_stream("n", &numbers);
+    sql.register_stream("N", &numbers);
+    sql.register_stream("no name", &numbers);
+    sql.register_stream("b", &numbers.sql::<millstream::sql::RecordBatch>(&sql, "n", "SELECT value AS batch FROM n"));
+    let told = test.ssc().start().unwrap_err().to_string();
+    assert!(told.contains("there is a live table `n` already"), "{told}");
+    assert!(told.contains("`no name` is no name"), "{told}");
+}
