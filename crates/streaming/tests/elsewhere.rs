@@ -471,13 +471,16 @@ fn one_that_was_thought_to_be_lost_and_goes_on_can_store_nothing_more() {
     world.begins();
     let (hold, held) = channel::<()>();
     let (refused, hears) = channel();
+    let (stand, stands) = channel();
     // It stands still in the middle, and wakes when another one has its place.
     world.begin(move |store| {
+        let _ = stand.send(());
         let _ = held.recv();
         let stored = store.store_block_at(vec![99], Position::from(99), Box::new(|| panic!("it is acknowledged")));
         let _ = refused.send(stored.clone());
         stored
     });
+    within("the zombie's begin", &stands);
     world.lose("a", false);
     assert_eq!(world.begins(), None);
     world.block(&[1]);
