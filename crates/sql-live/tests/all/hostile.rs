@@ -85,7 +85,7 @@ fn who_does_not_know_the_password_gets_nothing() {
     let client = house.connect_as("user=ann password='correct horse'").unwrap();
     assert_eq!(ask(&client, "SELECT times FROM seen"), "1");
     for wrong in ["user=ann password=wrong", "user=bob password='correct horse'", "user=ann password=''"] {
-        let error = house.connect_as(wrong).err().expect(wrong);
+        let error = house.connect_as(wrong).expect_err(wrong);
         if let Some(error) = error.as_db_error() {
             assert_eq!((error.severity(), error.code().code()), ("FATAL", "28P01"), "{wrong}");
         }

@@ -194,6 +194,7 @@ impl<K: Key, S: ExchangeData, E: ExchangeData> MappedState<K, S, E> {
     /// let sum = StateSpec::function(|_: &String, value: Option<i32>, state: &mut State<'_, i32>| {
     ///     state.update(state.get_option().copied().unwrap_or(0) + value.unwrap_or(0));
     /// });
+    /// # let kept = Arc::clone(&kept);
     /// pairs.map_with_state(sum).foreach_states(move |view| kept.lock().unwrap().push(view));
     /// # });
     /// let views = views.lock().unwrap();
