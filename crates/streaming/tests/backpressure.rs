@@ -394,7 +394,9 @@ fn what_a_position_covers_is_never_shed_but_waits() {
         teller.begin(at(from));
         ended.wait_until_full(&test, times);
         assert_eq!(acknowledged.all().last(), Some(&u64::from(from)), "not yet");
-        pump(&test, "room for the block", || acknowledged.len() == times + 1);
+        // One batch and no more: a second would take this block too, and the next would find room.
+        advance(&test, times as i64, times as i64);
+        ended.wait_until(&test, "room for the block", || acknowledged.len() == times + 1);
         teller.finish();
     }
     // What comes one by one is covered by the next position, once there are positions.
