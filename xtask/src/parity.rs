@@ -42,6 +42,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("U", "Web pages, REST and metrics"),
     ("M", "Streaming machine learning"),
     ("X", "Connectors"),
+    ("SQL", "SQL and data frames"),
 ];
 
 /// One id: what Spark has, what we have, and what shows it.
