@@ -6,7 +6,7 @@
 //! that it takes.
 //!
 //! ```text
-//!   socket ─► wire.rs: messages, bounded ─► startup.rs: who is it ─► session.rs: one connection, its transaction and batch
+//!   socket ─► tls.rs ─► wire.rs: messages, bounded ─► startup.rs: who is it ─► session.rs: one connection, its transaction and batch
 //!                                                                      │  command.rs: what is asked (pure)
 //!   rows  ◄─ encoded, counted, cancelled ◄─ run.rs ◄─ threads of their own ◄─ catalog.rs: tables, functions, pg_catalog
 //! ```
@@ -19,9 +19,11 @@ mod handler;
 mod limits;
 mod prepared;
 mod run;
+mod scram;
 mod server;
 mod session;
 mod startup;
+mod tls;
 mod wire;
 
 pub use self::limits::ServeSpec;

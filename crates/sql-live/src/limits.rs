@@ -41,6 +41,8 @@ pub(crate) struct Limits {
     pub(crate) threads: usize,
     /// How long somebody may take to say who he is.
     pub(crate) startup: Duration,
+    /// Whether who does not speak TLS is sent away.
+    pub(crate) tls_only: bool,
 }
 
 /// The longest message that is read, in bytes: a statement, or the values that it is given.
@@ -62,6 +64,7 @@ impl ServeSpec {
             connections: 100,
             threads: 2,
             startup: secs(10),
+            tls_only: false,
         };
         ServeSpec { address: address.into(), password: None, tls: None, limits }
     }
@@ -73,10 +76,21 @@ impl ServeSpec {
         self
     }
 
-    /// Speaks TLS with who asks for it; with others in the clear. Both files are PEM: the certificate with what signed it, and its key.
+    /// Speaks TLS with who asks for it; with others in the clear, unless [`tls_only`](Self::tls_only) says otherwise. Both files are PEM:
+    /// the certificate with what signed it, and its key.
+    ///
+    /// Clients that can bind their password to the certificate are asked to (SCRAM-SHA-256-PLUS): then who has another one between
+    /// the two learns nothing, although the client believes it.
     #[must_use]
     pub fn tls(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> ServeSpec {
         self.tls = Some((certificate.into(), key.into()));
+        self
+    }
+
+    /// Answers nobody who does not speak TLS. A password is never sent in the clear anyway; with this, rows are not, either.
+    #[must_use]
+    pub fn tls_only(mut self) -> ServeSpec {
+        self.limits.tls_only = true;
         self
     }
 
@@ -120,6 +134,17 @@ impl ServeSpec {
     pub fn threads(mut self, threads: usize) -> ServeSpec {
         self.limits.threads = threads.max(1);
         self
+    }
+
+    /// Whether TLS can be spoken if nothing else may be.
+    pub(crate) fn check_tls(&self) -> Result<()> {
+        match self.limits.tls_only && self.tls.is_none() {
+            true => Err(Error::new(
+                ErrorKind::Config,
+                "ServeSpec::tls_only has no certificate to speak TLS with: say ServeSpec::tls(certificate, key)",
+            )),
+            false => Ok(()),
+        }
     }
 
     /// The addresses it means, if it may be bound to them.

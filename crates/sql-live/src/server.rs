@@ -8,11 +8,6 @@ use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use millstream_core::threads::{self, OwnedThread, lock};
 use millstream_core::{Error, ErrorKind, Result, millis, secs};
 use millstream_sql::SqlContext;
-use pgwire::tokio::TlsAcceptor;
-use pgwire::tokio::tokio_rustls::rustls::ServerConfig;
-use pgwire::tokio::tokio_rustls::rustls::crypto::ring;
-use pgwire::tokio::tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use pgwire::tokio::tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
@@ -24,6 +19,7 @@ use crate::limits::ServeSpec;
 use crate::prepared::Reader;
 use crate::session::{Cancels, Connection, House};
 use crate::startup::{Account, Keys, Startup};
+use crate::tls::Tls;
 use crate::wire::{self, Answers};
 
 /// Opens a port at which the tables of a program can be asked.
@@ -90,7 +86,8 @@ impl Server {
     fn start(sql: &SqlContext, spec: &ServeSpec) -> Result<Server> {
         let addresses = spec.addresses()?;
         let account = spec.password.as_ref().map(|(user, password)| Account::new(user, password)).transpose()?;
-        let tls = spec.tls.as_ref().map(|(certificate, key)| acceptor(certificate, key)).transpose()?;
+        spec.check_tls()?;
+        let tls = spec.tls.as_ref().map(|(certificate, key)| Tls::new(certificate, key)).transpose()?;
         let taken = |e| Error::io(ErrorKind::Unavailable, format!("{} cannot be served at", spec.address), e);
         let listener = TcpListener::bind(&addresses[..]).map_err(taken)?;
         listener.set_nonblocking(true).map_err(taken)?;
@@ -150,27 +147,11 @@ fn runtime(name: &str, threads: usize) -> Result<Runtime> {
         .map_err(|e| Error::io(ErrorKind::Unavailable, "the threads of live queries could not be started", e))
 }
 
-fn acceptor(certificate: &std::path::Path, key: &std::path::Path) -> Result<TlsAcceptor> {
-    let wrong = |path: &std::path::Path, why: String| {
-        Error::new(ErrorKind::Config, format!("{} is of no use for TLS: {why}; PEM is wanted", path.display()))
-    };
-    let certificates = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|e| wrong(certificate, e.to_string()))?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|e| wrong(key, e.to_string()))?;
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .and_then(|config| config.with_no_client_auth().with_single_cert(certificates, private))
-        .map_err(|e| wrong(certificate, e.to_string()))?;
-    config.alpn_protocols = vec![b"postgresql".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
 /// What each connection is made of.
 struct Door {
     house: Arc<House>,
     account: Option<Account>,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Tls>,
     keys: Arc<Keys>,
     parser: Arc<PostgresCompatibilityParser>,
 }
@@ -220,7 +201,7 @@ impl Door {
         let connection = Connection::new(&self.house);
         let reader = Reader::new(&connection, &self.parser);
         Answers {
-            startup: Arc::new(Startup::new(&connection, self.account.as_ref(), &self.keys)),
+            startup: Arc::new(Startup::new(&connection, self.account.as_ref(), self.tls.as_ref(), &self.keys)),
             handler: Arc::new(Handler::new(&connection, reader)),
             cancels: Arc::new(Cancels(Arc::clone(&self.house))),
         }

@@ -2,66 +2,58 @@
 
 use std::collections::HashMap;
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use futures::Sink;
-use millstream_core::Result;
-use pgwire::api::auth::sasl::SASLAuthStartupHandler;
-use pgwire::api::auth::sasl::scram::{SCRAM_ITERATIONS, ScramAuth, gen_salted_password, random_nonce};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use futures::{Sink, SinkExt as _};
+use millstream_core::threads::lock;
+use millstream_core::{Error, ErrorKind, Result};
 use pgwire::api::auth::{
-    AuthSource, LoginInfo, Password, ServerParameterProvider, StartupHandler, finish_authentication,
-    protocol_negotiation, save_startup_parameters_to_metadata,
+    ServerParameterProvider, StartupHandler, finish_authentication, protocol_negotiation,
+    save_startup_parameters_to_metadata,
 };
 use pgwire::api::{
-    ClientInfo, METADATA_APPLICATION_NAME, METADATA_DATABASE, METADATA_USER, PidSecretKeyGenerator,
-    RandomPidSecretKeyGenerator,
+    ClientInfo, METADATA_APPLICATION_NAME, METADATA_DATABASE, METADATA_USER, PgWireConnectionState,
+    PidSecretKeyGenerator, RandomPidSecretKeyGenerator,
 };
 use pgwire::error::{PgWireError, PgWireResult};
-use pgwire::messages::startup::SecretKey;
+use pgwire::messages::startup::{Authentication, PasswordMessageFamily};
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
+use ring::rand::{SecureRandom as _, SystemRandom};
 
+use crate::error::{INTERNAL, fatal};
 use crate::functions::default_of;
+use crate::scram::{self, Begun, Verifier, Wrong};
 use crate::session::Connection;
+use crate::tls::Tls;
 
-/// What is known of the user: the password only as both sides of SCRAM compute with it.
+/// What is known of the user.
 #[derive(Clone)]
 pub(crate) struct Account {
     user: String,
-    salt: Vec<u8>,
-    salted: Vec<u8>,
+    verifier: Verifier,
 }
 
 impl Account {
     pub(crate) fn new(user: &str, password: &str) -> Result<Account> {
         if user.is_empty() || password.is_empty() {
             let text = "a user and a password are not empty: say ServeSpec::password(user, password)";
-            return Err(millstream_core::Error::new(millstream_core::ErrorKind::Config, text));
+            return Err(Error::new(ErrorKind::Config, text));
         }
-        let salt = random_nonce().into_bytes();
+        let salt = random().ok_or_else(|| Error::new(ErrorKind::Unavailable, NO_CHANCE))?;
         // Once, and not at each try: it is made to be slow.
-        let salted = gen_salted_password(password, &salt, SCRAM_ITERATIONS);
-        Ok(Account { user: user.to_owned(), salt, salted })
+        Ok(Account { user: user.to_owned(), verifier: Verifier::new(password, &salt) })
     }
 }
 
-impl Debug for Account {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Account({})", self.user)
-    }
-}
+const NO_CHANCE: &str = "the system gives no random numbers, without which a password cannot be asked for";
 
-#[allow(elided_lifetimes_in_paths, reason = "the trait is written so, and async_trait tells the two apart")]
-#[async_trait]
-impl AuthSource for Account {
-    async fn get_password(&self, login: &LoginInfo) -> PgWireResult<Password> {
-        // Who does not exist fails as who has the wrong password: with one that nobody knows.
-        let salted = match login.user() == Some(self.user.as_str()) {
-            true => self.salted.clone(),
-            false => random_nonce().into_bytes(),
-        };
-        Ok(Password::new(Some(self.salt.clone()), salted))
-    }
+/// Bytes that nobody can guess.
+fn random() -> Option<[u8; 18]> {
+    let mut bytes = [0; 18];
+    SystemRandom::new().fill(&mut bytes).ok().map(|()| bytes)
 }
 
 /// What a client is told when it is let in.
@@ -99,39 +91,89 @@ impl ServerParameterProvider for Parameters {
 /// Lets a connection in.
 pub(crate) struct Startup {
     connection: Arc<Connection>,
-    scram: Option<SASLAuthStartupHandler<Parameters>>,
+    account: Option<Account>,
+    /// What a password may be bound to.
+    certificate: Option<Arc<[u8]>>,
+    /// The exchange that has begun.
+    begun: Mutex<Option<Begun>>,
     keys: Arc<Keys>,
 }
 
 impl Startup {
-    pub(crate) fn new(connection: &Arc<Connection>, account: Option<&Account>, keys: &Arc<Keys>) -> Startup {
-        let named = Named { keys: Arc::clone(keys), connection: Arc::clone(connection) };
-        let scram = account.map(|account| {
-            SASLAuthStartupHandler::new(Arc::new(Parameters))
-                .with_scram(ScramAuth::new(Arc::new(account.clone())))
-                .with_pid_secret_key_generator(Arc::new(named))
-        });
-        Startup { connection: Arc::clone(connection), scram, keys: Arc::clone(keys) }
+    pub(crate) fn new(
+        connection: &Arc<Connection>,
+        account: Option<&Account>,
+        tls: Option<&Tls>,
+        keys: &Arc<Keys>,
+    ) -> Startup {
+        Startup {
+            connection: Arc::clone(connection),
+            account: account.cloned(),
+            certificate: tls.and_then(|tls| tls.binding.clone()),
+            begun: Mutex::default(),
+            keys: Arc::clone(keys),
+        }
     }
+
+    /// What a password may be bound to on this connection.
+    fn binding(&self, client: &impl ClientInfo) -> Option<&[u8]> {
+        self.certificate.as_deref().filter(|_| client.is_secure())
+    }
+
+    /// Answers what a client says of its password. It has proven that it knows it when the answer is the last.
+    fn proven(
+        &self,
+        account: &Account,
+        client: &impl ClientInfo,
+        said: PasswordMessageFamily,
+    ) -> PgWireResult<Authentication> {
+        let user = client.metadata().get(METADATA_USER).cloned().unwrap_or_default();
+        let failed = |wrong| match wrong {
+            Wrong::Malformed(why) => {
+                fatal(PROTOCOL, format!("the password is not proven as SCRAM-SHA-256 does it: {why}"))
+            }
+            Wrong::Password => fatal("28P01", format!("password authentication failed for user \"{user}\"")),
+        };
+        let PasswordMessageFamily::Raw(said) = said else {
+            return Err(fatal(INTERNAL, "a password was read before it was asked for: that is a bug"));
+        };
+        let begun = lock(&self.begun).take();
+        if let Some(begun) = begun {
+            let proof = begun.last(&account.verifier, user == account.user, &said).map_err(failed)?;
+            return Ok(Authentication::SASLFinal(proof.into()));
+        }
+        let Some((mechanism, message)) = initial(&said) else {
+            return Err(failed(Wrong::Malformed("the first message names no mechanism")));
+        };
+        let bound = match mechanism {
+            scram::PLAIN => false,
+            scram::BOUND => true,
+            _ => return Err(failed(Wrong::Malformed("the mechanism is another"))),
+        };
+        let nonce = random().ok_or_else(|| fatal(INTERNAL, NO_CHANCE))?;
+        let (answer, begun) =
+            scram::first(&account.verifier, message, bound, self.binding(client), &BASE64.encode(nonce))
+                .map_err(failed)?;
+        *lock(&self.begun) = Some(begun);
+        Ok(Authentication::SASLContinue(answer.into()))
+    }
+}
+
+/// The code of what is not allowed by the protocol.
+const PROTOCOL: &str = "08P01";
+
+/// Reads how a client wants to prove that it knows the password, and the first that it says: a name up to a zero, a length, and so
+/// many bytes.
+fn initial(body: &[u8]) -> Option<(&str, &[u8])> {
+    let end = body.iter().position(|byte| *byte == 0)?;
+    let name = std::str::from_utf8(&body[..end]).ok()?;
+    let (length, message) = body[end + 1..].split_first_chunk::<4>()?;
+    (u32::from_be_bytes(*length) as usize == message.len()).then_some((name, message))
 }
 
 /// Gives each connection a number and a secret, by which it can be cancelled.
 #[derive(Debug, Default)]
 pub(crate) struct Keys(RandomPidSecretKeyGenerator);
-
-/// The same, and makes the connection known by them.
-struct Named {
-    keys: Arc<Keys>,
-    connection: Arc<Connection>,
-}
-
-impl PidSecretKeyGenerator for Named {
-    fn generate(&self, client: &dyn ClientInfo) -> (i32, SecretKey) {
-        let (pid, key) = self.keys.0.generate(client);
-        self.connection.known_as(pid, &key);
-        (pid, key)
-    }
-}
 
 #[async_trait]
 impl StartupHandler for Startup {
@@ -141,18 +183,60 @@ impl StartupHandler for Startup {
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
-        if let Some(scram) = &self.scram {
-            return scram.on_startup(client, message).await;
+        match (message, &self.account) {
+            (PgWireFrontendMessage::Startup(startup), account) => {
+                protocol_negotiation(client, &startup).await?;
+                save_startup_parameters_to_metadata(client, &startup);
+                client.metadata_mut().entry(METADATA_DATABASE.to_owned()).or_default();
+                if self.connection.house.limits.tls_only && !client.is_secure() {
+                    return Err(fatal(
+                        "28000",
+                        "here TLS is spoken alone: connect with sslmode=require, or better, verify-full",
+                    ));
+                }
+                if account.is_some() {
+                    client.set_state(PgWireConnectionState::AuthenticationInProgress);
+                    let bound = self.binding(client).map(|_| scram::BOUND.to_owned());
+                    let offered = bound.into_iter().chain([scram::PLAIN.to_owned()]).collect();
+                    client.send(PgWireBackendMessage::Authentication(Authentication::SASL(offered))).await?;
+                    return Ok(());
+                }
+            }
+            (PgWireFrontendMessage::PasswordMessageFamily(said), Some(account)) => {
+                let answer = self.proven(account, client, said)?;
+                let proven = matches!(answer, Authentication::SASLFinal(_));
+                client.send(PgWireBackendMessage::Authentication(answer)).await?;
+                if !proven {
+                    return Ok(());
+                }
+            }
+            _ => return Err(fatal(PROTOCOL, "something else was expected: a client says who it is first")),
         }
-        if let PgWireFrontendMessage::Startup(startup) = &message {
-            protocol_negotiation(client, startup).await?;
-            save_startup_parameters_to_metadata(client, startup);
-            client.metadata_mut().entry(METADATA_DATABASE.to_owned()).or_default();
-            let (pid, key) = self.keys.0.generate(client);
-            self.connection.known_as(pid, &key);
-            client.set_pid_and_secret_key(pid, key);
-            finish_authentication(client, &Parameters).await?;
+        let (pid, key) = self.keys.0.generate(client);
+        self.connection.known_as(pid, &key);
+        client.set_pid_and_secret_key(pid, key);
+        finish_authentication(client, &Parameters).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_that_is_said_of_a_password_is_read_to_its_end_and_no_further() {
+        for (body, want) in [
+            (&b"SCRAM-SHA-256\0\0\0\0\x03n,,"[..], Some(("SCRAM-SHA-256", &b"n,,"[..]))),
+            (b"NONE\0\0\0\0\0", Some(("NONE", b""))),
+            (b"", None),
+            (b"NONE", None),
+            (b"NONE\0\0\0\0", None),
+            (b"NONE\0\0\0\0\x04n,,", None),
+            (b"NONE\0\0\0\0\x02n,,", None),
+            (b"NONE\0\xff\xff\xff\xff", None),
+            (b"\xff\0\0\0\0\0", None),
+        ] {
+            assert_eq!(initial(body), want, "{body:?}");
         }
-        Ok(())
     }
 }

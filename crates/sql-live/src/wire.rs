@@ -8,11 +8,10 @@ use std::time::Duration;
 
 use futures::{SinkExt as _, StreamExt as _};
 use millstream_core::secs;
-use pgwire::api::{ClientInfo as _, NoopHandler, PgWireConnectionState};
+use pgwire::api::{ClientInfo as _, DefaultClient, NoopHandler, PgWireConnectionState};
 use pgwire::error::{ErrorInfo, PgWireError};
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
-use pgwire::tokio::TlsAcceptor;
-use pgwire::tokio::server::{PgWireMessageServerCodec, negotiate_tls, process_error, process_message};
+use pgwire::tokio::server::{PgWireMessageServerCodec, process_error, process_message};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -24,6 +23,7 @@ use crate::limits::{Limits, MESSAGE};
 use crate::prepared::Prepared;
 use crate::session::Cancels;
 use crate::startup::Startup;
+use crate::tls::{Tls, agree};
 
 /// What answers a connection.
 pub(crate) struct Answers {
@@ -36,22 +36,20 @@ pub(crate) struct Answers {
 const SENDING: Duration = secs(30);
 
 /// Speaks with a client until one of the two has enough.
-pub(crate) async fn speak(
-    socket: TcpStream,
-    tls: Option<TlsAcceptor>,
-    answers: Answers,
-    limits: &Limits,
-) -> io::Result<()> {
+pub(crate) async fn speak(socket: TcpStream, tls: Option<Tls>, answers: Answers, limits: &Limits) -> io::Result<()> {
     let mut too_late = std::pin::pin!(sleep(limits.startup));
-    let framed = tokio::select! {
+    let peer = socket.peer_addr()?;
+    let agreed = tokio::select! {
         () = &mut too_late => return Ok(()),
-        framed = negotiate_tls::<Prepared>(socket, tls) => framed?,
+        agreed = agree(socket, tls.as_ref()) => agreed?,
     };
-    let Some(framed) = framed else { return Ok(()) };
-    let parts = framed.into_parts();
-    let mut bounded = FramedParts::new::<PgWireBackendMessage>(Bounded { inner: parts.io, read: 0 }, parts.codec);
-    (bounded.read_buf, bounded.write_buf) = (parts.read_buf, parts.write_buf);
-    let mut socket: Framed<_, PgWireMessageServerCodec<Prepared>> = Framed::from_parts(bounded);
+    let Some((way, head)) = agreed else { return Ok(()) };
+    let codec = PgWireMessageServerCodec::<Prepared>::new(DefaultClient::new(peer, way.is_secure()));
+    let bounded = Bounded { inner: way, read: head.len() };
+    let mut parts = FramedParts::new::<PgWireBackendMessage>(bounded, codec);
+    parts.read_buf.extend_from_slice(&head);
+    let mut socket = Framed::from_parts(parts);
+    socket.set_state(PgWireConnectionState::AwaitingStartup);
     loop {
         let starts = matches!(
             socket.state(),

@@ -13,12 +13,12 @@ fn batches() -> millstream_testkit::Batches<(String, f64)> {
     of((1..200).map(|n| vec![("a".to_owned(), f64::from(n))]).collect())
 }
 
-fn raw(house: &House) -> TcpStream {
+pub(crate) fn raw(house: &House) -> TcpStream {
     TcpStream::connect(house.server.address()).unwrap()
 }
 
 /// A start message, as a client without TLS sends it.
-fn hello() -> Vec<u8> {
+pub(crate) fn hello() -> Vec<u8> {
     let mut body = vec![0, 3, 0, 0];
     body.extend_from_slice(b"user\0x\0database\0y\0\0");
     let mut message = (body.len() as u32 + 4).to_be_bytes().to_vec();
@@ -27,7 +27,7 @@ fn hello() -> Vec<u8> {
 }
 
 /// Reads until the server has enough. It fails if that does not happen.
-fn read_all(mut socket: &TcpStream) -> Vec<u8> {
+pub(crate) fn read_all(mut socket: &TcpStream) -> Vec<u8> {
     let mut all = Vec::new();
     socket.set_read_timeout(Some(secs(30))).unwrap();
     // A connection that is cut off is as good as one that is closed.

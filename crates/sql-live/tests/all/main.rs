@@ -7,5 +7,6 @@ mod examples;
 mod hostile;
 mod house;
 mod isolation;
+mod secure;
 mod tables;
 mod transactions;
