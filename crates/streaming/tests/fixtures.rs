@@ -101,7 +101,9 @@ fn run(folder: &Path, from: i64, to: i64) -> Result<BTreeMap<String, i64>> {
 }
 
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+    // Asked when it runs: the binary may have been built in another clone.
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&here).join("tests/fixtures")
 }
 
 /// Returns all files below a folder, by their names from there.
