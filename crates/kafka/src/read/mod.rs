@@ -164,8 +164,9 @@ impl InputSplit for RangeSplit {
         if self.range.count() == 0 {
             return Ok(Box::new(Reading::NOTHING));
         }
-        // What failed may have left its reader in any state: an attempt that comes again has one of its own.
-        let kept = (task.attempt() == 0).then(|| POOL.take(self)).flatten();
+        // What failed may have left its reader in any state: an attempt that comes again has one of its own, and who is kept for the
+        // partition is not kept any longer, as it may be that one.
+        let kept = if task.attempt() == 0 { POOL.take(self) } else { POOL.forget(self) };
         let mut reader: Box<dyn RangeReader> = match kept {
             Some(reader) => reader,
             None if self.how.read_by == ReadBy::Fastest && needs_client(&self.how.brokers).is_none() => {
@@ -312,6 +313,10 @@ pub(crate) fn check_cancelled() -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use millstream_core::{Context, millis};
     use tracing::field::{Field, Visit};
     use tracing::span::{Attributes, Id, Record as Values};
     use tracing::{Event, Metadata, Subscriber};
@@ -362,6 +367,56 @@ mod tests {
         assert_eq!(said.len(), 1, "{said:?}");
         assert!(said[0].contains("read by librdkafka") && said[0].contains("`ssl.key.password`"), "{said:?}");
         assert!(!said[0].contains("hush"), "{said:?}");
+    }
+
+    /// A reader that was kept: it counts how often it is asked, and fails.
+    struct Fails(i64, Arc<AtomicUsize>);
+
+    impl RangeReader for Fails {
+        fn begin(&mut self, _: &OffsetRange, _: u32) -> Result<()> {
+            Ok(())
+        }
+
+        fn read(&mut self, _: &mut Vec<Record>) -> Result<bool> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            Err(Error::new(ErrorKind::Unavailable, "one that was kept"))
+        }
+
+        fn position(&self) -> i64 {
+            self.0
+        }
+
+        fn wait(&mut self) -> u64 {
+            0
+        }
+
+        fn let_go(&mut self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn r70_an_attempt_that_comes_again_has_a_reader_of_its_own_and_no_other_of_the_partition_is_kept() {
+        for read_by in [ReadBy::Fastest, ReadBy::Client] {
+            // Nobody listens there any more: who reads anew is told so.
+            let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+            let brokers = Brokers::at(&*address).answer_within(millis(200));
+            let how = Arc::new(How { read_by, patience: millis(200), ..How::of(brokers) });
+            let split = |partition| {
+                let range = OffsetRange::new("t", partition, 5, 6);
+                RangeSplit { how: Arc::clone(&how), range, id: None, among: 2, met: None, host: None }
+            };
+            let asked = Arc::new(AtomicUsize::new(0));
+            for (partition, position) in [(0, 5), (0, 7), (1, 5)] {
+                POOL.give(&split(partition), Box::new(Fails(position, Arc::clone(&asked))));
+            }
+            let context = Context::new("local[1,2]", "again").unwrap();
+            let error = context.read_splits(vec![split(0)]).collect().unwrap_err();
+            assert_eq!((error.kind(), asked.load(Ordering::Relaxed)), (ErrorKind::Unavailable, 1), "{error}");
+            assert!(error.to_string().contains(&address), "the second attempt has asked the broker: {error}");
+            assert!(POOL.take(&split(0)).is_none(), "one that may have failed is not kept");
+            assert!(POOL.take(&split(1)).is_some(), "that of another partition is");
+        }
     }
 
     #[test]

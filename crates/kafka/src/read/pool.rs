@@ -163,6 +163,17 @@ impl Pool {
         drop(gone);
     }
 
+    /// Lets go of all readers of a range's partition. Returns none.
+    pub(crate) fn forget(&self, split: &RangeSplit) -> Option<Box<dyn RangeReader>> {
+        let name = name(split);
+        let mut waiting = lock(&self.waiting);
+        let gone: Vec<_> = std::iter::from_fn(|| waiting.remove(&name, 0)).collect();
+        drop(waiting);
+        // It may take some milliseconds to close one.
+        drop(gone);
+        None
+    }
+
     /// Lets go of all readers of a source, which has ended, and of the connections that wait for them.
     pub(crate) fn end(&self, how: &How) {
         let mut waiting = lock(&self.waiting);
