@@ -37,6 +37,12 @@ s3:
 kafka *ARGS:
     .ci/with-kafka cargo test -p millstream-kafka --features broker-tests --test broker --test brokers {{ARGS}}
 
+# Kafka on a cluster: receivers whose executors are killed, and where partitions are read. Builds DataFusion.
+kafka-cluster *ARGS:
+    CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_TEST_DEBUG=0 \
+        .ci/with-kafka cargo test -p millstream-cluster -p millstream-sql -p millstream-sql-live -p millstream \
+        --features millstream/broker-tests --test kafka_on_cluster {{ARGS}}
+
 # A program from Kafka to Kafka that is killed again and again, and audited: `just soak-kafka 60`.
 soak-kafka MINUTES='10' SEED='1':
     .ci/with-kafka cargo run -p millstream-kafka --features broker-tests --example soak_kafka -- minutes {{MINUTES}} {{SEED}}

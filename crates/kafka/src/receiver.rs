@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use millstream_core::clock::monotonic;
 use millstream_core::{Error, ErrorKind, Result, millis};
-use millstream_streaming::{Receiver, Store};
+use millstream_streaming::{Receiver, Store, Travelling};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::Message;
 use rdkafka::{Offset, Timestamp, TopicPartitionList};
+use serde::{Deserialize, Serialize};
 
 use self::member::{Group, Member};
 use crate::error::is_passing;
@@ -39,6 +40,10 @@ const AGE: Duration = millis(100);
 /// end, or at the [begin](GroupReceiver::from_begin), which is then committed at once. Partitions that come while it runs are
 /// read from their first record. What the group was to read next and is not there any more is an error, or a loss that is
 /// [counted](GroupReceiver::on_loss), and never skipped in silence.
+///
+/// On a cluster it runs on an executor, and elsewhere when that one is lost. The group gives its partitions to the next one
+/// when it has missed the one before for `session.timeout.ms`, which is 45 seconds unless the program [sets](Brokers::set) it; an
+/// executor that leaves gives them back at once.
 ///
 /// # Example
 ///
@@ -73,7 +78,7 @@ pub fn receiver<S: Into<String>>(
 }
 
 /// A receiver of topics, from [`receiver`].
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct GroupReceiver {
     brokers: Brokers,
     group: String,
@@ -239,6 +244,11 @@ impl Receiver for GroupReceiver {
         true
     }
 
+    /// What a group has read is kept by the brokers, so that any executor goes on where it is.
+    fn travels(&self) -> Option<Travelling> {
+        Some(Travelling::of(self))
+    }
+
     fn name(&self) -> String {
         format!("Kafka {}", self.topics.join(", "))
     }
@@ -247,5 +257,27 @@ impl Receiver for GroupReceiver {
 impl fmt::Debug for GroupReceiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "GroupReceiver({:?}, {}, {})", self.brokers, self.group, self.topics.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_core::codec;
+
+    use super::*;
+
+    #[test]
+    fn x2_a_receiver_is_the_same_on_an_executor_and_tells_nobody_its_password() {
+        let brokers = Brokers::at("a:1").set("sasl.password", "hush").answer_within(millis(77));
+        let receiver =
+            receiver(brokers, "g", ["t", "u"]).from_begin().isolation(Isolation::ReadUncommitted).on_loss(OnLoss::GoOn);
+        assert!(receiver.travels().is_some());
+        let written = codec::encode(&receiver).unwrap();
+        let GroupReceiver { brokers, group, topics, from_begin, isolation, on_loss } =
+            codec::decode::<GroupReceiver>(&written).unwrap();
+        assert!(brokers == receiver.brokers && brokers.patience() == millis(77), "{brokers:?}");
+        assert_eq!((&*group, topics, from_begin), ("g", vec!["t".to_owned(), "u".to_owned()], true));
+        assert_eq!((isolation, on_loss), (Isolation::ReadUncommitted, OnLoss::GoOn));
+        assert!(!format!("{receiver:?} {:?}", receiver.travels()).contains("hush"));
     }
 }
