@@ -41,9 +41,9 @@ const AGE: Duration = millis(100);
 /// read from their first record. What the group was to read next and is not there any more is an error, or a loss that is
 /// [counted](GroupReceiver::on_loss), and never skipped in silence.
 ///
-/// On a cluster it runs on an executor, and elsewhere when that one is lost. The group gives its partitions to the next one
-/// when it has missed the one before for `session.timeout.ms`, which is 45 seconds unless the program [sets](Brokers::set) it; an
-/// executor that leaves gives them back at once.
+/// On a cluster it runs on an executor, and elsewhere when that one is lost. The group gives its partitions to the next
+/// one when it has missed the one before for `session.timeout.ms`, which is 45 seconds unless the program
+/// [sets](Brokers::set) it; an executor that leaves gives them back at once.
 ///
 /// # Example
 ///

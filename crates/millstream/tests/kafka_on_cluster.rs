@@ -1,5 +1,5 @@
-//! Kafka on a cluster: a receiver of a group on executors that are killed, and by whom partitions are read. The executors are
-//! processes of this test binary; the broker is at `MILLSTREAM_KAFKA`: `just kafka-cluster` starts one.
+//! Kafka on a cluster: a receiver of a group on executors that are killed, and by whom partitions are read. The executors
+//! are processes of this test binary; the broker is at `MILLSTREAM_KAFKA`: `just kafka-cluster` starts one.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 

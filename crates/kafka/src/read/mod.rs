@@ -164,8 +164,8 @@ impl InputSplit for RangeSplit {
         if self.range.count() == 0 {
             return Ok(Box::new(Reading::NOTHING));
         }
-        // What failed may have left its reader in any state: an attempt that comes again has one of its own, and who is kept for the
-        // partition is not kept any longer, as it may be that one.
+        // What failed may have left its reader in any state: an attempt that comes again has one of its own, and who is
+        // kept for the partition is not kept any longer, as it may be that one.
         let kept = if task.attempt() == 0 { POOL.take(self) } else { POOL.forget(self) };
         let mut reader: Box<dyn RangeReader> = match kept {
             Some(reader) => reader,

@@ -13,13 +13,12 @@
 //! says that it is there.
 
 use std::fmt;
-use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use millstream_core::clock::monotonic;
 use millstream_core::threads::lock;
-use millstream_core::{Data, Error, ErrorKind, Rdd, Result, millis, secs, threads};
+use millstream_core::{Data, Error, ErrorKind, Rdd, Result, millis, secs};
 use millstream_streaming::{OutputBatch, OutputRun, Transactional};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -28,6 +27,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use serde::{Deserialize, Serialize};
 
 use super::KafkaSink;
+use super::aside::Aside;
 use super::marker::{By, Marker, Next, Settled, Takeover, is_behind, is_old, next, settle, take_over};
 use super::producer::Sender;
 use super::record::{NewRecord, ToRecord};
@@ -62,6 +62,7 @@ struct Open {
     name: Name,
     by: By,
     sender: Sender,
+    marking: Marking,
     marks: BaseConsumer<Told>,
     heard: Heard,
     metadata: Arc<ConsumerGroupMetadata>,
@@ -73,6 +74,14 @@ struct Open {
     begun: Option<i64>,
     /// When the mark was last written.
     marked: Duration,
+}
+
+/// Adds offsets to the transaction of a producer that is open, within a time.
+type Marking = Aside<(TopicPartitionList, Duration), Result<(), KafkaError>>;
+
+fn marking(sender: &Sender, metadata: &Arc<ConsumerGroupMetadata>) -> Result<Marking> {
+    let (producer, metadata) = (Arc::clone(&sender.producer), Arc::clone(metadata));
+    Aside::begin("kafka-mark", move |(list, within)| producer.send_offsets_to_transaction(&list, &metadata, within))
 }
 
 impl Open {
@@ -124,6 +133,14 @@ impl ExactlyOnce {
                 Err(error) => return Err(sender.failed(self.doing("taking over", name), &error)),
             }
         }
+    }
+
+    /// Has a new producer, with the thread that marks for it, take the place of one that is in doubt.
+    fn renew(&self, open: &mut Open, deadline: Duration) -> Result<()> {
+        open.sender.purge();
+        open.sender = self.fence(&open.name, deadline)?;
+        open.marking = marking(&open.sender, &open.metadata)?;
+        Ok(())
     }
 
     fn marks_of(&self, name: &Name) -> Result<(BaseConsumer<Told>, Heard)> {
@@ -212,30 +229,15 @@ impl ExactlyOnce {
     }
 
     /// Adds a mark to the transaction that is open. Who keeps the marks may move to another broker; the client then may wait for the one
-    /// before for ever, whatever time it is given, so a thread of its own does that. What does not answer in time is in doubt.
+    /// before for ever, whatever time it is given, so a thread of the producer's own does that. What does not answer in time is in doubt.
     fn mark(&self, open: &Open, marker: &Marker, deadline: Duration) -> Result<(), KafkaError> {
         let mut list = TopicPartitionList::new();
         let mut element = list.add_partition(&self.sink.topic, 0);
         element.set_offset(Offset::Offset(marker.batch))?;
         element.set_metadata(marker.metadata());
-        let (producer, metadata) = (Arc::clone(&open.sender.producer), Arc::clone(&open.metadata));
-        let (tell, told) = channel();
         let within = time_to_mark(left(deadline));
-        let thread = threads::spawn("kafka-mark", move || {
-            // Whoever asked may have gone on.
-            let _ = tell.send(producer.send_offsets_to_transaction(&list, &metadata, within));
-        });
-        let Ok(thread) = thread else { return Err(KafkaError::Canceled) };
-        match told.recv_timeout(within + millis(500)) {
-            Ok(answer) => {
-                thread.join();
-                answer
-            }
-            Err(_) => {
-                thread.detach();
-                Err(KafkaError::Global(Code::OperationTimedOut))
-            }
-        }
+        let answer = open.marking.call((list, within), within + millis(500));
+        answer.unwrap_or(Err(KafkaError::Global(Code::OperationTimedOut)))
     }
 
     fn late(&self, name: &Name, by: &By, run: u64) -> Error {
@@ -304,7 +306,8 @@ impl ExactlyOnce {
         let name_of_run = if run == 0 { format!("{:016x}", some_number()) } else { start.name().to_owned() };
         let by = By { run, name: name_of_run };
         let (written, begun, marked) = (None, None, monotonic());
-        let mut open = Open { name, by, sender, marks, heard, metadata, found: 0, written, begun, marked };
+        let marking = marking(&sender, &metadata)?;
+        let mut open = Open { name, by, sender, marking, marks, heard, metadata, found: 0, written, begun, marked };
         self.take_over(&mut open, start, known, deadline)?;
         passed("taken-over");
         Ok(open)
@@ -333,8 +336,7 @@ impl ExactlyOnce {
             tracing::warn!(attempt, %error, "an output of Kafka could not be taken over; it is tried again");
             std::thread::park_timeout(PAUSE * attempt);
             attempt += 1;
-            open.sender.purge();
-            open.sender = self.fence(&open.name, deadline)?;
+            self.renew(open, deadline)?;
         }
     }
 
@@ -376,8 +378,7 @@ impl ExactlyOnce {
     /// Fences, and finds out what became of a transaction that failed. Any failure is in doubt, also one that says that
     /// another producer has fenced this one: a broker that starts again says so, too.
     fn settle(&self, open: &mut Open, batch: i64, deadline: Duration) -> Result<Settled> {
-        open.sender.purge();
-        open.sender = self.fence(&open.name, deadline)?;
+        self.renew(open, deadline)?;
         let written = open.written.unwrap_or(open.found);
         let marker = self.read_mark_that(open, deadline, |marker| is_behind(marker, &open.by, written))?;
         Ok(settle(marker.as_ref(), &open.by, batch, written))

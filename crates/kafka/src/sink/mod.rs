@@ -1,6 +1,7 @@
 //! Topics as a sink: at least once, by an idempotent producer, or exactly once, by transactions that carry the batch's
 //! time.
 
+mod aside;
 mod exactly_once;
 mod marker;
 mod producer;
