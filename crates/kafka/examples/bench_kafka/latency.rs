@@ -9,7 +9,7 @@ use millstream_core::{Result, millis, secs};
 use millstream_kafka::{Direct, KafkaSink, SaveToKafka as _, Start, direct};
 use millstream_streaming::{BatchInfo, RddQueue, State, StateSpec, StreamingContext, StreamingListener};
 
-use crate::shared::{age, brokers, load, spread, topic};
+use crate::shared::{Sent, age, brokers, load, spread, topic};
 
 /// How long batches took to be handed over, in all, and in the transaction of an output, in milliseconds.
 #[derive(Clone, Default)]
@@ -62,68 +62,85 @@ pub(crate) fn empty(_: &[String]) -> Result<()> {
     run(true)
 }
 
-/// For how long records have been under way: since they were sent, and since the broker took them.
-type Ages = Arc<Mutex<(Vec<f64>, Vec<f64>)>>;
+/// For how long records have been under way: since they were sent, until the broker took them, and since then.
+#[derive(Default)]
+struct Ages {
+    sent: Vec<f64>,
+    before: Vec<f64>,
+    taken: Vec<f64>,
+}
 
-fn ages(source: Direct, every: u64) -> Result<(StreamingContext, Ages)> {
+fn ages(source: Direct, every: u64) -> Result<(StreamingContext, Arc<Mutex<Ages>>)> {
     let ssc = StreamingContext::new("local[2]", "seen", millis(every))?;
-    let ages = Ages::default();
+    let ages = Arc::<Mutex<Ages>>::default();
     let noted = Arc::clone(&ages);
     ssc.input(source).foreach_rdd(move |rdd, _| {
         let of = rdd.flat_map(|record| {
             let taken = wall_time().as_millis() - record.timestamp()?.as_millis();
             Some((age(record.value()?)?, taken as f64))
         });
-        let (sent, taken): (Vec<_>, Vec<_>) = of.collect()?.into_iter().unzip();
         let mut noted = lock(&noted);
-        noted.0.extend(sent);
-        noted.1.extend(taken);
+        for (sent, taken) in of.collect()? {
+            noted.sent.push(sent);
+            noted.before.push((sent - taken).max(0.0));
+            noted.taken.push(taken);
+        }
         Ok(())
     });
     Ok((ssc, ages))
 }
 
+/// What the client does if it is told nothing. Without a wait each record is a request of its own, and a broker that has
+/// a core with others takes fewer than come.
+fn settings(told: &[String]) -> Vec<String> {
+    if told.is_empty() { vec!["linger.ms=5".to_owned()] } else { told.to_vec() }
+}
+
 /// Sends for some seconds while `during` runs.
-fn loaded(topic: &str, rate: u64, during: impl FnOnce() -> Result<()>) -> Result<()> {
-    let over = Arc::<AtomicBool>::default();
-    let (ends, name) = (Arc::clone(&over), topic.to_owned());
+fn loaded(topic: &str, rate: u64, settings: Vec<String>, during: impl FnOnce(&Sent) -> Result<()>) -> Result<()> {
+    let (over, sent) = (Arc::<AtomicBool>::default(), Sent::default());
+    let (ends, name, told) = (Arc::clone(&over), topic.to_owned(), sent.clone());
     let thread = threads::spawn("load", move || {
-        if let Err(error) = load(&name, 3, rate, &ends) {
+        if let Err(error) = load((&name, 3, rate), &settings, &ends, told) {
             println!("the load failed: {error}");
         }
     })?;
-    let done = during();
+    let done = during(&sent);
     over.store(true, Ordering::SeqCst);
     thread.join();
     done
 }
 
-pub(crate) fn seen(_: &[String]) -> Result<()> {
-    let topic = topic("seen", 3)?;
-    println!("seen: 10,000 records a second, batches of 5 ms; from sending to a task that has it, ms");
-    loaded(&topic, 10_000, || {
+/// What is said behind `seen` are settings of the producer, as `linger.ms=5`; and `sticky`.
+pub(crate) fn seen(told: &[String]) -> Result<()> {
+    let (topic, settings) = (topic("seen", 3)?, settings(told));
+    println!("seen: 10,000 records a second, batches of 5 ms; from sending to a task that has it, ms; {settings:?}");
+    loaded(&topic, 10_000, settings, |sending| {
         let (ssc, ages) = ages(direct(brokers()).subscribe([&topic]), 5)?;
         let told = Told::default();
         ssc.add_streaming_listener(told.clone());
         ssc.start()?;
         ssc.await_termination_or_timeout(secs(4))?;
-        *lock(&ages) = Default::default();
+        *lock(&ages) = Ages::default();
+        sending.forget();
         ssc.await_termination_or_timeout(secs(10))?;
         ssc.stop()?;
         let mut ages = lock(&ages);
-        println!("  since it was sent: {}", spread(&mut ages.0));
-        println!("  since the broker took it (to the millisecond): {}", spread(&mut ages.1));
+        println!("  since it was sent: {}", spread(&mut ages.sent));
+        println!("  until the broker took it (to the millisecond): {}", spread(&mut ages.before));
+        println!("  since the broker took it (to the millisecond): {}", spread(&mut ages.taken));
+        sending.show();
         told.show("waking to handing over");
         Ok(())
     })
 }
 
-pub(crate) fn through(_: &[String]) -> Result<()> {
+pub(crate) fn through(told: &[String]) -> Result<()> {
     for every in [20, 50] {
         let (from, to) = (topic("from", 3)?, topic("to", 3)?);
         println!("through: 10,000 records a second, Kafka → state → Kafka exactly once, batches of {every} ms, ms");
         let folder = std::env::temp_dir().join(&to);
-        loaded(&from, 10_000, || {
+        loaded(&from, 10_000, settings(told), |_| {
             let source = direct(brokers()).subscribe([&from]).start(Start::Latest);
             let ssc = StreamingContext::get_or_create(&folder, millis(every), |ssc| {
                 let counted = StateSpec::function(|_: &u64, value: Option<Vec<u8>>, count: &mut State<'_, u64>| {

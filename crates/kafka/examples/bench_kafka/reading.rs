@@ -165,7 +165,7 @@ pub(crate) fn memory(_: &[String]) -> Result<()> {
     let topic = topic("memory", MANY)?;
     let (producer, value) = (crate::shared::producer()?, [b'x'; 1000]);
     for i in 0..600_000 {
-        send(&producer, &topic, i % MANY, &value)?;
+        send(&producer, &topic, Some(i % MANY), &value)?;
     }
     rdkafka::producer::Producer::flush(&producer, secs(120)).map_err(Error::user)?;
     drop(producer);

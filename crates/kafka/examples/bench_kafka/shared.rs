@@ -1,15 +1,19 @@
 //! What the measures share: topics, records that are sent, and how numbers are shown.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use millstream_core::clock::{monotonic, wall_time};
+use millstream_core::threads::lock;
 use millstream_core::{Error, Result, millis, secs};
 use millstream_kafka::Admin;
-use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::message::Message;
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use rdkafka::statistics::{Statistics, Window};
 
 pub(crate) fn brokers() -> String {
     std::env::var("MILLSTREAM_KAFKA").unwrap_or_else(|_| "127.0.0.1:9092".to_owned())
@@ -29,8 +33,14 @@ pub(crate) fn producer() -> Result<BaseProducer> {
     config.create().map_err(Error::user)
 }
 
-pub(crate) fn send(producer: &BaseProducer, topic: &str, partition: i32, value: &[u8]) -> Result<()> {
-    let mut record = BaseRecord::<[u8], [u8]>::to(topic).partition(partition).payload(value);
+pub(crate) fn send<C: ProducerContext<DeliveryOpaque = ()>>(
+    producer: &BaseProducer<C>,
+    topic: &str,
+    partition: Option<i32>,
+    value: &[u8],
+) -> Result<()> {
+    let mut record = BaseRecord::<[u8], [u8]>::to(topic).payload(value);
+    record.partition = partition;
     loop {
         match producer.send(record) {
             Ok(()) => return Ok(()),
@@ -58,7 +68,7 @@ pub(crate) fn fill(topic: &str, partitions: i32, records: u64) -> Result<()> {
             value.push_str(&format!("w{skewed} "));
         }
         value.truncate(100);
-        send(&producer, topic, (i % partitions as u64) as i32, value.as_bytes())?;
+        send(&producer, topic, Some((i % partitions as u64) as i32), value.as_bytes())?;
         if i % 4096 == 0 {
             producer.poll(Duration::ZERO);
         }
@@ -68,12 +78,76 @@ pub(crate) fn fill(topic: &str, partitions: i32, records: u64) -> Result<()> {
     Ok(())
 }
 
-/// Sends records with the time in them, `rate` a second, until `over`.
-pub(crate) fn load(topic: &str, partitions: i32, rate: u64, over: &Arc<AtomicBool>) -> Result<u64> {
+/// What a producer tells of itself: how long its records waited in it, its requests to be written, and those for their
+/// answers; and for how long records had been under way when they were acknowledged.
+#[derive(Clone, Default)]
+pub(crate) struct Sent(Arc<Mutex<Sending>>);
+
+#[derive(Default)]
+struct Sending {
+    acknowledged: Vec<f64>,
+    windows: [Vec<Window>; 3],
+    /// Requests, and records, at the first and the last word.
+    counted: Option<[(u64, u64); 2]>,
+}
+
+impl Sent {
+    /// Forgets what was before it is measured.
+    pub(crate) fn forget(&self) {
+        *lock(&self.0) = Sending::default();
+    }
+
+    pub(crate) fn show(&self) {
+        let mut sending = lock(&self.0);
+        println!("  the producer: from sending to the broker's word: {}", spread(&mut sending.acknowledged));
+        for (what, windows) in ["in its queue", "to be written", "for its answer"].iter().zip(&sending.windows) {
+            let at = |of: fn(&Window) -> i64| windows.iter().map(of).max().unwrap_or(0) as f64 / 1e3;
+            println!("    {what}, of the worst second: p50 {:.2}  p99 {:.2}", at(|w| w.p50), at(|w| w.p99));
+        }
+        if let Some([(requests, records), (until, all)]) = sending.counted {
+            println!("    {} requests with {} records", until - requests, all - records);
+        }
+    }
+}
+
+impl ClientContext for Sent {
+    fn stats(&self, said: Statistics) {
+        let mut sending = lock(&self.0);
+        let brokers = || said.brokers.values().filter(|broker| broker.nodeid >= 0);
+        sending.windows[0].extend(brokers().filter_map(|broker| broker.int_latency.clone()));
+        sending.windows[1].extend(brokers().filter_map(|broker| broker.outbuf_latency.clone()));
+        sending.windows[2].extend(brokers().filter_map(|broker| broker.rtt.clone()));
+        let now = (brokers().map(|broker| broker.tx).sum(), said.txmsgs.unsigned_abs());
+        sending.counted.get_or_insert([now, now])[1] = now;
+    }
+}
+
+impl ProducerContext for Sent {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, delivered: &DeliveryResult<'_>, (): ()) {
+        if let Ok(message) = delivered {
+            lock(&self.0).acknowledged.extend(message.payload().and_then(age));
+        }
+    }
+}
+
+/// Sends records with the time in them, `rate` a second, until `over`. `settings` are the producer's; `sticky` says that
+/// it chooses the partitions, as it does for records without a key: one for all records of a moment.
+pub(crate) fn load(
+    (topic, partitions, rate): (&str, i32, u64),
+    settings: &[String],
+    over: &AtomicBool,
+    told: Sent,
+) -> Result<u64> {
     let mut config = ClientConfig::new();
-    // Without a wait each record is a request of its own, and a broker that has a core with others takes fewer than come.
-    config.set("bootstrap.servers", brokers()).set("linger.ms", "1").set("queue.buffering.max.messages", "2000000");
-    let producer: BaseProducer = config.create().map_err(Error::user)?;
+    config.set("bootstrap.servers", brokers()).set("queue.buffering.max.messages", "2000000");
+    config.set("statistics.interval.ms", "1000");
+    settings.iter().filter_map(|setting| setting.split_once('=')).for_each(|(key, value)| {
+        config.set(key, value);
+    });
+    let is_sticky = settings.iter().any(|setting| setting == "sticky");
+    let producer: BaseProducer<Sent> = config.create_with_context(told).map_err(Error::user)?;
     let (began, mut sent) = (monotonic(), 0u64);
     while !over.load(Ordering::SeqCst) {
         let now = monotonic();
@@ -81,10 +155,12 @@ pub(crate) fn load(topic: &str, partitions: i32, rate: u64, over: &Arc<AtomicBoo
         while sent < due {
             let mut value = [b'x'; 100];
             value[..16].copy_from_slice(format!("{:016x}", now.as_nanos()).as_bytes());
-            send(&producer, topic, (sent % partitions as u64) as i32, &value)?;
+            let partition = (sent % partitions as u64) as i32;
+            send(&producer, topic, (!is_sticky).then_some(partition), &value)?;
             sent += 1;
         }
-        producer.poll(Duration::ZERO);
+        // A poll hears of one request.
+        (0..16).for_each(|_| producer.poll(Duration::ZERO));
         std::thread::park_timeout(millis(1));
     }
     producer.flush(secs(30)).map_err(Error::user)?;
