@@ -2,7 +2,13 @@
 
 use std::sync::Arc;
 
-use datafusion::catalog::{CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList};
+use async_trait::async_trait;
+use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray, new_null_array};
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, MemTable, MemoryCatalogProvider, MemoryCatalogProviderList, SchemaProvider,
+    TableProvider,
+};
 use datafusion::common::Result as PlanResult;
 use datafusion::common::config::{ConfigOptions, Dialect};
 use datafusion::common::tree_node::{Transformed, TreeNode as _};
@@ -20,6 +26,7 @@ use millstream_core::{Error, ErrorKind, Result};
 use millstream_sql::SqlContext;
 use millstream_sql::live::LiveSchema;
 
+use crate::dialect::NOTHING;
 use crate::functions;
 use crate::limits::Limits;
 
@@ -50,11 +57,65 @@ pub(crate) fn session(sql: &SqlContext, limits: &Limits) -> Result<SessionState>
         .build();
     let context = SessionContext::new_with_state(state);
     setup_pg_catalog(&context, DATABASE, EmptyContextProvider).map_err(|e| told(*e))?;
+    if let Some(catalog) = context.catalog(DATABASE)
+        && let Some(as_postgres) = catalog.schema(PG_CATALOG)
+    {
+        catalog.register_schema(PG_CATALOG, Arc::new(OfProgram(as_postgres))).map_err(told)?;
+    }
     functions::all().into_iter().for_each(|function| context.register_udf(function));
     for function in sql.known_functions() {
         context.register_udf(function.as_ref().clone());
     }
     Ok(context.state())
+}
+
+const PG_CATALOG: &str = "pg_catalog";
+
+/// The catalogue of a program: what Postgres says there of itself is left out, and what is said of a program is added.
+#[derive(Debug)]
+struct OfProgram(Arc<dyn SchemaProvider>);
+
+#[async_trait]
+impl SchemaProvider for OfProgram {
+    fn table_names(&self) -> Vec<String> {
+        self.0.table_names()
+    }
+
+    async fn table(&self, name: &str) -> PlanResult<Option<Arc<dyn TableProvider>>> {
+        let Some(table) = self.0.table(name).await? else { return Ok(None) };
+        let schema = table.schema();
+        let rows = match name {
+            "pg_settings" => {
+                let column = |of: fn(&(&'static str, &'static str)) -> &'static str| {
+                    Arc::new(functions::SETTINGS.iter().map(|setting| Some(of(setting))).collect::<StringArray>())
+                };
+                let columns = schema.fields().iter().map(|field| match field.name().as_str() {
+                    "name" => column(|setting| setting.0) as ArrayRef,
+                    "setting" | "reset_val" => column(|setting| setting.1),
+                    _ => new_null_array(field.data_type(), functions::SETTINGS.len()),
+                });
+                vec![RecordBatch::try_new(Arc::clone(&schema), columns.collect())?]
+            }
+            name if NOTHING.contains(&name) => Vec::new(),
+            _ => return Ok(Some(table)),
+        };
+        let fields: Vec<Field> = schema.fields().iter().map(|field| with_lists(field)).collect();
+        Ok(Some(Arc::new(MemTable::try_new(Arc::new(Schema::new(fields)), vec![rows])?)))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.0.table_exist(name)
+    }
+}
+
+/// A column of keys and indexes, with its type as it is in Postgres: lists of numbers of columns, or of what there is a number of.
+fn with_lists(field: &Field) -> Field {
+    let of = match field.name().as_str() {
+        "indkey" | "indoption" | "conkey" | "confkey" => DataType::Int16,
+        "indclass" | "indcollation" => DataType::Int32,
+        _ => return field.clone(),
+    };
+    Field::new_list(field.name(), Field::new_list_field(of, true), true)
 }
 
 fn settings() -> SessionConfig {

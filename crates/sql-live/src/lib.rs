@@ -7,12 +7,14 @@
 //!
 //! ```text
 //!   socket ─► tls.rs ─► wire.rs: messages, bounded ─► startup.rs: who is it ─► session.rs: one connection, its transaction and batch
-//!                                                                      │  command.rs: what is asked (pure)
+//!                                                                      │  dialect.rs, command.rs: what is asked (pure)
 //!   rows  ◄─ encoded, counted, cancelled ◄─ run.rs ◄─ threads of their own ◄─ catalog.rs: tables, functions, pg_catalog
 //! ```
 
+mod any;
 mod catalog;
 mod command;
+mod dialect;
 mod error;
 mod functions;
 mod handler;

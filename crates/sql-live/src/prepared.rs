@@ -10,7 +10,6 @@ use datafusion::arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::tree_node::{TreeNode as _, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::sqlparser::ast::Statement;
-use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use pgwire::api::portal::{Format, Portal};
 use pgwire::api::results::{FieldFormat, FieldInfo};
 use pgwire::api::stmt::QueryParser;
@@ -18,6 +17,7 @@ use pgwire::api::{ClientInfo, Type};
 use pgwire::error::PgWireResult;
 
 use crate::command::{Command, command};
+use crate::dialect::Dialect;
 use crate::error::{INTERNAL, error};
 use crate::run;
 use crate::session::Connection;
@@ -35,18 +35,18 @@ pub(crate) struct Prepared {
 /// Reads statements for one connection.
 pub(crate) struct Reader {
     pub(crate) connection: Arc<Connection>,
-    parser: Arc<PostgresCompatibilityParser>,
+    dialect: Arc<Dialect>,
 }
 
 impl Reader {
-    pub(crate) fn new(connection: &Arc<Connection>, parser: &Arc<PostgresCompatibilityParser>) -> Reader {
-        Reader { connection: Arc::clone(connection), parser: Arc::clone(parser) }
+    pub(crate) fn new(connection: &Arc<Connection>, dialect: &Arc<Dialect>) -> Reader {
+        Reader { connection: Arc::clone(connection), dialect: Arc::clone(dialect) }
     }
 
     /// Reads a text of one or more statements, on a thread for such work.
     pub(crate) async fn read(&self, text: &str) -> PgWireResult<Vec<Statement>> {
-        let (parser, text) = (Arc::clone(&self.parser), text.to_owned());
-        let reading = self.connection.house.queries.spawn(async move { parser.parse(&text) });
+        let (dialect, text) = (Arc::clone(&self.dialect), text.to_owned());
+        let reading = self.connection.house.queries.spawn(async move { dialect.read(&text) });
         match reading.await {
             Ok(Ok(statements)) => Ok(statements),
             Ok(Err(failed)) => Err(error("42601", failed.to_string())),

@@ -23,6 +23,7 @@ use pgwire::types::format::FormatOptions;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
+use crate::any::typed;
 use crate::error::{CANCELLED, INTERNAL, READ_ONLY, TOO_MUCH, TOO_OLD, error, of_plan};
 use crate::session::Connection;
 
@@ -45,7 +46,7 @@ pub(crate) async fn plan(connection: &Arc<Connection>, statement: Statement) -> 
         session.execution_props_mut().mark_start_execution(options);
         let text = statement.to_string();
         let plan = session.statement_to_plan(Parsed::Statement(Box::new(statement))).await;
-        let plan = plan.map_err(|e| of_plan(&e, &text))?;
+        let plan = plan.and_then(typed).map_err(|e| of_plan(&e, &text))?;
         match writes(&plan) {
             true => Err(error(READ_ONLY, "here streams are read, nothing is written or defined")),
             false => Ok(Arc::new(plan)),

@@ -4,7 +4,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use millstream_core::threads::{self, OwnedThread, lock};
 use millstream_core::{Error, ErrorKind, Result, millis, secs};
 use millstream_sql::SqlContext;
@@ -14,6 +13,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::catalog;
+use crate::dialect::Dialect;
 use crate::handler::Handler;
 use crate::limits::ServeSpec;
 use crate::prepared::Reader;
@@ -96,13 +96,8 @@ impl Server {
         let queries = runtime("sql-query", spec.limits.threads)?;
         let wires = runtime("sql-wire", 2)?;
         let house = House::new(sql, base, spec.limits.clone(), queries.handle().clone());
-        let door = Door {
-            house: Arc::new(house),
-            account,
-            tls,
-            keys: Arc::default(),
-            parser: Arc::new(PostgresCompatibilityParser::new()),
-        };
+        let door =
+            Door { house: Arc::new(house), account, tls, keys: Arc::default(), dialect: Arc::new(Dialect::new()) };
         let (stop, stopped) = oneshot::channel();
         let thread = threads::spawn("sql-live", move || {
             wires.block_on(door.open(listener, stopped));
@@ -153,7 +148,7 @@ struct Door {
     account: Option<Account>,
     tls: Option<Tls>,
     keys: Arc<Keys>,
-    parser: Arc<PostgresCompatibilityParser>,
+    dialect: Arc<Dialect>,
 }
 
 /// How long to wait when the system has nothing left for a connection.
@@ -199,7 +194,7 @@ impl Door {
 
     fn answers(&self) -> Answers {
         let connection = Connection::new(&self.house);
-        let reader = Reader::new(&connection, &self.parser);
+        let reader = Reader::new(&connection, &self.dialect);
         Answers {
             startup: Arc::new(Startup::new(&connection, self.account.as_ref(), self.tls.as_ref(), &self.keys)),
             handler: Arc::new(Handler::new(&connection, reader)),

@@ -1,10 +1,12 @@
 """Asks a running program as people do, with psycopg and SQLAlchemy. The program and its tables are those of clients.rs."""
 
 import sys
+import warnings
 
 import psycopg
 import sqlalchemy
 
+warnings.filterwarnings("error", category=sqlalchemy.exc.SAWarning)
 port = sys.argv[1]
 
 
@@ -18,8 +20,9 @@ with psycopg.connect(host="127.0.0.1", port=port, user="ann", dbname="millstream
     for _ in range(12):
         row = connection.execute("SELECT times, hottest FROM seen WHERE key = %s", ["a"]).fetchone()
         same("a look-up", row, (2, 60.0))
-    rows = connection.execute("SELECT key FROM totals WHERE key = ANY(%s::text[]) ORDER BY key", [["a", "b", "x"]]).fetchall()
-    same("several keys", rows, [("a",), ("b",)])
+    for array in ["%s::text[]", "%s"]:
+        rows = connection.execute(f"SELECT key FROM totals WHERE key = ANY({array}) ORDER BY key", [["a", "b", "x"]]).fetchall()
+        same("several keys", rows, [("a",), ("b",)])
     connection.rollback()
     try:
         connection.execute("DROP TABLE readings")
@@ -35,11 +38,24 @@ with psycopg.connect(host="127.0.0.1", port=port, user="ann", dbname="millstream
 print("psycopg: as it should be")
 
 engine = sqlalchemy.create_engine(f"postgresql+psycopg://ann@127.0.0.1:{port}/millstream")
-tables = sqlalchemy.inspect(engine).get_table_names()
-same("tables", sorted(tables), ["limits", "readings", "recent", "seen", "totals"])
-# What it asks to reflect columns needs json_build_object, which is not there: they are named.
-seen = sqlalchemy.table("seen", sqlalchemy.column("key"), sqlalchemy.column("times"))
+inspector = sqlalchemy.inspect(engine)
+same("tables", sorted(inspector.get_table_names()), ["limits", "readings", "recent", "seen", "totals"])
+same("schemas", inspector.get_schema_names(), ["public"])
+seen = sqlalchemy.Table("seen", sqlalchemy.MetaData(), autoload_with=engine)
+columns = [(column.name, str(column.type), column.nullable) for column in seen.columns]
+same(
+    "columns",
+    columns,
+    [("key", "TEXT", False), ("times", "BIGINT", False), ("hottest", "DOUBLE PRECISION", False), ("batch", "TIMESTAMP", False)],
+)
+same("keys", (list(seen.primary_key), list(seen.foreign_keys), list(seen.indexes)), ([], [], []))
 with engine.connect() as connection:
     rows = connection.execute(sqlalchemy.select(seen.c.times).where(seen.c.key == "a")).all()
     same("rows", [tuple(row) for row in rows], [(2,)])
+    rows = connection.execute(sqlalchemy.select(seen.c.key).where(seen.c.key.in_(["a", "b"])).order_by(seen.c.key)).all()
+    same("rows of some keys", [tuple(row) for row in rows], [("a",), ("b",)])
+everything = sqlalchemy.MetaData()
+everything.reflect(engine)
+same("all tables", sorted(everything.tables), ["limits", "readings", "recent", "seen", "totals"])
+engine.dispose()
 print("sqlalchemy: as it should be")

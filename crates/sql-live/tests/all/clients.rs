@@ -1,14 +1,22 @@
-//! The clients that people use: psql, psycopg and SQLAlchemy. They are there with the feature `client-tests`, as CI has them:
+//! The clients that people use: psql, psycopg, SQLAlchemy and JDBC. They are there with the feature `client-tests`, as CI has them:
 //! `.ci/with-postgres-clients cargo test -p millstream-sql-live --features client-tests`.
 
 #![cfg(feature = "client-tests")]
 
 use std::process::Command;
 
-use crate::house::{House, house, of};
+use millstream::sql_live::ServeSpec;
+
+use crate::house::{House, house_with, of};
+use crate::secure::Certificates;
 
 fn running() -> House {
-    let mut house = house(of(vec![vec![("a".to_owned(), 20.0), ("b".to_owned(), 70.5)], vec![("a".to_owned(), 60.0)]]));
+    running_with(ServeSpec::at("127.0.0.1:0"))
+}
+
+fn running_with(spec: ServeSpec) -> House {
+    let batches = of(vec![vec![("a".to_owned(), 20.0), ("b".to_owned(), 70.5)], vec![("a".to_owned(), 60.0)]]);
+    let mut house = house_with(batches, spec);
     house.test.run(2).unwrap();
     house
 }
@@ -57,4 +65,43 @@ fn psycopg_and_sqlalchemy_ask_and_reflect() {
     command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/all/clients.py"));
     command.arg(house.server.address().port().to_string());
     assert_eq!(said(command), "psycopg: as it should be\nsqlalchemy: as it should be\n");
+}
+
+#[test]
+fn psql_verifies_the_certificate_and_binds_its_password_to_it() {
+    let certificates = Certificates::new();
+    let house = running_with(certificates.spec().password("ann", "correct horse").tls_only());
+    let ask = |password: &str, how: &str| {
+        let (address, authority) = (house.server.address(), certificates.path("authority.pem"));
+        let place = format!("host={} port={} user=ann dbname=millstream", address.ip(), address.port());
+        let mut command = Command::new("psql");
+        command.args(["-X", "-A", "-t", "-w", "-c", "SELECT times FROM seen WHERE key = 'a'"]);
+        command.arg(format!("{place} sslrootcert={} {how}", authority.display())).env("PGPASSWORD", password);
+        command
+    };
+    let verified = "sslmode=verify-full channel_binding=require";
+    let strangers = Certificates::new();
+    let unknown = format!("sslmode=verify-full sslrootcert={}", strangers.path("authority.pem").display());
+    assert_eq!(said(ask("correct horse", verified)), "2\n");
+    assert_eq!(said(ask("correct horse", "sslmode=verify-full channel_binding=disable")), "2\n");
+    for (password, how, why) in [
+        ("wrong", verified, "password authentication failed for user \"ann\""),
+        ("correct horse", "sslmode=disable", "here TLS is spoken alone"),
+        ("correct horse", &unknown, "SSL error"),
+    ] {
+        let done = ask(password, how).output().unwrap();
+        let told = String::from_utf8_lossy(&done.stderr);
+        assert!(!done.status.success() && told.contains(why), "{how}: {told}");
+    }
+}
+
+/// Runs the client that is written in Java: see `Clients.java`.
+#[test]
+fn jdbc_asks_describes_and_reads_by_a_cursor() {
+    let house = running();
+    let classes = std::env::var_os("MILLSTREAM_JDBC").expect("it runs under .ci/with-postgres-clients");
+    let mut command = Command::new("java");
+    command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"]).arg(classes).arg("Clients");
+    command.arg(house.server.address().port().to_string());
+    assert_eq!(said(command), "JDBC: as it should be\n");
 }

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use millstream::ErrorKind;
 use millstream::sql_live::ServeSpec;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect};
@@ -34,6 +34,8 @@ impl Certificates {
     pub(crate) fn new() -> Certificates {
         let folder = TempDir::new().unwrap();
         let mut authority = CertificateParams::new(Vec::new()).unwrap();
+        // Not the name that the server's has: one that signs itself is looked for elsewhere.
+        authority.distinguished_name.push(DnType::CommonName, "authority");
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let signer = KeyPair::generate().unwrap();
         let signed = authority.self_signed(&signer).unwrap();

@@ -6,7 +6,7 @@ use millstream::sql_live::{ServeSpec, ServeSql as _};
 use millstream_testkit::StreamTest;
 use millstream_testkit::batches;
 
-use crate::house::{RUNTIME, ask, house, of, refused};
+use crate::house::{RUNTIME, ask, house, of, refused, rows, told};
 
 fn two() -> millstream_testkit::Batches<(String, f64)> {
     of(vec![vec![("a".to_owned(), 20.0), ("b".to_owned(), 70.5)], vec![("a".to_owned(), 60.0)], vec![]])
@@ -70,6 +70,54 @@ fn a_key_is_looked_up_also_when_it_comes_as_a_parameter_and_all_else_is_read_thr
         let several = client.prepare("SELECT key FROM seen WHERE key = ANY($1::text[]) ORDER BY key").await.unwrap();
         let found = client.query(&several, &[&vec!["k1", "k2", "x"]]).await.unwrap();
         assert_eq!(found.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>(), ["k1", "k2"]);
+    });
+}
+
+#[test]
+fn subqueries_are_answered_wherever_they_stand_and_tell_if_they_have_more_than_one_row() {
+    let mut house = house(two());
+    house.test.run(2).unwrap();
+    let client = house.connect();
+    let mut wrong = Vec::new();
+    for (text, want) in [
+        ("SELECT (SELECT max(seen.times) FROM seen)", "2"),
+        ("SELECT (SELECT max(times) FROM seen) FROM limits", "2\n2"),
+        ("SELECT _1, (SELECT max(s.times) FROM seen s WHERE s.key = l._1) FROM limits l ORDER BY 1", "a|2\nb|1"),
+        ("SELECT (SELECT times FROM seen WHERE key = 'nobody')", "-"),
+        ("SELECT key FROM seen WHERE times = ANY(SELECT max(times) FROM seen)", "a"),
+        ("SELECT key FROM seen WHERE times <> ALL(SELECT max(times) FROM seen)", "b"),
+        ("SELECT key FROM seen WHERE key = ANY(ARRAY['a', 'x'])", "a"),
+        ("SELECT key FROM seen WHERE key = ANY('{a,x}')", "a"),
+        ("SELECT key FROM seen WHERE key <> ALL(ARRAY['a', 'x'])", "b"),
+        ("SELECT 3 = ANY(ARRAY[1, NULL]), 1 = ANY(ARRAY[1, NULL]), 1 = ANY(ARRAY[]::int[])", "-|t|f"),
+        (
+            "SELECT l._1, l._2 = ANY(a.all) FROM limits l, (SELECT array_agg(_2) AS all FROM limits) a ORDER BY 1",
+            "a|t\nb|t",
+        ),
+        ("SELECT 'a/b_c' LIKE 'a//b/_%' ESCAPE '/', 'abxc' LIKE 'ab/_%' ESCAPE '/'", "t|f"),
+        ("SELECT (named_struct('times', 7)).times", "7"),
+    ] {
+        match rows(&client, text) {
+            Ok(got) if got == want => {}
+            Ok(got) => wrong.push(format!("{text}: {got}, and not {want}")),
+            Err(error) => wrong.push(format!("{text}: {}", told(&error))),
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+    let (_, message) = refused(&client, "SELECT (SELECT times FROM seen)");
+    assert!(message.contains("more than one row"), "{message}");
+    let (code, message) = refused(&client, "SELECT 1 = ANY(7)");
+    assert!(code == "42804" && message.contains("ANY takes an array"), "{code} {message}");
+    let plan = ask(&client, "EXPLAIN SELECT times FROM seen WHERE key = ANY(ARRAY['a', 'b', 'a'])");
+    assert!(plan.contains("keys looked up: 2"), "{plan}");
+    RUNTIME.block_on(async {
+        let several = client.prepare("SELECT key FROM seen WHERE key = ANY($1) AND times = ANY($2) ORDER BY key").await;
+        let several = several.unwrap();
+        let found = client.query(&several, &[&vec!["a", "b", "x"], &vec![1i64, 2]]).await.unwrap();
+        assert_eq!(found.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>(), ["a", "b"]);
+        let one = client.prepare("SELECT $1 = ANY(ARRAY['a', 'b']), (SELECT times FROM seen WHERE key = $1)").await;
+        let row = client.query_one(&one.unwrap(), &[&"a"]).await.unwrap();
+        assert_eq!((row.get::<_, bool>(0), row.get::<_, i64>(1)), (true, 2));
     });
 }
 
