@@ -502,3 +502,35 @@ fn s51_state_is_not_shared_between_batches() {
         "1s (1,[1])\n2s (1,[1, 2]) (1,[1])\n3s (1,[1, 2, 3]) (1,[1, 2]) (1,[1])",
     );
 }
+
+// ------------------------------------------------------------------------------------------------ states that are looked at
+
+#[test]
+fn pairs_are_looked_up_wherever_tasks_run_and_states_of_tables_where_they_are() {
+    let pairs = || batches![[("a", 1), ("b", 2), ("c", 3)], [("a", 5)], []];
+    for way in Check::new(3, 2).everywhere() {
+        let mut test = way.context();
+        let sums = test
+            .input(pairs())
+            .update_state_by_key(|new: Vec<i32>, old| Some(old.unwrap_or(0) + new.iter().sum::<i32>()));
+        let views = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&views);
+        sums.foreach_states(move |view| kept.lock().unwrap().push(view));
+        test.run(3).unwrap();
+        let views = std::mem::take(&mut *views.lock().unwrap());
+        let of = |view: usize, key: &str| views[view].get(&Text::from(key));
+        assert_eq!((of(0, "a"), of(1, "a"), of(2, "a"), of(2, "nobody")), (Some(1), Some(6), Some(6), None), "{way:?}");
+        assert_eq!((of(2, "b"), of(2, "c"), views[2].len()), (Some(2), Some(3), 3), "{way:?}");
+    }
+    let test = Check::new(2, 1).through_bytes().context();
+    let states =
+        test.input(pairs()).map_with_state(StateSpec::function(|_: &Text, new, state: &mut State<'_, i32>| {
+            state.update(new.unwrap_or(0));
+        }));
+    let line = line!() + 1;
+    states.foreach_states(|_| ());
+    let error = test.ssc().start().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Graph);
+    let told = error.to_string();
+    assert!(told.contains("state_snapshots()") && told.contains(&format!("state.rs:{line}")), "{told}");
+}

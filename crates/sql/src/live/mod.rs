@@ -338,13 +338,13 @@ impl SqlContext {
     ///
     /// # Errors
     ///
-    /// As [`register_stream`](Self::register_stream)'s. A batch fails where tasks run in other processes: there the states are; register
-    /// the stream of `state_snapshots()` instead.
+    /// As [`register_stream`](Self::register_stream)'s. `start()` refuses states of `map_with_state` where tasks run in other processes, as
+    /// there the states are; register the stream of `state_snapshots()` instead, in which keys are looked up, too.
     ///
     /// # Cost
     ///
     /// In each batch, nothing that grows with the state for `map_with_state`; a copy of the pairs for `update_state_by_key`, which
-    /// calls its function for each of them anyway.
+    /// calls its function for each of them anyway; from other processes they are sent to the driver.
     #[track_caller]
     pub fn register_state<S: States>(&self, name: &str, states: &S) {
         let site = CallSite::here("register_state");

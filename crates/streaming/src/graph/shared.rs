@@ -110,7 +110,12 @@ impl GraphShared {
         }
     }
 
-    /// Makes mistakes of closures that cannot travel: tasks will run in other processes.
+    /// Keeps a mistake for `start` to report if tasks will run in other processes.
+    pub(crate) fn fault_elsewhere(&self, error: Error) {
+        lock(&self.state).silent.push(error);
+    }
+
+    /// Makes mistakes of closures that cannot travel, and of what else cannot be there: tasks will run in other processes.
     pub(crate) fn closures_travel(&self) {
         let state = &mut *lock(&self.state);
         state.faults.append(&mut state.silent);

@@ -44,6 +44,12 @@ enum Part<K, S> {
 }
 
 impl<K: Key, S: Data> Part<K, S> {
+    /// The pairs of a partition, and how many there are.
+    fn of(rows: Vec<(K, S)>) -> (Part<K, S>, usize) {
+        let len = rows.len();
+        (Part::Rows { rows, index: OnceLock::new() }, len)
+    }
+
     fn look_up(&self, key: K, then: impl FnOnce(Option<S>) + Send + 'static) {
         match self {
             Part::Table(table) => table.look_up(key, move |found| then(found.map(|(state, _)| state))),
@@ -205,7 +211,8 @@ impl<K: Key, S: ExchangeData, E: ExchangeData> MappedState<K, S, E> {
     ///
     /// # Errors
     ///
-    /// A batch fails where tasks run in other processes: there the states are, and cannot be looked at from here.
+    /// `start()` refuses it where tasks run in other processes: there the states are, and cannot be looked at from here. Take the stream of
+    /// [`state_snapshots`](Self::state_snapshots) then, whose pairs are sent to the driver in each batch.
     #[track_caller]
     pub fn foreach_states<R: Outcome>(&self, f: impl Fn(Arc<StateView<K, S>>) -> R + Send + Sync + 'static) -> Output {
         self.foreach_states_at(CallSite::here("foreach_states"), |_| (), f)
@@ -219,6 +226,9 @@ impl<K: Key, S: ExchangeData, E: ExchangeData> MappedState<K, S, E> {
         planned: impl Fn(Time) + Send + 'static,
         f: impl Fn(Arc<StateView<K, S>>) -> R + Send + Sync + 'static,
     ) -> Output {
+        let text = "states of map_with_state are where the tasks run, here in other processes, and cannot be looked at from the driver: \
+                    take the stream of state_snapshots(), whose pairs are sent to it in each batch, or a local master";
+        self.stream().graph().fault_elsewhere(Error::new(ErrorKind::Graph, text).at(site));
         let (placing, internal) = (self.placing.clone(), self.tables());
         let tables: DStream<StateTable<K, S>> = internal.lift(site, move |rdd: Rdd<Mapped<K, S, E>>, time| {
             planned(time);
@@ -245,11 +255,11 @@ impl<K: Key, S: ExchangeData> DStream<(K, S)> {
     ///
     /// # Errors
     ///
-    /// As [`MappedState::foreach_states`]'s.
+    /// None: where tasks run in other processes, the pairs of each batch are sent to the driver, as `collect` does it.
     ///
     /// # Cost
     ///
-    /// A copy of the pairs in each batch; the first look-up in a partition of a batch costs one look at each of its keys.
+    /// A copy of the pairs in each batch, over the network from other processes; the first look-up in a partition of a batch costs one look at each of its keys.
     #[track_caller]
     pub fn foreach_states<R: Outcome>(&self, f: impl Fn(Arc<StateView<K, S>>) -> R + Send + Sync + 'static) -> Output {
         self.foreach_states_at(CallSite::here("foreach_states"), |_| (), f)
@@ -269,12 +279,15 @@ impl<K: Key, S: ExchangeData> DStream<(K, S)> {
         });
         told.foreach_rdd_at(site, move |rdd, time| {
             let by_hash = rdd.partitioner().is_some_and(is_by_hash);
-            let parts = gathered(&rdd, site, |mut rows: PartitionIter<(K, S)>| {
-                let all: Vec<(K, S)> = rows.by_ref().collect();
-                rows.failed()?;
-                let len = all.len();
-                Ok((Part::Rows { rows: all, index: OnceLock::new() }, len))
-            })?;
+            let parts = match rdd.context().closures_travel() {
+                // They are sent here, as other results are.
+                true => CallSite::scope(Some(site), || rdd.glom().collect())?.into_iter().map(Part::of).collect(),
+                false => gathered(&rdd, site, |mut rows: PartitionIter<(K, S)>| {
+                    let all: Vec<(K, S)> = rows.by_ref().collect();
+                    rows.failed()?;
+                    Ok(Part::of(all))
+                })?,
+            };
             f(Arc::new(viewed(time, by_hash, parts))).outcome()
         })
     }
@@ -295,11 +308,6 @@ fn gathered<T: Data, P: Send + 'static>(
     site: CallSite,
     take: impl Fn(PartitionIter<T>) -> Result<P> + Send + Sync + 'static,
 ) -> Result<Vec<P>> {
-    if rdd.context().closures_travel() {
-        let text = "states are where the tasks run, in other processes, and cannot be looked at from here: use a local \
-                    master, or the stream of state_snapshots()";
-        return Err(Error::new(ErrorKind::Config, text).at(site));
-    }
     let parts: Arc<Mutex<Vec<Option<P>>>> = Arc::default();
     lock(&parts).resize_with(rdd.num_partitions(), || None);
     let into = Arc::clone(&parts);
