@@ -15,6 +15,7 @@ use crate::functions::Functions;
 use crate::show::{self, Cells};
 use crate::statement::{Statement, Table};
 use crate::stream::ToColumns;
+use crate::warehouse::{self, SaveTable};
 
 /// The answer to a statement: columns with names, and rows.
 ///
@@ -389,6 +390,49 @@ impl DataFrame {
     /// `Dataset.printSchema`.
     pub fn print_schema(&self) {
         show::print(&self.schema_string());
+    }
+
+    /// Saves the rows as a table of the warehouse: a folder of Parquet files, which takes all of them in one step, or none.
+    ///
+    /// This is Spark's way, inside of `foreach_rdd`: a batch that runs again is in the table twice. Of a stream,
+    /// [`save_as_table`](crate::SqlStreams::save_as_table) has each batch once. [`SqlContext::register_saved_table`] makes the table known to
+    /// statements.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use millstream_core::Context;
+    /// use millstream_sql::{SaveTable, SqlContext};
+    ///
+    /// # let context = Context::new("local[2]", "doc")?;
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// let sql = SqlContext::get_or_create(&context)?;
+    /// sql.set_warehouse(folder.path());
+    /// let people = sql.create_data_frame(vec![("Ada".to_owned(), 36), ("Alan".to_owned(), 41)])?;
+    /// people.save_as_table(SaveTable::append("people"))?;
+    /// people.filter("_2 > 40")?.save_as_table(SaveTable::append("people"))?;
+    ///
+    /// sql.register_saved_table("people")?;
+    /// assert_eq!(sql.sql("SELECT count(*), sum(_2) FROM people")?.collect::<(i64, i64)>()?, [(3, 118)]);
+    /// # Ok::<(), millstream_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Config`: the table is there and it says so, or has other columns; another program writes to it; its name is none,
+    /// or one of a database. The kind is `Data`: the rows cannot be computed, or what is in the folder is no table.
+    ///
+    /// # Cost
+    ///
+    /// The rows are written by the caller's thread, one file for each folder that they go to.
+    ///
+    /// # Spark
+    ///
+    /// `df.write.mode(…).partitionBy(…).saveAsTable(name)`.
+    #[track_caller]
+    pub fn save_as_table(&self, table: SaveTable) -> Result<()> {
+        let site = CallSite::here("save_as_table");
+        warehouse::save_rows(&self.to_columns()?, &self.schema, &self.sql, table, site).map_err(|e| e.at(site))
     }
 
     /// Returns how the rows are computed.

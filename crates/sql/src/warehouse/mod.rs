@@ -7,12 +7,14 @@ pub(crate) mod write;
 
 use std::path::Path;
 
+use datafusion::arrow::datatypes::SchemaRef;
 use millstream_core::disk::{Disk, RealDisk};
 use millstream_core::{CallSite, Error, ErrorKind, Result};
 use millstream_streaming::{DStream, Output};
 
 use self::manifest::Mode;
 use self::sink::{TableSink, read_state};
+use crate::batch::RecordBatch;
 use crate::columnar::Columnar;
 use crate::context::{SqlContext, check_name};
 
@@ -102,6 +104,17 @@ pub(crate) fn save<T: Columnar>(stream: &DStream<T>, sql: &SqlContext, table: Sa
             stream.foreach_rdd(|_, _| Ok(()))
         }
     }
+}
+
+/// Saves the rows of a data frame.
+pub(crate) fn save_rows(
+    rows: &[RecordBatch],
+    schema: &SchemaRef,
+    sql: &SqlContext,
+    table: SaveTable,
+    site: CallSite,
+) -> Result<()> {
+    sink::now::save(rows, schema, table, &sql.warehouse(), sql.output_disk(), site)
 }
 
 /// Returns the files of a table as its entries say, by their paths in its folder.

@@ -9,6 +9,8 @@
 //! A commit puts the files in their place, one by one, and then writes the entry, in one step. Whoever reads by the entries sees a batch
 //! whole or not at all; whoever reads the folder sees its files some moments before. Each step may be done again.
 
+pub(super) mod now;
+
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};

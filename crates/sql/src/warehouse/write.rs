@@ -48,19 +48,10 @@ impl Pass for WriteRows {
         let Some(schema) = rows.first().map(ArrowBatch::schema) else { return Ok(Vec::new()) };
         let columns = columns_of(&schema);
         let all = concat_batches(&schema, &rows).map_err(|e| self.wrong(&e.to_string()))?;
-        if all.num_rows() == 0 {
-            return Ok(vec![Written { columns, files: Vec::new() }]);
-        }
         let task = TaskContext::current().ok_or_else(|| millstream_core::bug!("rows are written outside of a task"))?;
         let disk = task.output_disk()?;
         let name = format!("{}-{:05}-{}.parquet", self.name, task.partition(), task.attempt());
-        let mut files = Vec::new();
-        for (folder, rows) in parted(&all, &self.table, &self.by)? {
-            let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
-            let bytes = parquet(&rows).map_err(|e| self.wrong(&e))?;
-            write_aside(&*disk, &self.folder.join(&path), &bytes)?;
-            files.push(DataFile { path, rows: rows.num_rows() as u64, bytes: bytes.len() as u64 });
-        }
+        let files = write_files(&*disk, &self.folder, &name, &self.table, &self.by, &all)?;
         Ok(vec![Written { columns, files }])
     }
 
@@ -73,6 +64,30 @@ impl Pass for WriteRows {
         let (folder, name, table, by): (String, String, String, Vec<String>) = r.value()?;
         Ok(WriteRows { folder: PathBuf::from(folder), name, table, by })
     }
+}
+
+/// Writes rows aside, a file for each folder that they go to.
+pub(super) fn write_files(
+    disk: &dyn Disk,
+    aside: &Path,
+    name: &str,
+    table: &str,
+    by: &[String],
+    rows: &ArrowBatch,
+) -> Result<Vec<DataFile>> {
+    let mut files = Vec::new();
+    if rows.num_rows() == 0 {
+        return Ok(files);
+    }
+    let wrong =
+        |what: String| Error::new(ErrorKind::Data, format!("rows cannot be written to the table `{table}`: {what}"));
+    for (folder, rows) in parted(rows, table, by)? {
+        let path = if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") };
+        let bytes = parquet(&rows).map_err(wrong)?;
+        write_aside(disk, &aside.join(&path), &bytes)?;
+        files.push(DataFile { path, rows: rows.num_rows() as u64, bytes: bytes.len() as u64 });
+    }
+    Ok(files)
 }
 
 impl WriteRows {

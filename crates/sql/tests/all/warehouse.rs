@@ -266,3 +266,43 @@ fn each_batch_is_in_a_table_once_whatever_step_of_the_disk_the_program_is_killed
     let fired: usize = (1..=steps).map(|step| run(Some(step)).1).sum();
     assert!(fired as u64 > steps / 2, "{fired} of {steps}");
 }
+
+#[test]
+fn a_data_frame_is_saved_as_a_table_at_once_in_sparks_modes() {
+    let test = StreamTest::new();
+    let folder = tempfile::tempdir().unwrap();
+    let sql = context(&test, folder.path());
+    let frame = |rows: &[(i64, &str)]| {
+        let rows = rows.iter().map(|(n, day)| (*n, (*day).to_owned())).collect();
+        sql.create_data_frame::<(i64, String)>(rows).unwrap().to_df_named(["n", "day"]).unwrap()
+    };
+    let seen = |name: &str| {
+        sql.register_saved_table(name).unwrap();
+        sql.sql(&format!("SELECT n, day FROM {name} ORDER BY n")).unwrap().collect::<(i64, String)>().unwrap()
+    };
+    let rows = |all: &[(i64, &str)]| all.iter().map(|(n, day)| (*n, (*day).to_owned())).collect::<Vec<_>>();
+
+    let by_day = || SaveTable::append("days").partition_by(["day"]);
+    frame(&[(1, "mon"), (2, "tue")]).save_as_table(by_day()).unwrap();
+    frame(&[(3, "mon")]).save_as_table(by_day()).unwrap();
+    assert_eq!(seen("days"), rows(&[(1, "mon"), (2, "tue"), (3, "mon")]));
+    assert_eq!(std::fs::read_dir(folder.path().join("days/day=mon")).unwrap().count(), 2);
+
+    frame(&[(9, "sun")]).save_as_table(SaveTable::ignore("days")).unwrap();
+    let error = frame(&[(9, "sun")]).save_as_table(SaveTable::error_if_exists("days")).unwrap_err();
+    assert!(error.message().contains("the table `days` is there already"), "{error}");
+    assert!(error.to_string().contains("(save_as_table at ") && error.to_string().contains("warehouse.rs:"), "{error}");
+    let error = frame(&[(9, "sun")]).save_as_table(SaveTable::append("days")).unwrap_err();
+    assert!(error.message().contains("write them as the table has them"), "{error}");
+    assert_eq!(seen("days").len(), 3);
+
+    frame(&[(4, "wed")]).save_as_table(SaveTable::overwrite("days").partition_by(["day"])).unwrap();
+    assert_eq!(seen("days"), rows(&[(4, "wed")]));
+    assert_eq!(std::fs::read_dir(folder.path().join("days/day=mon")).unwrap().count(), 0);
+
+    // Without rows there are columns all the same.
+    frame(&[(1, "mon")]).filter("n > 1").unwrap().save_as_table(SaveTable::append("none")).unwrap();
+    assert_eq!(seen("none"), []);
+    let error = frame(&[(1, "mon")]).save_as_table(SaveTable::append("db.days")).unwrap_err();
+    assert!(error.message().contains("databases are kept by Hive's metastore"), "{error}");
+}
