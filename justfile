@@ -29,6 +29,11 @@ steady-cluster BATCHES='10000':
     CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_TEST_DEBUG=0 MILLSTREAM_BATCHES={{BATCHES}} \
         cargo test -p millstream-cluster --test all -- --nocapture flat::memory
 
+# Statements on a stream for so many batches, whose memory must stay as it is: `just steady-sql 100000`.
+steady-sql BATCHES='100000':
+    CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_TEST_DEBUG=0 MILLSTREAM_BATCHES={{BATCHES}} \
+        cargo test -p millstream-sql --test all -- --nocapture flat::memory
+
 # The tests that need a server that speaks S3, beside one (needs Python).
 s3:
     .ci/with-s3 cargo test -p millstream-object-store --features server-tests --test s3

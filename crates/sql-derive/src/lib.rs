@@ -1,9 +1,9 @@
-//! `#[derive(Row)]`: a struct with named fields as a row of columns. `millstream-sql` has the trait, and says what it means.
+//! `#[derive(Row)]`: a struct with named fields as a row of columns, and an enum of names as a column. `millstream-sql` has the trait, and says what it means.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned as _;
-use syn::{Data, DeriveInput, Field, Fields, Ident, LitStr, Type, parse_macro_input};
+use syn::{Attribute, Data, DataEnum, DeriveInput, Fields, Ident, LitStr, Type, parse_macro_input};
 
 /// Makes a struct a row of columns, for programs that depend on the crate `millstream-sql` itself.
 #[proc_macro_derive(Row, attributes(row))]
@@ -27,6 +27,9 @@ struct Column<'a> {
 }
 
 fn expand(input: &DeriveInput, home: &TokenStream) -> syn::Result<TokenStream> {
+    if let Data::Enum(of) = &input.data {
+        return variants(input, of, home);
+    }
     let columns = columns(input)?;
     let (names, fields): (Vec<_>, Vec<_>) = columns.iter().map(|c| (&c.name, c.field)).unzip();
     let types: Vec<_> = columns.iter().map(|c| c.of).collect();
@@ -87,9 +90,58 @@ fn expand(input: &DeriveInput, home: &TokenStream) -> syn::Result<TokenStream> {
     })
 }
 
+/// An enum is a column of the names of its variants.
+fn variants(input: &DeriveInput, of: &DataEnum, home: &TokenStream) -> syn::Result<TokenStream> {
+    if !input.generics.params.is_empty() {
+        return Err(syn::Error::new(input.generics.span(), "an enum that is a column has no parameters"));
+    }
+    let (mut idents, mut names) = (Vec::new(), Vec::<String>::new());
+    for variant in &of.variants {
+        if !matches!(variant.fields, Fields::Unit) {
+            let text = "a variant of a column has a name and no fields: write a struct of options instead";
+            return Err(syn::Error::new(variant.fields.span(), text));
+        }
+        let own = || variant.ident.to_string().trim_start_matches("r#").to_owned();
+        let name = renamed(&variant.attrs)?.unwrap_or_else(own);
+        if names.contains(&name) {
+            return Err(syn::Error::new(variant.span(), format!("two variants are called `{name}`")));
+        }
+        idents.push(&variant.ident);
+        names.push(name);
+    }
+    if names.is_empty() {
+        return Err(syn::Error::new(input.ident.span(), "an enum that is a column has a variant"));
+    }
+    let enum_name = &input.ident;
+    let places = 0..names.len();
+    let last = &idents[names.len() - 1];
+    let (before, places_before) = (&idents[..names.len() - 1], 0..names.len() - 1);
+    Ok(quote! {
+        #[automatically_derived]
+        impl #home::Variants for #enum_name {
+            const NAMES: &'static [&'static str] = &[#(#names),*];
+
+            fn place(&self) -> usize {
+                match self {
+                    #(Self::#idents => #places,)*
+                }
+            }
+
+            fn at(place: usize) -> Self {
+                match place {
+                    #(#places_before => Self::#before,)*
+                    _ => Self::#last,
+                }
+            }
+        }
+
+        #home::cells_of_variants!(#enum_name);
+    })
+}
+
 fn columns(input: &DeriveInput) -> syn::Result<Vec<Column<'_>>> {
     let Data::Struct(data) = &input.data else {
-        let text = "a row is a struct: write an enum as a column of text, or as a struct of options";
+        let text = "a row is a struct, and a column an enum of names: write a struct of options";
         return Err(syn::Error::new(input.ident.span(), text));
     };
     let Fields::Named(fields) = &data.fields else {
@@ -105,7 +157,7 @@ fn columns(input: &DeriveInput) -> syn::Result<Vec<Column<'_>>> {
     let mut columns: Vec<Column<'_>> = Vec::new();
     for field in &fields.named {
         let ident = field.ident.as_ref().ok_or_else(|| syn::Error::new(field.span(), "a field of a row has a name"))?;
-        let name = renamed(field)?.unwrap_or_else(|| ident.to_string().trim_start_matches("r#").to_owned());
+        let name = renamed(&field.attrs)?.unwrap_or_else(|| ident.to_string().trim_start_matches("r#").to_owned());
         if columns.iter().any(|c| c.name.eq_ignore_ascii_case(&name)) {
             let text = format!("two columns are called `{name}`: SQL finds names without regard to case");
             return Err(syn::Error::new(field.span(), text));
@@ -116,9 +168,9 @@ fn columns(input: &DeriveInput) -> syn::Result<Vec<Column<'_>>> {
 }
 
 /// Reads `#[row(rename = "…")]`.
-fn renamed(field: &Field) -> syn::Result<Option<String>> {
+fn renamed(attributes: &[Attribute]) -> syn::Result<Option<String>> {
     let mut name = None;
-    for attribute in field.attrs.iter().filter(|a| a.path().is_ident("row")) {
+    for attribute in attributes.iter().filter(|a| a.path().is_ident("row")) {
         attribute.parse_nested_meta(|meta| {
             if !meta.path.is_ident("rename") {
                 return Err(meta.error("a field of a row knows `#[row(rename = \"…\")]`"));

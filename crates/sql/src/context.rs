@@ -11,8 +11,10 @@ use millstream_core::threads::lock;
 use millstream_core::{Context, Env, Error, ErrorKind, Result, Time};
 use millstream_streaming::StreamingContext;
 
+use crate::aggregates::aggregate;
 use crate::batch::RecordBatch;
 use crate::columnar::Columnar;
+use crate::dialect;
 use crate::files::Files;
 use crate::frame::DataFrame;
 use crate::functions::{Functions, function};
@@ -320,7 +322,7 @@ impl SqlContext {
     ///
     /// # Errors
     ///
-    /// The kind is `Config`: the name is none.
+    /// The kind is `Config`: the name is none, or statements have a meaning for it already, as for `round`.
     ///
     /// # Spark
     ///
@@ -330,9 +332,69 @@ impl SqlContext {
         name: &str,
         closure: impl Fn(A) -> R + Send + Sync + 'static,
     ) -> Result<()> {
-        check_name(name)?;
+        check_function(name)?;
         let mut functions = lock(&self.inner.functions);
         *functions = Arc::new(functions.with(function(name, closure)));
+        Ok(())
+    }
+
+    /// Makes closures an aggregate of SQL, beside `sum` and `max`. It has a buffer, which is a row as a stream's are: a number, a tuple, or a
+    /// struct with `#[derive(Row)]`. `zero` is the buffer of no rows, `reduce` adds a row's arguments to one, `merge` makes one of two,
+    /// and `finish` makes the result of one.
+    ///
+    /// An argument that may be null is an `Option`. The closures stay in this process: a statement that calls them cannot run on a cluster.
+    /// [`continuous_sql`](crate::SqlStreams::continuous_sql) keeps the buffer's columns as its state, so `merge` has to mean what `reduce`
+    /// does over the rows of both.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use millstream_core::Context;
+    /// # use millstream_sql::SqlContext;
+    /// # let context = Context::new("local[2]", "doc")?;
+    /// let sql = SqlContext::get_or_create(&context)?;
+    /// sql.register_aggregate(
+    ///     "geometric_mean",
+    ///     (0.0, 0i64),
+    ///     |(logs, count): (f64, i64), value: f64| (logs + value.ln(), count + 1),
+    ///     |(a, b), (c, d)| (a + c, b + d),
+    ///     |(logs, count)| (count > 0).then(|| (logs / count as f64).exp().round()),
+    /// )?;
+    /// sql.create_data_frame(vec![("a".to_owned(), 2.0), ("a".to_owned(), 8.0), ("b".to_owned(), 5.0)])?
+    ///     .create_or_replace_temp_view("numbers")?;
+    /// let means = sql.sql("SELECT _1, geometric_mean(_2) FROM numbers GROUP BY _1 ORDER BY _1")?;
+    /// assert_eq!(means.collect::<(String, Option<f64>)>()?, [("a".to_owned(), Some(4.0)), ("b".to_owned(), Some(5.0))]);
+    /// # Ok::<(), millstream_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`register_function`](Self::register_function)'s; and an aggregate has an argument.
+    ///
+    /// # Cost
+    ///
+    /// The closures are called for each row; a group's buffer lies in memory of its own.
+    ///
+    /// # Spark
+    ///
+    /// `spark.udf.register` with an `Aggregator`, whose four functions have these names.
+    pub fn register_aggregate<A: Row, B: Row, R: Cell>(
+        &self,
+        name: &str,
+        zero: B,
+        reduce: impl Fn(B, A) -> B + Send + Sync + 'static,
+        merge: impl Fn(B, B) -> B + Send + Sync + 'static,
+        finish: impl Fn(B) -> R + Send + Sync + 'static,
+    ) -> Result<()> {
+        check_function(name)?;
+        if A::fields().is_empty() {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!("the aggregate `{name}` takes nothing: it has to be of a value"),
+            ));
+        }
+        let mut functions = lock(&self.inner.functions);
+        *functions = Arc::new(functions.with_aggregate(aggregate(name, zero, reduce, merge, finish)));
         Ok(())
     }
 
@@ -360,6 +422,12 @@ impl SqlContext {
         self.functions().known()
     }
 
+    /// The aggregates of the program, as they are now.
+    #[doc(hidden)]
+    pub fn known_aggregates(&self) -> Vec<Arc<datafusion::logical_expr::AggregateUDF>> {
+        self.functions().known_aggregates()
+    }
+
     pub(crate) fn newest_versions(&self) -> BTreeMap<String, Arc<Version>> {
         self.inner.tables.newest()
     }
@@ -384,6 +452,18 @@ impl fmt::Debug for SqlContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SqlContext of {:?}", self.table_names())
     }
+}
+
+/// A name that a function of the program may have.
+fn check_function(name: &str) -> Result<()> {
+    check_name(name)?;
+    if dialect::is_taken(name) {
+        let text = format!(
+            "`{name}` is a function of Spark's SQL, and statements would ask for that: give yours another name"
+        );
+        return Err(Error::new(ErrorKind::Config, text));
+    }
+    Ok(())
 }
 
 /// A name that statements can write: `global_temp.words` is one.

@@ -232,9 +232,27 @@ impl Files {
         all.ok_or_else(|| unreadable(&self.path, "there are no files"))
     }
 
+    /// Fails for what is not read here, and says what is.
+    fn check(&self) -> Result<()> {
+        let text = self.path.to_string_lossy();
+        let instead = match text.split_once("://") {
+            Some((store, _)) if store.bytes().all(|b| b.is_ascii_alphanumeric()) => {
+                format!(
+                    "{text} is in a store that is reached by `{store}`, and tables are read from folders: copy the files into one"
+                )
+            }
+            _ if self.path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("avro")) => {
+                format!("{text} is Avro, which is not read here: write it as Parquet, as Spark's df.write.parquet does")
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::new(ErrorKind::Config, instead))
+    }
+
     /// Lists the files, in order, with what the folders' names say of them.
     fn list(&self) -> Result<Vec<Found>> {
         let mut found = Vec::new();
+        self.check()?;
         if self.saved {
             for file in warehouse::files_of(&self.path)? {
                 let folders = file.split('/').filter_map(|name| name.split_once('='));

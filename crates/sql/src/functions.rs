@@ -10,7 +10,9 @@ use std::sync::Arc;
 use datafusion::arrow::array::ArrayRef;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{DataFusionError, Result, ScalarValue};
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{
+    AggregateUDF, ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
 use millstream_core::panicked;
 
 use crate::row::{Cell, ColumnsOf, Row};
@@ -19,23 +21,38 @@ use crate::row::{Cell, ColumnsOf, Row};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Functions {
     by_name: BTreeMap<String, Arc<ScalarUDF>>,
+    aggregates: BTreeMap<String, Arc<AggregateUDF>>,
     /// It rises with each change: plans that were made with other functions are not used.
     pub(crate) version: u64,
 }
 
 impl Functions {
     pub(crate) fn with(&self, function: ScalarUDF) -> Functions {
-        let mut by_name = self.by_name.clone();
-        by_name.insert(function.name().to_owned(), Arc::new(function));
-        Functions { by_name, version: self.version + 1 }
+        let mut functions = self.clone();
+        functions.aggregates.remove(function.name());
+        functions.by_name.insert(function.name().to_owned(), Arc::new(function));
+        functions.version += 1;
+        functions
+    }
+
+    pub(crate) fn with_aggregate(&self, aggregate: AggregateUDF) -> Functions {
+        let mut functions = self.clone();
+        functions.by_name.remove(aggregate.name());
+        functions.aggregates.insert(aggregate.name().to_owned(), Arc::new(aggregate));
+        functions.version += 1;
+        functions
     }
 
     pub(crate) fn known(&self) -> Vec<Arc<ScalarUDF>> {
         self.by_name.values().cloned().collect()
     }
 
+    pub(crate) fn known_aggregates(&self) -> Vec<Arc<AggregateUDF>> {
+        self.aggregates.values().cloned().collect()
+    }
+
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.by_name.keys().map(String::as_str)
+        self.by_name.keys().chain(self.aggregates.keys()).map(String::as_str)
     }
 }
 

@@ -16,6 +16,7 @@
 //!   what may be asked from outside of all batches                                    live/
 //! ```
 
+mod aggregates;
 mod batch;
 mod columnar;
 mod context;
@@ -60,7 +61,7 @@ pub use self::live::States;
 pub use self::query::StreamTables;
 pub use self::row::{Cell, Date, Decimal, Row, from_columns, schema_of, to_columns};
 #[doc(hidden)]
-pub use self::row::{ColumnsOf, ListCells, StructCells, StructReader};
+pub use self::row::{ColumnsOf, ListCells, StructCells, StructReader, VariantCells, VariantReader, Variants};
 pub use self::stream::SqlStreams;
 pub use self::warehouse::SaveTable;
 

@@ -9,13 +9,13 @@ use datafusion::common::config::Dialect;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::{SessionState, SessionStateBuilder, TaskContext};
-use datafusion::logical_expr::ScalarUDF;
+use datafusion::execution::{FunctionRegistry as _, SessionState, SessionStateBuilder, TaskContext};
 use datafusion::prelude::SessionConfig;
 use millstream_core::threads::lock;
 use millstream_core::{Error, ErrorKind, Result};
 
 use crate::dialect;
+use crate::functions::Functions;
 use crate::slot::Snapshot;
 
 const CATALOG: &str = "millstream";
@@ -56,7 +56,7 @@ impl Session {
     pub(crate) fn knowing(
         &self,
         tables: Vec<(String, Arc<dyn TableProvider>)>,
-        functions: &[Arc<ScalarUDF>],
+        functions: &Functions,
     ) -> Result<SessionState> {
         let broken = |e: datafusion::error::DataFusionError| {
             Error::new(ErrorKind::Internal, format!("a table cannot be made known: {}", e.strip_backtrace()))
@@ -75,8 +75,11 @@ impl Session {
         catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
         let mut state =
             SessionStateBuilder::new_from_existing(self.base.clone()).with_catalog_list(Arc::new(catalogs)).build();
-        for function in functions {
-            datafusion::execution::FunctionRegistry::register_udf(&mut state, Arc::clone(function)).map_err(broken)?;
+        for function in functions.known() {
+            state.register_udf(function).map_err(broken)?;
+        }
+        for aggregate in functions.known_aggregates() {
+            state.register_udaf(aggregate).map_err(broken)?;
         }
         Ok(state)
     }

@@ -104,7 +104,15 @@ pub(crate) fn texts(column: &ArrayRef, null: &str) -> Result<Vec<Option<String>>
 
 /// The rows of columns as `CAST(… AS STRING)` writes them in Spark.
 pub(crate) fn cast_to_texts(batch: &RecordBatch) -> Result<Vec<Vec<Option<String>>>> {
-    let columns = batch.columns().iter().map(|c| texts(c, "null")).collect::<Result<Vec<_>>>()?;
+    let written = |column: &ArrayRef| match column.data_type() {
+        // Bytes are cast as the text that they are.
+        DataType::Binary => {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            Ok(column.as_binary::<i32>().iter().map(|bytes| bytes.map(text)).collect())
+        }
+        _ => texts(column, "null"),
+    };
+    let columns = batch.columns().iter().map(written).collect::<Result<Vec<Vec<Option<String>>>>>()?;
     Ok((0..batch.num_rows()).map(|row| columns.iter().map(|c| c[row].clone()).collect()).collect())
 }
 

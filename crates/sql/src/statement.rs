@@ -55,12 +55,10 @@ pub(crate) struct Statement {
 impl Statement {
     /// Reads a statement.
     pub(crate) fn new(text: &str, session: &Arc<Session>) -> Result<Statement> {
-        Ok(Statement {
-            text: text.to_owned(),
-            parsed: dialect::parse(text)?,
-            session: Arc::clone(session),
-            plans: Plans::default(),
-        })
+        let (text, parsed) = (text.to_owned(), dialect::parse(text)?);
+        let statement = Statement { text, parsed, session: Arc::clone(session), plans: Plans::default() };
+        statement.check_time()?;
+        Ok(statement)
     }
 
     pub(crate) fn text(&self) -> &str {
@@ -84,6 +82,19 @@ impl Statement {
     /// The functions that it calls, in small letters.
     pub(crate) fn calls(&self, function: &str) -> bool {
         self.parsed.functions.contains(function)
+    }
+
+    /// Fails if it asks what time it is: its plan is kept, and would answer with the time at which it was made.
+    fn check_time(&self) -> Result<()> {
+        let clocks = ["now", "current_timestamp", "localtimestamp", "current_date", "curdate", "current_time"];
+        let Some(name) = clocks.into_iter().find(|name| self.calls(name)) else { return Ok(()) };
+        let at = error::find(&self.text, name).map(|(l, c)| format!(" at {}", error::place(l, c)));
+        let text = format!(
+            "`{name}`{} is refused: a statement does not know what time it is, as its plan is kept. Give its rows the batch's time \
+             before, with transform(|rdd, time| …), and ask for that column",
+            at.unwrap_or_default()
+        );
+        Err(Error::new(ErrorKind::Config, text))
     }
 
     /// How often it has been planned.
@@ -139,7 +150,7 @@ impl Statement {
             let provider = SlotTable { slot, name: table.name.clone(), schema, rows: table.count() };
             providers.push((table.name.to_lowercase(), Arc::new(provider)));
         }
-        let state = self.session.knowing(providers, &functions.known())?;
+        let state = self.session.knowing(providers, functions)?;
         let (statement, planning) = (self.parsed.statement.clone(), state.clone());
         let plan = wait(async move { planning.statement_to_plan(statement).await })?;
         let plan = plan.map_err(|e| told(&e, &self.text))?;

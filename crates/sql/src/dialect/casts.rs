@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray, TimestampMicrosecondArray};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, Date32Array, Int64Array, StringArray, TimestampMicrosecondArray,
+};
 use datafusion::arrow::compute::{CastOptions, cast, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, Int64Type, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::config::ConfigOptions;
@@ -17,6 +19,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 use millstream_core::ErrorKind;
 
+use super::patterns;
 use super::texts::{by_rows, wrong};
 use crate::show;
 
@@ -51,6 +54,7 @@ fn replaced(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     // What has no type has none after the cast either, and is an error elsewhere.
     let Ok(from) = inner.get_type(schema) else { return Ok(Transformed::no(expr)) };
     let to = field.data_type();
+    let safe = matches!(expr, Expr::TryCast(_));
     match kind(&from, to) {
         Meaning::Same => Ok(Transformed::no(expr)),
         Meaning::Refused(instead) => {
@@ -59,7 +63,7 @@ fn replaced(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         Meaning::Ours => {
             let signature = Signature::any(1, Volatility::Immutable);
-            let function = ScalarUDF::new_from_impl(SparkCast { to: to.clone(), signature });
+            let function = ScalarUDF::new_from_impl(SparkCast { to: to.clone(), safe, signature });
             Ok(Transformed::yes(function.call(vec![inner.as_ref().clone()])))
         }
     }
@@ -77,6 +81,7 @@ fn kind(from: &DataType, to: &DataType) -> Meaning {
     use DataType::{LargeList, List, Map, Struct, Timestamp};
     match (from, to) {
         (from, to) if to.is_string() && from.is_floating() => Meaning::Ours,
+        (from, DataType::Date32 | Timestamp(..)) if from.is_string() => Meaning::Ours,
         (Timestamp(..) | List(_) | LargeList(_) | Struct(_) | Map(..), to) if to.is_string() => Meaning::Ours,
         // A number of seconds as a timestamp of seconds is what it is.
         (from, Timestamp(unit, _)) if from.is_integer() && *unit != TimeUnit::Second => Meaning::Ours,
@@ -93,6 +98,8 @@ fn kind(from: &DataType, to: &DataType) -> Meaning {
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct SparkCast {
     to: DataType,
+    /// Whether a text that is no time is null, and no error.
+    safe: bool,
     signature: Signature,
 }
 
@@ -110,14 +117,17 @@ impl ScalarUDFImpl for SparkCast {
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        by_rows(&arguments, |columns| done(&columns[0], &self.to))
+        by_rows(&arguments, |columns| done(&columns[0], &self.to, self.safe))
     }
 }
 
 const MICROS: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
-fn done(column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+fn done(column: &ArrayRef, to: &DataType, safe: bool) -> Result<ArrayRef> {
     let strict = CastOptions { safe: false, ..CastOptions::default() };
+    if column.data_type().is_string() {
+        return of_texts(column, to, safe);
+    }
     if to.is_string() {
         let texts = show::texts(column, "null").map_err(|e| DataFusionError::External(Box::new(e)))?;
         let texts: ArrayRef = Arc::new(StringArray::from(texts));
@@ -143,6 +153,30 @@ fn done(column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
     Ok(cast_with_options(&seconds, to, &strict)?)
 }
 
+/// Texts as days, or as moments.
+fn of_texts(column: &ArrayRef, to: &DataType, safe: bool) -> Result<ArrayRef> {
+    let texts = cast(column, &DataType::Utf8)?;
+    let is_day = *to == DataType::Date32;
+    let read = |text: &str| {
+        let read = if is_day { patterns::day(text).map(i64::from) } else { patterns::moment(text) };
+        match read {
+            None if !safe => {
+                let what = if is_day { "DATE, as 2024-02-29" } else { "TIMESTAMP, as 2024-02-29 10:00:00" };
+                let text = format!("`{text}` is no {what}: write try_cast(…) to have NULL instead");
+                Err(wrong(ErrorKind::Data, text))
+            }
+            read => Ok(read),
+        }
+    };
+    let texts = texts.as_string::<i32>().iter();
+    let values = texts.map(|text| text.map_or(Ok(None), read)).collect::<Result<Vec<_>>>()?;
+    if is_day {
+        return Ok(Arc::new(values.into_iter().map(|day| day.map(|day| day as i32)).collect::<Date32Array>()));
+    }
+    let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(values));
+    Ok(cast_with_options(&times, to, &CastOptions { safe, ..CastOptions::default() })?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,7 +194,8 @@ mod tests {
             (Int64, seconds, Meaning::Same),
             (MICROS, Int64, Meaning::Ours),
             (MICROS, Float64, Meaning::Refused("unix_micros(time) / 1e6")),
-            (Utf8, MICROS, Meaning::Same),
+            (Utf8, MICROS, Meaning::Ours),
+            (Utf8, Date32, Meaning::Ours),
             (Int64, Decimal128(20, 0), Meaning::Same),
         ] {
             assert_eq!(kind(&from, &to), want, "{from} as {to}");
@@ -171,13 +206,18 @@ mod tests {
     #[test]
     fn times_are_seconds_and_what_does_not_fit_is_an_error() {
         let seconds: ArrayRef = Arc::new(Int64Array::from(vec![Some(-1), None, Some(86_400)]));
-        let times = done(&seconds, &MICROS).unwrap();
+        let times = done(&seconds, &MICROS, false).unwrap();
         let want = TimestampMicrosecondArray::from(vec![Some(-1_000_000), None, Some(86_400_000_000)]);
         assert_eq!(times.as_primitive::<TimestampMicrosecondType>(), &want);
-        assert_eq!(done(&times, &DataType::Int64).unwrap().as_ref(), seconds.as_ref());
-        assert!(done(&times, &DataType::Int8).is_err());
+        assert_eq!(done(&times, &DataType::Int64, false).unwrap().as_ref(), seconds.as_ref());
+        assert!(done(&times, &DataType::Int8, false).is_err());
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["2024-2-9", "never"]));
+        let days = done(&texts, &DataType::Date32, true).unwrap();
+        assert_eq!(days.as_ref(), &Date32Array::from(vec![Some(19_762), None]));
+        let error = done(&texts, &DataType::Date32, false).unwrap_err().to_string();
+        assert!(error.contains("`never` is no DATE"), "{error}");
         let far: ArrayRef = Arc::new(Int64Array::from(vec![i64::MAX]));
-        let error = done(&far, &MICROS).unwrap_err().to_string();
+        let error = done(&far, &MICROS, false).unwrap_err().to_string();
         assert!(error.contains("9223372036854775807 seconds are no TIMESTAMP"), "{error}");
     }
 }

@@ -57,13 +57,17 @@ impl Checked {
 
     /// Says whether it is done here, and not by DataFusion's operator.
     fn is_ours(&self, left: &DataType, right: &DataType) -> bool {
-        let whole = left.is_integer() && right.is_integer();
+        let whole = (left.is_integer() && right.is_integer()) || is_days(left, right);
         match self.operator {
             Operator::Divide => whole || (left.is_floating() && right.is_floating()),
             Operator::IntegerDivide => true,
             _ => whole,
         }
     }
+}
+
+fn is_days(left: &DataType, right: &DataType) -> bool {
+    matches!((left, right), (DataType::Date32, DataType::Int32) | (DataType::Int32, DataType::Date32))
 }
 
 fn is_span(of: &DataType) -> bool {
@@ -94,6 +98,16 @@ impl ScalarUDFImpl for Checked {
             }
         }
         let number = |of: &DataType| of.is_numeric() || of.is_null();
+        match (self.operator, left, right) {
+            // A day and a number of days.
+            (Operator::Plus | Operator::Minus, DataType::Date32, days) if days.is_integer() => {
+                return Ok(vec![DataType::Date32, DataType::Int32, text.clone()]);
+            }
+            (Operator::Plus, days, DataType::Date32) if days.is_integer() => {
+                return Ok(vec![DataType::Int32, DataType::Date32, text.clone()]);
+            }
+            _ => {}
+        }
         let (left, right) = match self.operator {
             // A quotient of whole numbers is a number with a fraction; DIV is one without.
             Operator::Divide if (left.is_integer() || left.is_null()) && (right.is_integer() || right.is_null()) => {
@@ -110,6 +124,9 @@ impl ScalarUDFImpl for Checked {
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
         if self.operator == Operator::IntegerDivide {
             return Ok(DataType::Int64);
+        }
+        if is_days(&types[0], &types[1]) {
+            return Ok(DataType::Date32);
         }
         BinaryTypeCoercer::new(&types[0], &self.typed_by(), &types[1]).get_result_type()
     }
@@ -140,6 +157,10 @@ impl ScalarUDFImpl for Checked {
 
 impl Checked {
     fn result(&self, left: &ArrayRef, right: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+        if is_days(left.data_type(), right.data_type()) {
+            let plain = |days: &ArrayRef| cast::cast(days, &DataType::Int32);
+            return cast::cast(&self.result(&plain(left)?, &plain(right)?)?, &DataType::Date32);
+        }
         match self.operator {
             Operator::Plus => numeric::add(left, right),
             Operator::Minus => numeric::sub(left, right),

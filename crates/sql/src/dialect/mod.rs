@@ -1,13 +1,23 @@
 //! Statements as Spark writes them: parsed, told what they ask and what their columns are called, and rewritten where
 //! DataFusion means something else by the same words.
 
+mod calls;
 mod casts;
+mod days;
 pub(crate) mod functions;
+mod generators;
+mod lists;
+mod maps;
 mod names;
+mod numbers;
+mod patterns;
 mod rewrite;
+mod strings;
 mod sums;
 mod texts;
 mod times;
+mod tokens;
+mod typed;
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -35,13 +45,19 @@ pub(crate) struct Parsed {
     pub(crate) ordered: bool,
 }
 
+/// Whether statements have a meaning for this name already, so that no function of the program may have it.
+pub(crate) fn is_taken(function: &str) -> bool {
+    calls::is_taken(&function.to_lowercase())
+}
+
 /// How deeply a statement may be nested.
 const DEPTH: usize = 100;
 
 /// Reads a statement, which must be a query.
 pub(crate) fn parse(text: &str) -> Result<Parsed> {
     let told = |e: datafusion::error::DataFusionError| error::told(&e, text);
-    let mut statements = DFParserBuilder::new(text)
+    let tokens = tokens::of(text).map_err(|e| told(e.into()))?;
+    let mut statements = DFParserBuilder::new(tokens)
         .with_dialect(&SparkSqlDialect)
         .with_recursion_limit(DEPTH)
         .build()
@@ -67,12 +83,7 @@ pub(crate) fn parse(text: &str) -> Result<Parsed> {
         }
         ControlFlow::<()>::Continue(())
     });
-    if let Some(name) = ["date_format", "from_unixtime"].into_iter().find(|name| functions.contains(*name)) {
-        let text = format!(
-            "{name} is refused: patterns like yyyy-MM-dd mean something else here, write to_char(ts, '%Y-%m-%d')"
-        );
-        return wrong(text);
-    }
+    rewrite::spread(&mut query)?;
     let items = names::items(&query);
     let ordered = query.order_by.is_some();
     rewrite::rewrite(&mut query)?;
@@ -95,8 +106,13 @@ mod tests {
             ("select 1; select 2", "one statement at a time: there are 1 more behind the first"),
             ("drop table x", "a statement here is a query, SELECT, WITH or VALUES, and not DROP"),
             ("insert into x values (1)", "a statement here is a query, SELECT, WITH or VALUES, and not INSERT"),
-            ("select DATE_FORMAT(a, 'yyyy') from b", "date_format is refused: patterns like yyyy-MM-dd"),
-            ("select 1.5 * -2", "`1.5 * -2` is refused: 1.5 is a DECIMAL in Spark and a DOUBLE here, write 1.5e0"),
+            ("select 1.5 / -2", "`1.5 / -2` is refused: 1.5 is a DECIMAL in Spark and a DOUBLE here, write 1.5e0"),
+            ("select explode(a), explode(b) from c", "one function that makes rows may stand in a SELECT"),
+            ("select explode(a) as (b, c, d) from e", "`explode(a)` takes one list and a name for what comes out"),
+            ("select * from a join b lateral view explode(c) d as e", "LATERAL VIEW stands behind one table here"),
+            ("select inline(a) from b", "inline is not known here: write explode(list) and take its fields"),
+            ("select window(a, '1 hour', '5 minutes') from b", "window(time, size, slide) is not known here"),
+            ("select first(a, true) from b", "first(x, true) is not known here: write first(x) FILTER"),
             ("select a from b qualify a = 1", "QUALIFY is not SQL of Spark: write SELECT … FROM (SELECT …,"),
             ("select 'open", "the statement does not parse at line 1, column 8: "),
         ] {

@@ -3,12 +3,23 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, GroupByExpr, GroupByWithModifier, Ident, JoinOperator, ObjectName, ObjectNamePart, Query,
-    Select, SelectItem, SetExpr, SetOperator, Subscript, TableAlias, TableFactor, UnaryOperator, Value, VisitMut,
-    VisitorMut,
+    AccessExpr, BinaryOperator, CastKind, CeilFloorKind, DataType, DateTimeField, ExactNumberInfo, Expr, Function,
+    FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, GroupByWithModifier, Ident,
+    JoinOperator, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, SetOperator, Subscript, TableAlias,
+    TableFactor, UnaryOperator, Value, VisitMut, VisitorMut,
 };
 use millstream_core::{Error, ErrorKind, Result};
+
+use super::calls;
+use super::generators::{Spread, query};
+
+/// Writes what makes rows, and what orders them, in another way: before anybody asks how its columns are called.
+pub(super) fn spread(query: &mut Query) -> Result<()> {
+    match query.visit(&mut Spread) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(text) => Err(Error::new(ErrorKind::Config, text)),
+    }
+}
 
 /// Rewrites a query, or says what is to be written instead.
 pub(super) fn rewrite(query: &mut Query) -> Result<()> {
@@ -47,9 +58,8 @@ impl VisitorMut for Rewriter {
                 other => other,
             };
         }
-        // A program has one partition here: rows that are told where to go stay where they are.
-        select.distribute_by.clear();
-        select.cluster_by.clear();
+        windows(select);
+        grouping(select);
         if let GroupByExpr::Expressions(keys, modifiers) = &mut select.group_by {
             let sets = keys.drain(..).map(|key| vec![key]).collect();
             match modifiers.pop() {
@@ -65,6 +75,21 @@ impl VisitorMut for Rewriter {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<String> {
+        match factor {
+            TableFactor::Pivot { .. } => {
+                let text =
+                    "PIVOT is not known here: write count(age) FILTER (WHERE city = 'London') AS london, and so on";
+                return ControlFlow::Break(text.to_owned());
+            }
+            TableFactor::Derived { lateral: true, .. } => {
+                let text = "LATERAL (SELECT …) is not known here: write what it computes in SELECT, or a JOIN";
+                return ControlFlow::Break(text.to_owned());
+            }
+            _ => {}
+        }
+        if let Some(numbers) = numbers(factor) {
+            *factor = numbers;
+        }
         if let TableFactor::Table { alias: Some(alias), .. }
         | TableFactor::Derived { alias: Some(alias), .. }
         | TableFactor::TableFunction { alias: Some(alias), .. } = factor
@@ -90,13 +115,16 @@ impl VisitorMut for Rewriter {
             Expr::BinaryOp { left, op, right } => {
                 if let Some(function) = checked(op) {
                     let text = format!("{left} {op} {right}");
-                    if let (Some(one), Some(other)) = (number(left), number(right))
-                        && let Some(decimal) = [one, other].into_iter().find(|text| is_decimal(text))
-                    {
-                        return ControlFlow::Break(format!(
-                            "`{text}` is refused: {decimal} is a DECIMAL in Spark and a DOUBLE here, write {decimal}e0 for a DOUBLE, or \
-                             CAST('{decimal}' AS DECIMAL(10, 2))"
-                        ));
+                    if let Some(written) = decimal_of(left, right) {
+                        // A quotient of decimals has other digits than in Spark.
+                        let exact = !matches!(op, BinaryOperator::Divide | BinaryOperator::MyIntegerDivide);
+                        let (Some(one), Some(other), true) = (decimal(left), decimal(right), exact) else {
+                            return ControlFlow::Break(format!(
+                                "`{text}` is refused: {written} is a DECIMAL in Spark and a DOUBLE here, write {written}e0 for a \
+                                 DOUBLE, or CAST('{written}' AS DECIMAL(10, 2))"
+                            ));
+                        };
+                        (**left, **right) = (one, other);
                     }
                     let text = Expr::value(Value::SingleQuotedString(text));
                     let (left, right) = (typed(left), typed(right));
@@ -122,9 +150,41 @@ impl VisitorMut for Rewriter {
                 }
             }
             Expr::Function(function) => {
-                if let Some(rewritten) = date_part(function).or_else(|| about_null(function)) {
-                    *expr = rewritten;
+                let rewritten = match date_part(function).or_else(|| about_null(function)) {
+                    Some(rewritten) => Ok(Some(rewritten)),
+                    None => calls::rewritten(function),
+                };
+                match rewritten {
+                    Ok(Some(rewritten)) => *expr = rewritten,
+                    Ok(None) => {}
+                    Err(text) => return ControlFlow::Break(text),
                 }
+            }
+            Expr::Struct { values, fields } if fields.is_empty() => {
+                let values = std::mem::take(values).into_iter().map(|value| match value {
+                    Expr::Named { expr, name } => (Some(name), *expr),
+                    other => (None, other),
+                });
+                *expr = calls::structure(values);
+            }
+            // The planner takes a number for nothing where a frame of rows begins or ends.
+            Expr::Interval(interval) => {
+                if let Expr::Value(value) = &mut *interval.value
+                    && let Value::Number(digits, _) = &value.value
+                {
+                    value.value = Value::SingleQuotedString(digits.clone());
+                }
+            }
+            Expr::Position { expr: text, r#in } => *expr = call("instr", vec![take(r#in), take(text)]),
+            Expr::Ceil { expr: value, field: CeilFloorKind::DateTimeField(DateTimeField::NoDateTime) } => {
+                *expr = call("ceil", vec![take(value)]);
+            }
+            Expr::Floor { expr: value, field: CeilFloorKind::DateTimeField(DateTimeField::NoDateTime) } => {
+                *expr = call("floor", vec![take(value)]);
+            }
+            Expr::UnaryOp { op: UnaryOperator::BitwiseNot, expr: value } => {
+                let (left, right) = (Box::new(typed(value)), Box::new(cast_int("-1")));
+                *expr = Expr::BinaryOp { left, op: BinaryOperator::BitwiseXor, right };
             }
             Expr::CompoundFieldAccess { root, access_chain } => {
                 *expr = elements(take(root), std::mem::take(access_chain));
@@ -135,8 +195,116 @@ impl VisitorMut for Rewriter {
     }
 }
 
+/// `range(10)` behind FROM is the numbers from 0.
+fn numbers(factor: &TableFactor) -> Option<TableFactor> {
+    let TableFactor::Table { name, alias, args: Some(args), .. } = factor else { return None };
+    if !name.to_string().eq_ignore_ascii_case("range") || !(1..=3).contains(&args.args.len()) {
+        return None;
+    }
+    let mut ends: Vec<Expr> = Vec::new();
+    for argument in &args.args {
+        let FunctionArg::Unnamed(FunctionArgExpr::Expr(end)) = argument else { return None };
+        ends.push(end.clone());
+    }
+    if ends.len() == 1 {
+        ends.insert(0, whole("0"));
+    }
+    let (expr, id) = (call("unnest", vec![call("range", ends)]), Ident::new("id"));
+    let subquery = Box::new(query(vec![SelectItem::ExprWithAlias { expr, alias: id }], Vec::new()));
+    let name = TableAlias { explicit: true, name: Ident::new("range"), columns: Vec::new(), at: None };
+    let alias = Some(alias.clone().unwrap_or(name));
+    Some(TableFactor::Derived { lateral: false, subquery, alias, sample: None })
+}
+
+/// `grouping_id()` is of all that rows are grouped by.
+fn grouping(select: &mut Select) {
+    let GroupByExpr::Expressions(keys, _) = &select.group_by else { return };
+    let mut all: Vec<Expr> = Vec::new();
+    for key in keys {
+        let of = match key {
+            Expr::Rollup(sets) | Expr::Cube(sets) | Expr::GroupingSets(sets) => {
+                sets.iter().flatten().cloned().collect()
+            }
+            other => vec![other.clone()],
+        };
+        for key in of {
+            if !all.contains(&key) {
+                all.push(key);
+            }
+        }
+    }
+    let _ = select.projection.visit(&mut Grouping { all: &all });
+    let _ = select.having.visit(&mut Grouping { all: &all });
+}
+
+struct Grouping<'a> {
+    all: &'a [Expr],
+}
+
+impl VisitorMut for Grouping<'_> {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Function(function) = expr
+            && function.name.to_string().eq_ignore_ascii_case("grouping_id")
+        {
+            let given = super::generators::arguments(function).filter(|given| !given.is_empty());
+            *expr = call("grouping", given.unwrap_or_else(|| self.all.to_vec()));
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// What `window.start` and `window.end` are of, where rows are grouped by windows of time.
+fn windows(select: &mut Select) {
+    let GroupByExpr::Expressions(keys, _) = &select.group_by else { return };
+    let is_window = |key: &&Expr| matches!(key, Expr::Function(function) if function.name.to_string().eq_ignore_ascii_case("window"));
+    let Some(window) = keys.iter().find(is_window).cloned() else { return };
+    let mut fields = Fields { window };
+    for item in &mut select.projection {
+        if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+            let _ = expr.visit(&mut fields);
+        }
+    }
+    if let Some(having) = &mut select.having {
+        let _ = having.visit(&mut fields);
+    }
+}
+
+struct Fields {
+    window: Expr,
+}
+
+impl VisitorMut for Fields {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        match expr {
+            Expr::CompoundIdentifier(names) => {
+                if let [window, field] = names.as_slice()
+                    && window.value.eq_ignore_ascii_case("window")
+                    && matches!(&*field.value.to_lowercase(), "start" | "end")
+                {
+                    let index = super::calls::text(&field.value.to_lowercase());
+                    let access_chain = vec![AccessExpr::Subscript(Subscript::Index { index })];
+                    *expr = Expr::CompoundFieldAccess { root: Box::new(self.window.clone()), access_chain };
+                }
+            }
+            Expr::Identifier(name) if name.value.eq_ignore_ascii_case("window") => *expr = self.window.clone(),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Of two numbers that are written out, the one that Spark takes for a decimal.
+fn decimal_of(left: &Expr, right: &Expr) -> Option<String> {
+    let both = [number(left)?, number(right)?];
+    both.into_iter().find(|digits| is_decimal(digits)).map(str::to_owned)
+}
+
 /// The digits of a number that is written out, without its sign.
-fn number(expr: &Expr) -> Option<&str> {
+pub(super) fn number(expr: &Expr) -> Option<&str> {
     match expr {
         Expr::Value(value) => match &value.value {
             Value::Number(digits, _) => Some(digits),
@@ -151,10 +319,49 @@ fn is_decimal(digits: &str) -> bool {
     digits.contains('.') && !digits.contains(['e', 'E'])
 }
 
+/// The sign of a number that is written out.
+fn sign(mut expr: &Expr) -> &'static str {
+    let mut negative = false;
+    while let Expr::Nested(next) | Expr::UnaryOp { op: UnaryOperator::Minus, expr: next } = expr {
+        negative ^= matches!(expr, Expr::UnaryOp { .. });
+        expr = next;
+    }
+    if negative { "-" } else { "" }
+}
+
+/// A number that is written out without an exponent, as Spark types it: with as many digits as it has.
+pub(super) fn decimal(expr: &Expr) -> Option<Expr> {
+    let digits = number(expr).filter(|digits| !digits.contains(['e', 'E']))?;
+    let (before, behind) = digits.split_once('.').unwrap_or((digits, ""));
+    let (before, scale) = (before.trim_start_matches('0').len(), behind.len());
+    let precision = (before + scale).max(1);
+    if precision > 38 {
+        return None;
+    }
+    let sign = sign(expr);
+    Some(Expr::Cast {
+        kind: CastKind::Cast,
+        expr: Box::new(super::calls::text(&format!("{sign}{digits}"))),
+        data_type: DataType::Decimal(ExactNumberInfo::PrecisionAndScale(precision as u64, scale as i64)),
+        array: false,
+        format: None,
+    })
+}
+
+fn cast_int(digits: &str) -> Expr {
+    Expr::Cast {
+        kind: CastKind::Cast,
+        expr: Box::new(super::calls::text(digits)),
+        data_type: DataType::Int(None),
+        array: false,
+        format: None,
+    }
+}
+
 /// An operand: a whole number that is written out is an INT if it fits, so that a sum overflows where it does in Spark.
-fn typed(expr: &mut Expr) -> Expr {
+pub(super) fn typed(expr: &mut Expr) -> Expr {
     let long = matches!(expr, Expr::Value(value) if matches!(value.value, Value::Number(_, true)));
-    let int = number(expr).is_some_and(|digits| digits.parse::<i32>().is_ok());
+    let int = number(expr).is_some_and(|digits| format!("{}{digits}", sign(expr)).parse::<i32>().is_ok());
     let inner = take(expr);
     if long || !int {
         return inner;
@@ -225,6 +432,10 @@ fn elements(root: Expr, chain: Vec<AccessExpr>) -> Expr {
     };
     for access in chain {
         match access {
+            AccessExpr::Dot(Expr::Identifier(field)) if !matches!(root, Expr::Identifier(_)) => {
+                let index = super::calls::text(&field.value);
+                pending.push(AccessExpr::Subscript(Subscript::Index { index }));
+            }
             AccessExpr::Subscript(Subscript::Index { index }) if !is_text(&index) => {
                 let base = so_far(root, std::mem::take(&mut pending));
                 root = call(super::texts::SUBSCRIPT, vec![base, index]);
@@ -240,7 +451,7 @@ fn is_text(expr: &Expr) -> bool {
         if matches!(value.value, Value::SingleQuotedString(_) | Value::DoubleQuotedString(_)))
 }
 
-fn whole(digits: &str) -> Expr {
+pub(super) fn whole(digits: &str) -> Expr {
     Expr::value(Value::Number(digits.to_owned(), false))
 }
 
@@ -257,27 +468,22 @@ fn checked(op: &BinaryOperator) -> Option<&'static str> {
 }
 
 fn refused(select: &Select) -> Option<String> {
-    if !select.lateral_views.is_empty() {
-        return Some("LATERAL VIEW is not known here: write `SELECT …, unnest(tags) AS tag FROM …`".to_owned());
-    }
     if select.qualify.is_some() {
         let text = "QUALIFY is not SQL of Spark: write SELECT … FROM (SELECT …, row_number() OVER (…) AS n FROM …) WHERE n = 1";
         return Some(text.to_owned());
     }
-    if !select.sort_by.is_empty() {
-        return Some("SORT BY sorts the partitions of a table, and a statement has one: write ORDER BY".to_owned());
-    }
     None
 }
 
-fn take(expr: &mut Expr) -> Expr {
+pub(super) fn take(expr: &mut Expr) -> Expr {
     std::mem::replace(expr, Expr::value(Value::Null))
 }
 
-fn call(function: &str, arguments: Vec<Expr>) -> Expr {
+pub(super) fn call(function: &str, arguments: Vec<Expr>) -> Expr {
     let argument = |expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr));
+    let name = super::typed::inside(function).unwrap_or_else(|| function.to_owned());
     Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::new(function)]),
+        name: ObjectName::from(vec![Ident::new(name)]),
         uses_odbc_syntax: false,
         parameters: FunctionArguments::None,
         args: FunctionArguments::List(FunctionArgumentList {

@@ -16,6 +16,7 @@ use millstream_core::{Error, ErrorKind};
 pub(super) fn all() -> Vec<ScalarUDF> {
     let mut all: Vec<ScalarUDF> = PLAIN.iter().map(|plain| ScalarUDF::new_from_impl(Function::new(plain))).collect();
     all.extend(super::times::PARTS.iter().map(|plain| ScalarUDF::new_from_impl(Function::new(plain))));
+    all.extend(super::typed::functions());
     all.extend(Element::ALL.map(|element| ScalarUDF::new_from_impl(element.signed())));
     all.push(ScalarUDF::new_from_impl(Concat { signature: Signature::user_defined(Volatility::Immutable) }));
     all
@@ -45,7 +46,7 @@ pub(super) enum Takes {
 }
 
 impl Takes {
-    fn of(self, given: &DataType) -> Option<DataType> {
+    pub(super) fn of(self, given: &DataType) -> Option<DataType> {
         use DataType::{Date32, Date64, Int64, Null, Timestamp, Utf8};
         let time = given.is_string() || matches!(given, Date32 | Date64 | Timestamp(..) | Null);
         match self {
@@ -270,18 +271,26 @@ impl ScalarUDFImpl for Concat {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        if let Some(list) = types.iter().find(|of| of.is_nested()) {
-            let text = format!("concat is of texts here, and not of {list}: write array_concat(a, b) for lists");
-            return Err(DataFusionError::Plan(text));
+        if types.iter().any(DataType::is_nested) {
+            let items = types.iter().map(super::typed::item).collect::<Option<Vec<_>>>();
+            let of = items.and_then(|items| super::typed::common(&items)).map(super::typed::list_of);
+            let told = || DataFusionError::Plan("concat is of texts, or of lists of one type".to_owned());
+            return Ok(vec![of.ok_or_else(told)?; types.len()]);
         }
         datafusion::functions::string::concat().coerce_types(types)
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        datafusion::functions::string::concat().return_type(types)
+        match types.first() {
+            Some(list @ DataType::List(_)) => Ok(list.clone()),
+            _ => datafusion::functions::string::concat().return_type(types),
+        }
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        if arguments.arg_fields.first().is_some_and(|field| matches!(field.data_type(), DataType::List(_))) {
+            return by_rows(&arguments, super::lists::joined);
+        }
         let (rows, args) = (arguments.number_rows, arguments.args.clone());
         let nulls = |value: &ColumnarValue| match value {
             ColumnarValue::Scalar(value) => value.is_null(),

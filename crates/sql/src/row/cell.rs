@@ -21,12 +21,12 @@ use super::values::{Date, Decimal};
 
 /// What a column of a [`Row`](super::Row) may hold.
 ///
-/// It is implemented for numbers, `bool`, text, bytes, times, days, decimals, `Option` and `Vec` of those, and all rows.
+/// It is implemented for numbers, `bool`, text, bytes, times, days, decimals, `Option`, `Vec` and maps of those, and all rows.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a column",
     label = "SQL has no type for it",
-    note = "columns hold numbers, `bool`, `String`, `Text`, `Bytes`, `Time`, `Date`, `Decimal`, an `Option` or a `Vec` of those, and rows",
-    note = "a struct is a column if it has `#[derive(Row)]`"
+    note = "columns hold numbers, `bool`, `String`, `Text`, `Bytes`, `Time`, `Date`, `Decimal`, an `Option`, a `Vec` or a map of those, and rows",
+    note = "a struct, or an enum without fields, is a column if it has `#[derive(Row)]`"
 )]
 pub trait Cell: Data {
     /// Builds the column.

@@ -2,9 +2,11 @@
 
 mod cell;
 mod fits;
+mod maps;
 mod nested;
 mod tuples;
 mod values;
+mod variants;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -18,6 +20,8 @@ pub use self::cell::Cell;
 #[doc(hidden)]
 pub use self::nested::{ListCells, StructCells, StructReader};
 pub use self::values::{Date, Decimal};
+#[doc(hidden)]
+pub use self::variants::{VariantCells, VariantReader, Variants};
 use crate::batch::RecordBatch;
 use crate::names;
 
@@ -26,8 +30,9 @@ use crate::names;
 /// It is derived: `#[derive(Row)]` on a struct with named fields makes each a column of the same name, or of the one that
 /// `#[row(rename = "…")]` gives. Tuples are rows of columns `_1`, `_2`, …; a number, a text or a `bool` alone is a row with the one
 /// column `value`. Fields may be numbers, `bool`, `String`, [`Text`](millstream_core::Text), [`Time`](millstream_core::Time),
-/// [`Date`], [`Decimal`], [`Bytes`](bytes::Bytes), an `Option` of those, a `Vec` of those, or rows themselves. The schema comes from
-/// the type alone, so a batch without a row has one too.
+/// [`Date`], [`Decimal`], [`Bytes`](bytes::Bytes), an `Option` of those, a `Vec` of those, a `BTreeMap` or `HashMap` of those, or rows
+/// themselves. An enum with `#[derive(Row)]` whose variants have no fields is a column of their names. The schema comes from the type
+/// alone, so a batch without a row has one too.
 ///
 /// Back from columns, a struct finds its fields by name, whatever the case of letters, and a tuple by position. What comes in another
 /// form of the same thing (`i32` for an `i64`, a dictionary for a text, other units of time) is cast; what cannot be is an error that

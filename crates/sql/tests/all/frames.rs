@@ -195,6 +195,16 @@ fn files_that_cannot_be_a_table_are_told_by_name_and_line() {
     assert!(error.message().contains("missing cannot be read as a table"), "{error}");
     let error = sql.register_csv("t", folder.path().join("*.none")).unwrap_err();
     assert!(error.message().contains("there are no files"), "{error}");
+    let error = sql.register_parquet("t", "s3://bucket/day=*/x.parquet").unwrap_err();
+    assert!(
+        error.message().starts_with("s3://bucket/day=*/x.parquet is in a store that is reached by `s3`"),
+        "{error}"
+    );
+    let error = sql.register_csv("t", "readings.avro").unwrap_err();
+    assert!(
+        error.message().starts_with("readings.avro is Avro, which is not read here: write it as Parquet"),
+        "{error}"
+    );
     fs::create_dir(folder.path().join("two")).unwrap();
     fs::write(folder.path().join("two/a.csv"), "a,b\n1,2\n").unwrap();
     fs::write(folder.path().join("two/b.csv"), "b,a\n1,2\n").unwrap();
@@ -240,7 +250,7 @@ fn what_datafusion_means_otherwise_means_what_spark_means_on_columns_too() {
         ("SELECT sum(n) FROM (SELECT 9223372036854775807 AS n UNION ALL SELECT 1)", "overflow in `sum`"),
         ("SELECT DATE'2024-03-01' - DATE'2024-02-01'", "a time minus a time is refused: write datediff(a, b)"),
         ("SELECT CAST(1.5 AS TIMESTAMP)", "CAST of a double AS TIMESTAMP is refused: write to_timestamp_micros("),
-        ("SELECT 1.1 - 2", "`1.1 - 2` is refused: 1.1 is a DECIMAL in Spark and a DOUBLE here, write 1.1e0"),
+        ("SELECT 1.1 / 2", "`1.1 / 2` is refused: 1.1 is a DECIMAL in Spark and a DOUBLE here, write 1.1e0"),
     ] {
         let error = texts(statement).unwrap_err();
         assert!(error.contains(want), "{statement}: {error}");

@@ -4,7 +4,9 @@
 
 mod continuous;
 mod examples;
+mod flat;
 mod frames;
+mod functions;
 mod rows;
 mod spark;
 mod streams;

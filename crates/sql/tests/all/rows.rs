@@ -1,11 +1,12 @@
 //! Rows as columns and back: every kind of field, every form in which a column may come, and what is refused.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream::sql::arrow::array::{
-    ArrayRef, AsArray, DictionaryArray, Float64Array, Int32Array, Int64Array, LargeStringArray, StringArray,
-    StringViewArray, TimestampMicrosecondArray,
+    ArrayRef, AsArray, DictionaryArray, Float64Array, Int32Array, Int64Array, LargeStringArray, MapBuilder,
+    StringArray, StringBuilder, StringViewArray, TimestampMicrosecondArray,
 };
 use millstream::sql::arrow::datatypes::Int32Type;
 use millstream::sql::arrow::record_batch::RecordBatch as ArrowBatch;
@@ -230,4 +231,87 @@ fn a_stream_of_columns_is_a_stream_as_any_other() {
         |pairs| pairs.columns().repartition(2).window(millstream::secs(2)).rows::<(String, f64)>(),
         "1s (a,1.0) (b,2.0)\n2s (a,1.0) (b,2.0) (c,3.0)",
     );
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Row)]
+enum State {
+    Open,
+    #[row(rename = "half open")]
+    Half,
+    Closed,
+}
+
+#[derive(Clone, Debug, PartialEq, Row)]
+struct Valve {
+    state: State,
+    before: Option<State>,
+    marks: BTreeMap<String, Option<i64>>,
+    seen: HashMap<i64, Vec<State>>,
+    names: Option<BTreeMap<i32, String>>,
+}
+
+fn valves() -> Vec<Valve> {
+    let marks = BTreeMap::from([("a".to_owned(), Some(1)), ("b".to_owned(), None)]);
+    let seen = HashMap::from([(7, vec![State::Open, State::Half])]);
+    vec![
+        Valve { state: State::Half, before: None, marks, seen, names: None },
+        Valve {
+            state: State::Closed,
+            before: Some(State::Open),
+            marks: BTreeMap::new(),
+            seen: HashMap::new(),
+            names: Some(BTreeMap::from([(1, "one".to_owned())])),
+        },
+    ]
+}
+
+#[test]
+fn maps_and_enums_are_themselves_again_and_statements_ask_them() {
+    let columns = to_columns(valves()).unwrap();
+    assert_eq!(from_columns::<Valve>(&columns).unwrap(), valves());
+    assert_eq!(to_columns(Vec::<Valve>::new()).unwrap().schema(), columns.schema());
+    assert_eq!(
+        from_columns::<State>(&to_columns([State::Open, State::Half]).unwrap()).unwrap(),
+        [State::Open, State::Half]
+    );
+
+    let context = millstream::Context::new("local[1]", "maps").unwrap();
+    let sql = millstream::sql::SqlContext::get_or_create(&context).unwrap();
+    sql.create_data_frame(valves()).unwrap().create_or_replace_temp_view("valves").unwrap();
+    let asked =
+        sql.sql("SELECT state, marks['a'], size(names) FROM valves WHERE before = 'Open' OR state = 'half open'");
+    let asked = asked.unwrap().collect::<(State, Option<i64>, Option<i32>)>().unwrap();
+    assert_eq!(asked, [(State::Half, Some(1), None), (State::Closed, None, Some(1))]);
+    let asked = sql.sql("SELECT key, value FROM valves LATERAL VIEW explode(marks) m AS key, value").unwrap();
+    assert_eq!(asked.collect::<(String, Option<i64>)>().unwrap(), [("a".to_owned(), Some(1)), ("b".to_owned(), None)]);
+}
+
+#[test]
+fn what_is_no_variant_and_no_map_names_the_field() {
+    let mistake =
+        |columns: Vec<(&str, ArrayRef)>| from_columns::<Only>(&batch(columns)).unwrap_err().message().to_owned();
+    #[derive(Clone, Debug, PartialEq, Row)]
+    struct Only {
+        state: State,
+        marks: BTreeMap<String, i64>,
+    }
+    let marks = || {
+        let columns = to_columns(vec![Only { state: State::Open, marks: BTreeMap::new() }]).unwrap();
+        Arc::clone(columns.column(1))
+    };
+    let text = |text: Option<&str>| Arc::new(StringArray::from(vec![text])) as ArrayRef;
+    assert_eq!(
+        mistake(vec![("state", text(Some("Opne"))), ("marks", marks())]),
+        "the column `state` holds `Opne`, and the field is State, did you mean `Open`? There are Open, half open, Closed"
+    );
+    let null = mistake(vec![("state", text(None)), ("marks", marks())]);
+    assert!(null.starts_with("the column `state` is null in row 0, and the field is State"), "{null}");
+    let no_map = mistake(vec![("state", text(Some("Open"))), ("marks", text(Some("x")))]);
+    assert!(no_map.starts_with("the column `marks` is Utf8 and the field is"), "{no_map}");
+    let mut values = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
+    values.keys().append_value("a");
+    values.values().append_value("b");
+    values.append(true).unwrap();
+    let other = mistake(vec![("state", text(Some("Open"))), ("marks", Arc::new(values.finish()))]);
+    assert!(other.starts_with("the column `marks (values)` is Utf8 and the field is i64"), "{other}");
 }

@@ -126,6 +126,10 @@ fn start_reports_what_is_wrong_with_a_statement_and_the_line_where_it_is_asked()
             "no column `maxcelcius` at line 1, column 16, did you mean `maxcelsius`?",
         ),
         ("SELECT sensor, maxCelsius FROM reading", "no table `reading` at line 1, column 32, did you mean `readings`?"),
+        (
+            "SELECT sensor, now() FROM readings",
+            "`now` at line 1, column 16 is refused: a statement does not know what time it is",
+        ),
         ("SELECT sensor FROM readings", "a row of 2 is read from 1 columns: sensor"),
         ("SELECT maxCelsius, sensor FROM readings", "the column `maxCelsius` is Float64 and the field is String"),
     ] {
@@ -202,4 +206,86 @@ fn a_function_of_the_program_is_called_here_and_told_of_where_it_cannot_go() {
     let error = test.run(1).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::User);
     assert!(error.to_string().contains("the function `hotter` is a closure of this process"), "{error}");
+}
+
+/// The lowest and the highest of some numbers, and how many there are.
+#[derive(Clone, Debug, Row)]
+struct Span {
+    low: Option<f64>,
+    high: Option<f64>,
+    count: i64,
+}
+
+fn register_span(sql: &SqlContext) {
+    let both = |a: Option<f64>, b: Option<f64>, of: fn(f64, f64) -> f64| match (a, b) {
+        (Some(a), Some(b)) => Some(of(a, b)),
+        (a, b) => a.or(b),
+    };
+    let registered = sql.register_aggregate(
+        "span",
+        Span { low: None, high: None, count: 0 },
+        move |span, value: f64| Span {
+            low: both(span.low, Some(value), f64::min),
+            high: both(span.high, Some(value), f64::max),
+            count: span.count + 1,
+        },
+        move |a, b| Span {
+            low: both(a.low, b.low, f64::min),
+            high: both(a.high, b.high, f64::max),
+            count: a.count + b.count,
+        },
+        |span| span.high.zip(span.low).map(|(high, low)| (high - low) * span.count as f64),
+    );
+    registered.unwrap();
+}
+
+#[test]
+fn an_aggregate_of_the_program_is_asked_of_batches_windows_and_all_rows_so_far() {
+    let text = "SELECT sensor, span(maxCelsius) AS s FROM r GROUP BY sensor ORDER BY sensor";
+    let asked = |program: &dyn Fn(&StreamTest, &SqlContext) -> DStream<(String, f64)>| {
+        let mut test = Check::new(2, 2).context();
+        let sql = SqlContext::new(test.ssc()).unwrap();
+        register_span(&sql);
+        let seen = test.collect(&program(&test, &sql));
+        test.run(4).unwrap();
+        seen.table().to_string()
+    };
+    assert_eq!(
+        asked(&|test, sql| readings(test).sql(sql, "r", text)),
+        "1s (a,4.0) (b,0.0)\n3s (b,0.0)\n4s (b,0.0) (c,0.0)"
+    );
+    assert_eq!(
+        asked(&|test, sql| readings(test).columns().window(secs(3)).sql(sql, "r", text)),
+        "1s (a,4.0) (b,0.0)\n2s (a,4.0) (b,0.0)\n3s (a,4.0) (b,19.0)\n4s (b,39.0) (c,0.0)"
+    );
+    assert_eq!(
+        asked(&|test, sql| readings(test).continuous_sql(sql, "r", text).stream()),
+        "1s (a,4.0) (b,0.0)\n2s (a,4.0) (b,0.0)\n3s (a,4.0) (b,19.0)\n4s (a,4.0) (b,58.5) (c,0.0)"
+    );
+}
+
+#[test]
+fn an_aggregate_of_the_program_that_cannot_be_asked_is_told() {
+    let mut test = Check::new(2, 2).context();
+    let sql = SqlContext::new(test.ssc()).unwrap();
+    register_span(&sql);
+    sql.register_aggregate("bad", 0i64, |_, _: f64| panic!("no more"), |a, _| a, |a| a).unwrap();
+    let error = sql.register_aggregate("max_by", 0i64, |a, _: f64| a, |a, _| a, |a| a).unwrap_err();
+    assert!(error.message().starts_with("`max_by` is a function of Spark's SQL"), "{error}");
+    let error = sql.register_function("Round", |a: f64| a).unwrap_err();
+    assert!(error.message().starts_with("`Round` is a function of Spark's SQL"), "{error}");
+
+    let told = |text: &str| sql.sql(text).and_then(|frame| frame.to_columns()).unwrap_err().message().to_owned();
+    let bad = told("SELECT bad(1.5)");
+    assert_eq!(bad, "the aggregate `bad`: a closure of the program panicked: no more");
+    let distinct = told("SELECT span(DISTINCT x), count(y) FROM VALUES (1e0, 2e0), (3e0, 4e0) AS t(x, y)");
+    assert!(distinct.contains("span(DISTINCT …) is not known here"), "{distinct}");
+    let none = told("SELECT span(x) FROM VALUES (1e0), (NULL) AS t(x)");
+    assert!(none.contains("the aggregate `span`: the column `argument"), "{none}");
+    let empty = sql.sql("SELECT span(x) FROM VALUES (1e0) AS t(x) WHERE x > 2").unwrap();
+    assert_eq!(empty.collect::<Option<f64>>().unwrap(), [None]);
+
+    let _seen = test.collect(&readings(&test).sql::<f64>(&sql, "r", "SELECT bad(maxCelsius) FROM r"));
+    let error = test.run(1).unwrap_err();
+    assert!(error.to_string().contains("the aggregate `bad`: a closure of the program panicked: no more"), "{error}");
 }
