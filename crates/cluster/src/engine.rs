@@ -19,6 +19,7 @@ use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::prelude::SessionConfig;
 
 use crate::endings::TaskName;
+use crate::failure;
 use crate::here::Here;
 use crate::stage::StageExec;
 
@@ -98,7 +99,11 @@ impl QueryStageExecutor for Heeded {
     async fn execute_query_stage(&self, task: usize, context: Arc<TaskContext>) -> Result<Vec<ShuffleWritePartition>> {
         // Also when it ends by itself: where one of its partitions has failed the others are of no use.
         let _given_up = SetOnDrop(&self.given_up);
-        self.inner.execute_query_stage(task, context).await
+        let written = self.inner.execute_query_stage(task, context).await;
+        written.map_err(|error| match Here::get() {
+            Ok(here) => failure::placed(error, here.id(), here.host(), here.folder()),
+            Err(_) => error,
+        })
     }
 
     fn collect_plan_metrics(&self) -> Vec<MetricsSet> {

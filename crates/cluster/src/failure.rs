@@ -1,6 +1,7 @@
 //! Errors of tasks on their way through DataFusion and Ballista, which know texts only: written into the text, and found there.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use datafusion::error::DataFusionError;
 use millstream_core::plan::away::{read_error, written_error};
@@ -35,6 +36,32 @@ pub(crate) fn found(text: &str) -> Option<Error> {
     read_error(&bytes?).ok()
 }
 
+/// How systems say that a disk is full, in whatever text their error ends up (`ENOSPC`, and `EDQUOT` of who may write no more).
+const FULL: [&str; 2] = ["(os error 28)", "(os error 122)"];
+
+/// Says of a task that had no room on disk where that was, as Ballista's writers do not. Other errors stay as they are: by their types
+/// Ballista tells which tasks are to run again.
+pub(crate) fn placed(error: DataFusionError, executor: &str, host: &str, folder: &Path) -> DataFusionError {
+    let text = error.to_string();
+    if !FULL.iter().any(|full| text.contains(full)) {
+        return error;
+    }
+    let place = format!(
+        "the disk of executor {executor} on host {host} is full: make room in {}, or have spark.local.dir name a folder that has it",
+        folder.display()
+    );
+    told(&match found(&text) {
+        Some(ours) => {
+            let said = Error::new(ErrorKind::Unavailable, format!("{place}: {}", ours.message()));
+            match ours.site() {
+                Some(site) => said.at(site),
+                None => said,
+            }
+        }
+        None => Error::new(ErrorKind::Unavailable, format!("{place}: {text}")),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +82,24 @@ mod tests {
         {
             assert!(found(text).is_none(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_full_disk_is_told_with_its_host_and_other_errors_stay_as_they_are() {
+        let full = || std::io::Error::from_raw_os_error(28);
+        let place = |error| placed(error, "executor-7", "east", Path::new("/var/here"));
+        let ours = Error::io(ErrorKind::Unavailable, "cannot spill", full()).at(CallSite::here("sort_by"));
+        for (error, site) in [(DataFusionError::IoError(full()), false), (told(&ours), true)] {
+            let said = place(error);
+            assert!(matches!(said, DataFusionError::IoError(_)), "another executor may have room");
+            let error = found(&said.to_string()).unwrap();
+            let text = error.to_string();
+            assert_eq!((error.kind(), error.site().is_some()), (ErrorKind::Unavailable, site), "{text}");
+            let wanted = ["executor-7 on host east", "/var/here", "No space left"];
+            assert!(wanted.iter().all(|part| text.contains(part)), "{text}");
+        }
+        let other = place(DataFusionError::Execution("(os error 2)".to_owned()));
+        assert!(matches!(&other, DataFusionError::Execution(text) if text == "(os error 2)"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use millstream_core::plan::away::{Worker, written_block};
@@ -72,6 +72,11 @@ impl Here {
     /// Takes note of its ways to executors of other hosts.
     pub(crate) fn meet(&self, peers: Arc<Peers>) {
         let _ = self.peers.set(peers);
+    }
+
+    /// Returns where its files are.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Returns what the driver calls it.

@@ -8,6 +8,7 @@
 mod elastic;
 mod failures;
 mod flat;
+mod full;
 mod hosts;
 mod killed;
 mod lives;
