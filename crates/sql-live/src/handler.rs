@@ -29,7 +29,7 @@ use crate::error::{
 use crate::functions::default_of;
 use crate::limits::PREPARED;
 use crate::prepared::{Prepared, Reader, with_values};
-use crate::run;
+use crate::run::{self, Plan, Valued};
 use crate::session::Connection;
 
 /// Answers one connection.
@@ -57,7 +57,7 @@ impl Handler {
         &self,
         client: &Client<'_>,
         prepared: &Prepared,
-        plan: Option<datafusion::logical_expr::LogicalPlan>,
+        plan: Option<Valued>,
         format: &Format,
     ) -> PgWireResult<Response> {
         let connection = &self.connection;
@@ -71,7 +71,7 @@ impl Handler {
             Command::Query => {
                 let plan = plan.ok_or_else(|| error(INTERNAL, "a query has no plan: that is a bug"))?;
                 let batch = connection.batch()?;
-                let fields = Arc::new(run::fields(&plan, format, Some(Arc::clone(&client.options)))?);
+                let fields = Arc::new(run::fields(&plan.plan, format, Some(Arc::clone(&client.options)))?);
                 Ok(Response::Query(run::run(connection, plan, batch, fields)))
             }
             Command::Begin => {
@@ -134,13 +134,13 @@ impl Handler {
         client: &Client<'_>,
         name: &str,
         prepared: &Prepared,
-        plan: Option<datafusion::logical_expr::LogicalPlan>,
+        plan: Option<Valued>,
     ) -> PgWireResult<Response> {
         if !self.connection.is_in_transaction() {
             return Err(error(NO_TRANSACTION, "DECLARE CURSOR can only be used in transaction blocks: BEGIN first"));
         }
         let plan = plan.ok_or_else(|| error(INTERNAL, "a cursor has no plan: that is a bug"))?;
-        let fields = Arc::new(run::fields(&plan, &Format::UnifiedText, Some(Arc::clone(&client.options)))?);
+        let fields = Arc::new(run::fields(&plan.plan, &Format::UnifiedText, Some(Arc::clone(&client.options)))?);
         if self.connection.opened(name, &fields) > PREPARED {
             self.connection.closed(Some(name));
             return Err(error(TOO_MUCH, format!("more than {PREPARED} cursors are open: CLOSE some")));
@@ -272,7 +272,7 @@ impl SimpleQueryHandler for Handler {
             let answered = async {
                 let prepared = self.reader.prepare(statement).await?;
                 let asked = Client { store: store(client)?, status, options: self.options() };
-                let plan = prepared.plan.as_deref().cloned();
+                let plan = prepared.plan.as_ref().map(Plan::without_values);
                 self.answer(&asked, &prepared, plan, &Format::UnifiedText).await
             };
             match answered.await {
@@ -403,7 +403,7 @@ impl ExtendedQueryHandler for Handler {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         let prepared = &portal.statement.statement;
-        let plan = prepared.plan.as_deref().map(|plan| with_values(portal, plan)).transpose()?;
+        let plan = prepared.plan.as_ref().map(|plan| with_values(portal, plan)).transpose()?;
         let asked = Client { store: store(client)?, status: client.transaction_status(), options: self.options() };
         self.answer(&asked, prepared, plan, &portal.result_column_format).await
     }

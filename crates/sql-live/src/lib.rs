@@ -18,6 +18,7 @@ mod dialect;
 mod error;
 mod functions;
 mod handler;
+mod kept;
 mod limits;
 mod prepared;
 mod run;

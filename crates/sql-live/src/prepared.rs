@@ -19,7 +19,7 @@ use pgwire::error::PgWireResult;
 use crate::command::{Command, command};
 use crate::dialect::Dialect;
 use crate::error::{INTERNAL, error};
-use crate::run;
+use crate::run::{self, Plan, Valued};
 use crate::session::Connection;
 
 /// A statement that a client has given.
@@ -27,7 +27,7 @@ use crate::session::Connection;
 pub(crate) struct Prepared {
     pub(crate) command: Command,
     /// The plan of a query, or of a cursor's.
-    pub(crate) plan: Option<Arc<LogicalPlan>>,
+    pub(crate) plan: Option<Plan>,
     /// The columns of what is no query, and gives rows all the same.
     pub(crate) fields: Option<Arc<Vec<FieldInfo>>>,
 }
@@ -92,7 +92,7 @@ impl QueryParser for Reader {
     fn get_parameter_types(&self, statement: &Prepared) -> PgWireResult<Vec<Type>> {
         match (&statement.command, &statement.plan) {
             (Command::Query | Command::Declare { .. }, Some(plan)) => {
-                parameters(plan)?.into_iter().map(|parameter| Ok(parameter.wire)).collect()
+                parameters(&plan.asked)?.into_iter().map(|parameter| Ok(parameter.wire)).collect()
             }
             _ => Ok(Vec::new()),
         }
@@ -100,7 +100,7 @@ impl QueryParser for Reader {
 
     fn get_result_schema(&self, statement: &Prepared, format: Option<&Format>) -> PgWireResult<Vec<FieldInfo>> {
         match (&statement.command, &statement.plan) {
-            (Command::Query, Some(plan)) => run::fields(plan, format.unwrap_or(&Format::UnifiedText), None),
+            (Command::Query, Some(plan)) => run::fields(&plan.asked, format.unwrap_or(&Format::UnifiedText), None),
             _ => Ok(statement.fields.as_ref().map(|fields| fields.to_vec()).unwrap_or_default()),
         }
     }
@@ -162,13 +162,15 @@ fn alias(field: &FieldRef) -> Option<Type> {
 }
 
 /// The plan with the values that the client has given.
-pub(crate) fn with_values(portal: &Portal<Prepared>, plan: &LogicalPlan) -> PgWireResult<LogicalPlan> {
+pub(crate) fn with_values(portal: &Portal<Prepared>, plan: &Plan) -> PgWireResult<Valued> {
     if portal.parameter_len() == 0 {
-        return Ok(plan.clone());
+        return Ok(plan.without_values());
     }
-    let parameters = parameters(plan)?;
+    let parameters = parameters(&plan.asked)?;
     let of: Vec<Option<&DataType>> = parameters.iter().map(|parameter| parameter.of.as_ref()).collect();
     let wire: Vec<Option<&Type>> = parameters.iter().map(|parameter| Some(&parameter.wire)).collect();
     let values = deserialize_parameters_with_server_types(portal, &of, &wire)?;
-    plan.clone().replace_params_with_values(&values).map_err(|e| crate::error::of_plan(&e, ""))
+    let Valued { plan, is_optimised } = plan.without_values();
+    let plan = plan.replace_params_with_values(&values).map_err(|e| crate::error::of_plan(&e, ""))?;
+    Ok(Valued { plan, is_optimised })
 }

@@ -25,6 +25,7 @@ use tokio::task::AbortHandle;
 
 use crate::any::typed;
 use crate::error::{CANCELLED, INTERNAL, READ_ONLY, TOO_MUCH, TOO_OLD, error, of_plan};
+use crate::kept::is_ready_before_its_values;
 use crate::session::Connection;
 
 /// What comes of a run, in order: rows, and the word that these were all.
@@ -37,8 +38,31 @@ enum Given {
 /// How many batches of rows are made before somebody reads them.
 const AHEAD: usize = 2;
 
+/// What a statement asks.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// As it was read.
+    pub(crate) asked: Arc<LogicalPlan>,
+    /// The same, optimised, if that may be done before the values of its parameters are known.
+    pub(crate) ready: Option<Arc<LogicalPlan>>,
+}
+
+impl Plan {
+    /// The plan as it is, the one that costs less to run.
+    pub(crate) fn without_values(&self) -> Valued {
+        let plan = self.ready.as_ref().unwrap_or(&self.asked);
+        Valued { plan: LogicalPlan::clone(plan), is_optimised: self.ready.is_some() }
+    }
+}
+
+/// A plan with its values.
+pub(crate) struct Valued {
+    pub(crate) plan: LogicalPlan,
+    pub(crate) is_optimised: bool,
+}
+
 /// Plans a statement. It must be a query, also inside.
-pub(crate) async fn plan(connection: &Arc<Connection>, statement: Statement) -> PgWireResult<Arc<LogicalPlan>> {
+pub(crate) async fn plan(connection: &Arc<Connection>, statement: Statement) -> PgWireResult<Plan> {
     let session = Arc::clone(&connection.session);
     let planning = connection.house.queries.spawn(async move {
         let mut session = session.lock().await;
@@ -49,7 +73,11 @@ pub(crate) async fn plan(connection: &Arc<Connection>, statement: Statement) -> 
         let plan = plan.and_then(typed).map_err(|e| of_plan(&e, &text))?;
         match writes(&plan) {
             true => Err(error(READ_ONLY, "here streams are read, nothing is written or defined")),
-            false => Ok(Arc::new(plan)),
+            false => {
+                // What cannot be optimised says why when it runs.
+                let ready = is_ready_before_its_values(&plan).then(|| session.optimize(&plan).ok()).flatten();
+                Ok(Plan { asked: Arc::new(plan), ready: ready.map(Arc::new) })
+            }
         }
     });
     until_told(connection, planning).await
@@ -109,7 +137,7 @@ pub(crate) fn fields(
 /// Runs a plan over a batch. Rows come when they are read.
 pub(crate) fn run(
     connection: &Arc<Connection>,
-    plan: LogicalPlan,
+    plan: Valued,
     batch: Arc<LiveBatch>,
     fields: Arc<Vec<FieldInfo>>,
 ) -> QueryResponse {
@@ -157,14 +185,14 @@ pub(crate) fn run(
 /// Computes the rows of a plan, on a thread for statements.
 async fn produce(
     session: Arc<tokio::sync::Mutex<datafusion::execution::SessionState>>,
-    plan: LogicalPlan,
+    Valued { plan, is_optimised }: Valued,
     batch: Arc<LiveBatch>,
     tell: mpsc::Sender<Given>,
 ) -> PgWireResult<()> {
     let failed = |e: datafusion::error::DataFusionError| of_plan(&e, "");
     let mut rows = {
         let session = session.lock().await;
-        let plan = session.optimize(&plan).map_err(failed)?;
+        let plan = if is_optimised { plan } else { session.optimize(&plan).map_err(failed)? };
         let plan = session.query_planner().create_physical_plan(&plan, &*session).await.map_err(failed)?;
         execute_stream(plan, task(&session, batch)).map_err(failed)?
     };

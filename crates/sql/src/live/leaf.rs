@@ -53,7 +53,7 @@ impl TableProvider for LeafTable {
 
     /// A filter stays where it is, also when the leaf makes use of it: a leaf that finds no index gives all rows.
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        let of = |filter: &&Expr| match self.has_key() && keys_of(filter).is_some() {
+        let of = |filter: &&Expr| match self.has_key() && (keys_of(filter).is_some() || awaits_key(filter)) {
             true => TableProviderFilterPushDown::Inexact,
             false => TableProviderFilterPushDown::Unsupported,
         };
@@ -129,6 +129,12 @@ fn keys_of(filter: &Expr) -> Option<Vec<ScalarValue>> {
         }
         _ => None,
     }
+}
+
+/// Says whether a filter is `key = $1`, of a statement that is planned before its values are known.
+fn awaits_key(filter: &Expr) -> bool {
+    let is = |one: &Expr, other: &Expr| matches!((one, other), (Expr::Column(column), Expr::Placeholder(_)) if column.name == "key");
+    matches!(filter, Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) if is(left, right) || is(right, left))
 }
 
 #[derive(Debug)]
