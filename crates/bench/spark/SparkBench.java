@@ -1,6 +1,8 @@
 // The Spark side of the benchmarks: Apache Spark Streaming (DStreams), local mode, Java API.
 //
-// usage: SparkBench WORKLOAD TEXT_FILE CORES BATCHES [INTERVAL_MS]
+// usage: SparkBench WORKLOAD TEXT_FILE CORES BATCHES [INTERVAL_MS [MASTER JAR]]
+//
+// MASTER is local[CORES] unless it is said; executors that are processes of their own need the JAR of this program.
 //
 // Every batch is the whole text, held in memory as a cached RDD of lines and given by queueStream, so that the engine
 // is measured and not a disk or a socket. A batch's time is what Spark calls its processing delay. Prints one line of
@@ -38,10 +40,12 @@ public class SparkBench {
     long interval = args.length > 4 ? Long.parseLong(args[4]) : 1000;
 
     long begin = System.nanoTime();
-    SparkConf conf = new SparkConf().setMaster("local[" + cores + "]").setAppName("bench")
+    String master = args.length > 5 ? args[5] : "local[" + cores + "]";
+    SparkConf conf = new SparkConf().setMaster(master).setAppName("bench")
         .set("spark.ui.enabled", "false")
         .set("spark.default.parallelism", "" + cores)
         .set("spark.serializer", "org.apache.spark.serializer.KryoSerializer");
+    if (args.length > 6) conf.setJars(new String[] {args[6]});
     JavaStreamingContext ssc = new JavaStreamingContext(conf, new Duration(interval));
     JavaSparkContext sc = ssc.sparkContext();
     String version = sc.version();

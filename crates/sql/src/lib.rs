@@ -23,6 +23,8 @@ mod context;
 mod continuous;
 mod dialect;
 mod error;
+#[doc(hidden)]
+pub mod figures;
 mod files;
 mod frame;
 mod functions;

@@ -49,7 +49,7 @@ const OPEN: usize = 64;
 
 /// What a table holds behind a batch.
 #[derive(Clone, Debug)]
-enum Content {
+pub(crate) enum Content {
     Rows { time: Time, rows: Arc<Vec<ArrowBatch>> },
     State(Arc<dyn AnyState>),
 }
@@ -101,7 +101,7 @@ impl Live {
         Arc::clone(&lock(&self.newest))
     }
 
-    fn declare(&self, name: &str, schema: Option<SchemaRef>) -> Result<()> {
+    pub(crate) fn declare(&self, name: &str, schema: Option<SchemaRef>) -> Result<()> {
         let mut making = lock(&self.making);
         if making.known.contains_key(name) {
             let text = format!("there is a live table `{name}` already: give this one another name");
@@ -112,7 +112,7 @@ impl Live {
     }
 
     /// Says that a batch will have a table, before anything of the batch runs.
-    fn expect(&self, time: Time, name: &str, statics: Arc<BTreeMap<String, Arc<Version>>>) {
+    pub(crate) fn expect(&self, time: Time, name: &str, statics: Arc<BTreeMap<String, Arc<Version>>>) {
         let mut making = lock(&self.making);
         let open = making.open.entry(time).or_default();
         open.expected.insert(name.to_owned());
@@ -123,7 +123,7 @@ impl Live {
     }
 
     /// Adds a table to its batch, and publishes the batch if it was the last.
-    fn add(&self, time: Time, name: &str, schema: &SchemaRef, content: Content) {
+    pub(crate) fn add(&self, time: Time, name: &str, schema: &SchemaRef, content: Content) {
         let mut making = lock(&self.making);
         if let Some(known @ None) = making.known.get_mut(name)
             && !schema.fields().is_empty()
