@@ -293,8 +293,21 @@ impl Soak {
         );
     }
 
-    /// Has a process live and end.
+    /// Has a process live and end. If the broker has forgotten what it keeps of the group, the start refuses; as it says, the broker is
+    /// begun again then, and the program behind it.
     pub(crate) fn live(&mut self, fate: &Fate) -> Result<()> {
+        match self.lived(fate) {
+            Err(_) if self.said().contains("is gone or an old one") => {
+                println!("  life {} was given an old mark and refused: the broker is begun again", self.lives);
+                self.fell_broker()?;
+                self.await_broker()?;
+                self.lived(fate)
+            }
+            lived => lived,
+        }
+    }
+
+    fn lived(&mut self, fate: &Fate) -> Result<()> {
         self.await_port()?;
         *self
             .ends

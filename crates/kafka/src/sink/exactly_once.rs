@@ -264,9 +264,10 @@ impl ExactlyOnce {
 
     fn gone(&self, name: &Name, known: i64) -> Error {
         let text = format!(
-            "the mark of output `{}` in group {} at the brokers {} is gone, which was written behind batch {known} ms: it \
-             has expired (offsets.retention.minutes), or topic {} was made anew. A batch behind it might be written \
-             twice. If doubles do not matter, give the output another uid",
+            "the mark of output `{}` in group {} at the brokers {} is gone or an old one, which was written behind batch \
+             {known} ms: it has expired (offsets.retention.minutes), topic {} was made anew, or the broker that keeps the group \
+             has not read all of it when it started: begin that broker again, and then the program. A batch behind the mark \
+             might be written twice. If doubles do not matter, give the output another uid",
             name.output,
             name.group,
             self.sink.brokers.named(),

@@ -52,7 +52,8 @@ pub(crate) enum Takeover {
     From(i64),
     /// A run has taken over of which this checkpoint knows nothing: of a copy of it, or of another program of this name.
     Late(u64),
-    /// A mark was written behind this batch, and it is not there: it has expired, or its topic was made anew.
+    /// A mark was written behind this batch, and it is not there, or an older one is: it has expired, its topic was made anew, or the
+    /// broker has not read all that it keeps.
     Gone(i64),
 }
 
@@ -71,6 +72,9 @@ pub(crate) fn take_over(
     }
     let is_ours = |other: &By| other == by || (other.run < by.run && follows(&other.name));
     match (marker, known) {
+        // Whoever takes over, in a copy too, leaves the mark at the batch that it finds: one of before is an old one, whose run may have
+        // been forgotten here.
+        (Some(marker), Some(known)) if marker.batch < known && marker.by.run < by.run => Takeover::Gone(known),
         (Some(marker), _) if !is_ours(&marker.by) => Takeover::Late(marker.by.run),
         (Some(marker), Some(known)) if marker.batch < known => Takeover::Gone(known),
         (None, Some(known)) => Takeover::Gone(known),
@@ -184,6 +188,9 @@ mod tests {
             // A run of a copy: its token is lower than that of the second start here, and it is none of ours.
             (named(5, 6, "of a copy"), 7, Some(5), Takeover::Late(6)),
             (named(5, 6, "of a copy"), 9, None, Takeover::Late(6)),
+            // One that a broker has given which had read a part of what it keeps: its run is forgotten.
+            (named(4, 6, "long ago"), 9, Some(5), Takeover::Gone(5)),
+            (named(4, 9, "of a copy"), 9, Some(5), Takeover::Late(9)),
         ] {
             let by = By { run, name: "this".to_owned() };
             let got = take_over(marker.as_ref(), &by, |name| name == "ours", known);
