@@ -79,9 +79,12 @@ fn a_batch_does_not_wait_for_a_broker_that_is_far_away_since_it_was_asked_before
     ssc.start().unwrap();
     let next = || told.recv_timeout(secs(30)).unwrap();
     assert!(next() >= FAR, "the first one asks by itself");
-    let took: Vec<_> = std::iter::repeat_with(next).take(9).collect();
-    let least = took.iter().min().unwrap();
-    assert!(*least < FAR / 2, "{took:?}");
+    // Who asks ahead learns how long that takes, and may be late itself where the machine is busy.
+    let mut took = Vec::new();
+    while took.last().is_none_or(|last| *last >= FAR / 2) {
+        assert!(took.len() < 60, "{took:?}");
+        took.push(next());
+    }
     ssc.stop().unwrap();
 }
 

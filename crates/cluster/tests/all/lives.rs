@@ -61,6 +61,11 @@ fn stand_still(folder: &Path) {
     if std::fs::remove_file(folder.join("stand still")).is_ok() {
         std::fs::write(folder.join("stands"), std::process::id().to_string()).unwrap();
         signal("-STOP", std::process::id());
+        // A process stops when one of its threads has heard of it, which may be a while on a busy machine: meanwhile this one could
+        // ask whether it may publish, hear that it may, and stand still right before it does.
+        while !folder.join("woken").exists() {
+            std::thread::park_timeout(millis(5));
+        }
     }
 }
 
@@ -236,6 +241,7 @@ fn a_driver_that_is_killed_goes_on_with_its_executors_and_one_that_stood_still_p
     let again = |lines: &Vec<String>| lines.iter().any(|line| !line.ends_with(",0)"));
     assert!(saved.iter().any(again), "what it did not write was written by another attempt: {saved:?}");
     let stands: u32 = std::fs::read_to_string(lives.folder.path().join("stands")).unwrap().parse().unwrap();
+    std::fs::write(lives.folder.path().join("woken"), b"").unwrap();
     signal("-CONT", stands);
     lives.three_more(2);
     for (time, saved) in times.iter().zip(&saved) {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use millstream_cluster::Cluster;
 use millstream_core::threads::{self, lock};
-use millstream_core::{Result, StorageLevel, Time, capture, millis};
+use millstream_core::{Result, StorageLevel, Time, capture, millis, secs};
 use millstream_streaming::{
     Conf, OnFailure, Position, Receiver, ReceiverInfo, Store, StreamingContext, StreamingListener, Travelling,
 };
@@ -179,6 +179,8 @@ fn program(folder: Option<&Path>, change: impl FnOnce(&mut Conf), setup: impl Fn
     conf.streaming.block_interval = millis(50);
     conf.streaming.receiver_restart_delay = millis(50);
     conf.streaming.on_failure = OnFailure::Continue;
+    // A graceful stop waits for ten batches otherwise: two seconds, in which a busy machine may not run all that was received.
+    conf.streaming.graceful_stop_timeout = Some(secs(120));
     change(&mut conf);
     let cluster = Arc::new(Cluster::start(&conf.engine).unwrap());
     let builder = StreamingContext::builder(conf, millis(200)).with_backend(Arc::clone(&cluster) as _);
