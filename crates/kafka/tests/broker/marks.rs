@@ -72,7 +72,7 @@ fn a_mark_that_died_with_its_topic_is_missed() {
     let error = write_on(&disk, &a, &uid, &batches![[1], [2], [3]]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Data, "{error}");
     let text = error.to_string();
-    assert!(text.contains("or topic") && text.contains("was made anew") && text.contains("another uid"), "{text}");
+    assert!(text.contains(", topic ") && text.contains("was made anew") && text.contains("another uid"), "{text}");
     assert_eq!(texts(&a), [""; 0]);
 }
 
