@@ -48,7 +48,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let context = SessionContext::new();
         let plan = |text: &str| runtime.block_on(context.state().create_logical_plan(text)).unwrap();
-        runtime.block_on(context.sql("CREATE TABLE t (key BIGINT, v DOUBLE)")).unwrap();
+        runtime.block_on(context.sql("CREATE TABLE t (\"key\" BIGINT, v DOUBLE)")).unwrap();
         for (text, ready) in [
             ("SELECT v FROM t", true),
             ("SELECT v FROM t WHERE key = $1", true),
