@@ -2,7 +2,6 @@
 
 use std::any::type_name;
 use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -14,6 +13,7 @@ use datafusion::logical_expr::utils::format_state_name;
 use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Signature, Volatility};
 use millstream_core::{Error, ErrorKind, panicked};
 
+use crate::closure::Closure;
 use crate::row::{Cell, ColumnsOf, Row};
 
 /// What an aggregate of closures does. The closures take the buffer and give it back.
@@ -45,70 +45,50 @@ pub(crate) fn aggregate<A: Row, B: Row, R: Cell>(
             of: std::marker::PhantomData::<fn(A) -> R>,
         })
     };
-    AggregateUDF::new_from_impl(Closure {
-        name: name.to_string(),
-        signature: Signature::exact(types, Volatility::Volatile),
-        returns: R::data_type(),
+    AggregateUDF::new_from_impl(Aggregate {
+        closure: Closure {
+            name: name.to_string(),
+            signature: Signature::exact(types, Volatility::Volatile),
+            returns: R::data_type(),
+            run: Arc::new(make) as Arc<Make>,
+            of: type_name::<(A, B, R)>(),
+        },
         state: B::fields(),
-        make: Arc::new(make),
-        of: type_name::<(A, B, R)>(),
     })
 }
 
 type Make = dyn Fn() -> Box<dyn Accumulator> + Send + Sync;
 
-struct Closure {
-    name: String,
-    signature: Signature,
-    returns: DataType,
+/// Closures that make buffers.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Aggregate {
+    closure: Closure<Make>,
     /// The columns of the buffer.
     state: Vec<Field>,
-    make: Arc<Make>,
-    of: &'static str,
 }
 
-impl fmt::Debug for Closure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.name, self.of)
-    }
-}
-
-impl PartialEq for Closure {
-    fn eq(&self, other: &Closure) -> bool {
-        self.name == other.name && Arc::ptr_eq(&self.make, &other.make)
-    }
-}
-
-impl Eq for Closure {}
-
-impl Hash for Closure {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name.hash(state);
-    }
-}
-
-impl AggregateUDFImpl for Closure {
+impl AggregateUDFImpl for Aggregate {
     fn name(&self) -> &str {
-        &self.name
+        &self.closure.name
     }
 
     fn signature(&self) -> &Signature {
-        &self.signature
+        &self.closure.signature
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(self.returns.clone())
+        Ok(self.closure.returns.clone())
     }
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         if args.is_distinct {
             let text = format!(
                 "{0}(DISTINCT …) is not known here: write SELECT {0}(x) FROM (SELECT DISTINCT x FROM …)",
-                self.name
+                self.closure.name
             );
             return Err(DataFusionError::Plan(text));
         }
-        Ok((self.make)())
+        Ok((self.closure.run)())
     }
 
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {

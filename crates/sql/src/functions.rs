@@ -2,8 +2,6 @@
 
 use std::any::type_name;
 use std::collections::BTreeMap;
-use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -15,6 +13,7 @@ use datafusion::logical_expr::{
 };
 use millstream_core::panicked;
 
+use crate::closure::Closure;
 use crate::row::{Cell, ColumnsOf, Row};
 
 /// The functions that a program has registered, as they were at one time.
@@ -79,42 +78,14 @@ pub(crate) fn function<A: Row, R: Cell>(name: &str, closure: impl Fn(A) -> R + S
         name,
         signature,
         returns: R::data_type(),
-        compute: Arc::new(compute),
+        run: Arc::new(compute) as Arc<Compute>,
         of: type_name::<(A, R)>(),
     })
 }
 
 type Compute = dyn Fn(&[ArrayRef], usize) -> millstream_core::Result<ArrayRef> + Send + Sync;
 
-struct Closure {
-    name: String,
-    signature: Signature,
-    returns: DataType,
-    compute: Arc<Compute>,
-    of: &'static str,
-}
-
-impl fmt::Debug for Closure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.name, self.of)
-    }
-}
-
-impl PartialEq for Closure {
-    fn eq(&self, other: &Closure) -> bool {
-        self.name == other.name && Arc::ptr_eq(&self.compute, &other.compute)
-    }
-}
-
-impl Eq for Closure {}
-
-impl Hash for Closure {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name.hash(state);
-    }
-}
-
-impl ScalarUDFImpl for Closure {
+impl ScalarUDFImpl for Closure<Compute> {
     fn name(&self) -> &str {
         &self.name
     }
@@ -130,7 +101,7 @@ impl ScalarUDFImpl for Closure {
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let rows = arguments.number_rows;
         let columns = arguments.args.iter().map(|arg| arg.to_array(rows)).collect::<Result<Vec<_>>>()?;
-        let result = catch_unwind(AssertUnwindSafe(|| (self.compute)(&columns, rows)));
+        let result = catch_unwind(AssertUnwindSafe(|| (self.run)(&columns, rows)));
         let result = result.unwrap_or_else(|payload| Err(panicked(&*payload)));
         let said = |e: millstream_core::Error| {
             let text = format!("the function `{}`: {}", self.name, e.message());

@@ -18,6 +18,7 @@
 
 mod aggregates;
 mod batch;
+mod closure;
 mod columnar;
 mod context;
 mod continuous;

@@ -3,6 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, Int32Array, ListBuilder, StringArray, StringBuilder,
 };
@@ -95,7 +98,7 @@ pub(super) static STRINGS: [Typed; 15] = [
         },
         gives: text,
         compute: |c| {
-            let texts = c[0].as_binary::<i32>().iter().map(|bytes| bytes.map(base64));
+            let texts = c[0].as_binary::<i32>().iter().map(|bytes| bytes.map(|bytes| BASE64.encode(bytes)));
             Ok(Arc::new(texts.collect::<StringArray>()))
         },
     },
@@ -276,34 +279,17 @@ fn soundex(text: &str) -> String {
     format!("{out:0<4}")
 }
 
-const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-fn base64(bytes: &[u8]) -> String {
-    let mut out = String::new();
-    for three in bytes.chunks(3) {
-        let bits = three.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
-        for at in 0..4 {
-            let digit = DIGITS[(bits >> (18 - 6 * at) & 63) as usize];
-            out.push(if at <= three.len() { char::from(digit) } else { '=' });
-        }
-    }
-    out
-}
+/// Whether it is filled up with `=` does not matter, nor what is left over of the last letter.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
 
 fn unbase64(text: &str) -> Option<Vec<u8>> {
     let plain: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    let plain = plain.strip_suffix(b"==").or_else(|| plain.strip_suffix(b"=")).unwrap_or(&plain);
-    let digits = plain.iter().map(|byte| DIGITS.iter().position(|digit| digit == byte));
-    let digits: Vec<usize> = digits.collect::<Option<_>>()?;
-    let mut out = Vec::new();
-    for four in digits.chunks(4) {
-        if four.len() == 1 {
-            return None;
-        }
-        let bits = four.iter().fold(0, |bits, digit| bits << 6 | digit) << (6 * (4 - four.len()));
-        out.extend((0..four.len() - 1).map(|at| (bits >> (16 - 8 * at)) as u8));
-    }
-    Some(out)
+    BASE64.decode(plain).ok()
 }
 
 /// Patterns that have been read, for the rows that follow with the same.
@@ -313,17 +299,20 @@ struct Patterns {
 }
 
 impl Patterns {
-    fn read(&mut self, pattern: &str) -> Result<Regex> {
-        if let Some(known) = self.known.get(pattern) {
-            return Ok(known.clone());
+    /// A copy of one would have room of its own to search with, which costs more than to search.
+    fn read(&mut self, pattern: &str) -> Result<&Regex> {
+        if !self.known.contains_key(pattern) {
+            self.known.insert(pattern.to_owned(), Patterns::anew(pattern)?);
         }
-        let read = Regex::new(&plain_classes(pattern)).map_err(|e| {
+        self.known.get(pattern).ok_or_else(|| wrong(ErrorKind::Internal, "a pattern that was read is gone".to_owned()))
+    }
+
+    fn anew(pattern: &str) -> Result<Regex> {
+        Regex::new(&plain_classes(pattern)).map_err(|e| {
             let said = e.to_string();
             let said = said.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
             wrong(ErrorKind::Config, format!("the pattern `{pattern}` is not known here: {said}"))
-        })?;
-        self.known.insert(pattern.to_owned(), read.clone());
-        Ok(read)
+        })
     }
 }
 
@@ -354,7 +343,7 @@ fn plain_classes(pattern: &str) -> String {
 }
 
 /// Asks something of each row with its pattern, and the number of its group.
-fn matched(columns: &[ArrayRef], mut ask: impl FnMut(Option<(&str, Regex, usize)>)) -> Result<()> {
+fn matched(columns: &[ArrayRef], mut ask: impl FnMut(Option<(&str, &Regex, usize)>)) -> Result<()> {
     let (texts, wanted) = (columns[0].as_string::<i32>(), columns[1].as_string::<i32>());
     let mut patterns = Patterns::default();
     for row in 0..texts.len() {
@@ -401,15 +390,20 @@ fn split(columns: &[ArrayRef]) -> Result<ArrayRef> {
 fn regexp_replace(columns: &[ArrayRef]) -> Result<ArrayRef> {
     let [texts, wanted, others] = [0, 1, 2].map(|at| columns[at].as_string::<i32>());
     let mut patterns = Patterns::default();
+    let mut last: Option<(&str, String)> = None;
     let mut out = Vec::with_capacity(texts.len());
     for row in 0..texts.len() {
         if columns.iter().any(|column| column.is_null(row)) {
             out.push(None);
             continue;
         }
-        let other = replacement(others.value(row)).map_err(|text| wrong(ErrorKind::Config, text))?;
+        let other = match last.take().filter(|(text, _)| *text == others.value(row)) {
+            Some((_, other)) => other,
+            None => replacement(others.value(row)).map_err(|text| wrong(ErrorKind::Config, text))?,
+        };
         let pattern = patterns.read(wanted.value(row))?;
         out.push(Some(pattern.replace_all(texts.value(row), other.as_str()).into_owned()));
+        last = Some((others.value(row), other));
     }
     Ok(Arc::new(StringArray::from(out)))
 }
@@ -491,10 +485,12 @@ mod tests {
     #[test]
     fn texts_are_coded_and_summed_as_everywhere() {
         for (text, want) in [("", ""), ("a", "YQ=="), ("ab", "YWI="), ("abc", "YWJj"), ("ÿ?", "w78/")] {
-            assert_eq!(base64(text.as_bytes()), want);
+            assert_eq!(BASE64.encode(text), want);
             assert_eq!(unbase64(want), Some(text.as_bytes().to_vec()));
         }
-        assert_eq!(unbase64("!"), None);
+        for (text, want) in [("!", None), ("Y", None), ("YQ", Some("a")), ("YR=", Some("a")), (" Y\nWI=", Some("ab"))] {
+            assert_eq!(unbase64(text), want.map(|bytes| bytes.as_bytes().to_vec()), "{text}");
+        }
         for (text, want) in
             [("Robert", "R163"), ("Ashcraft", "A261"), ("Tymczak", "T522"), ("Miller", "M460"), ("1x", "1x")]
         {
