@@ -405,6 +405,8 @@ fn kind_number(kind: ErrorKind) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::checkpoint::MemoryCheckpoints;
     use crate::context::Context;
@@ -623,5 +625,38 @@ mod tests {
         assert_eq!(whole.len(), 3);
         worker.blocks().remove(ids[0][0]).unwrap();
         assert!(worker.run(task(&job, 1, 0), vec![], Arc::default()).unwrap_err().is_lost());
+    }
+
+    #[test]
+    fn a_task_is_sent_those_of_the_given_values_that_it_reads() {
+        let context = Context::new("local[1]", "given").unwrap();
+        let (worker, _folder) = worker(&context);
+        let long = |letter: char| letter.to_string().repeat(1000);
+        let given = context.parallelize("abcde".chars().map(long).collect(), 5);
+        let none = context.range(0, 2, 1, 2).map(|i| i.to_string());
+        let pairs = given.cartesian(&given).map(|(a, b)| a + &b);
+        for rdd in [given.map(|text| text), given.coalesce(2), none.union(&given), given.union(&given), pairs] {
+            let job = collecting(&rdd);
+            let program = &job.stages[0].program;
+            let letters = |bytes: &[u8]| -> BTreeSet<char> {
+                ('a'..='e')
+                    .filter(|letter| bytes.windows(1000).any(|w| w.iter().all(|b| *b == *letter as u8)))
+                    .collect()
+            };
+            assert_eq!(letters(&program.ship().unwrap()).len(), 5);
+            for partition in 0..rdd.num_partitions() {
+                let own = program.ship_one(partition).unwrap().unwrap();
+                let output = worker.run(
+                    AwayTask { program: own.clone().into(), ..task(&job, 0, partition) },
+                    vec![],
+                    Arc::default(),
+                );
+                let result = output.unwrap().result.unwrap();
+                assert_eq!(letters(&own), letters(&result), "partition {partition}");
+                let whole = worker.run(task(&job, 0, partition), vec![], Arc::default()).unwrap();
+                assert_eq!(whole.result.unwrap(), result);
+            }
+        }
+        assert!(collecting(&none).stages[0].program.ship_one(0).unwrap().is_none(), "all tasks have the same program");
     }
 }

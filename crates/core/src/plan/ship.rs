@@ -23,6 +23,7 @@ use serde::de::DeserializeOwned;
 use crate::codec;
 use crate::data::ExchangeData;
 use crate::error::{CallSite, Error, ErrorKind, Result};
+use crate::rdd::RddId;
 use crate::rdd::lineage::Node;
 use crate::threads::lock;
 
@@ -100,6 +101,10 @@ impl<F> fmt::Debug for Closure<F> {
 pub struct PlanWriter {
     bytes: Vec<u8>,
     faults: Vec<Error>,
+    /// The node that is being written.
+    node: Option<RddId>,
+    /// Which partitions of values that the program gave are written; all of them if that is not said.
+    only: Option<BTreeSet<(RddId, usize)>>,
 }
 
 impl PlanWriter {
@@ -109,6 +114,24 @@ impl PlanWriter {
         let written = w.value(&(MAGIC, build_id()));
         debug_assert!(written.is_ok(), "two texts can be written");
         w
+    }
+
+    /// Begins a plan that has of the values which the program gave these partitions only.
+    pub(crate) fn with_only(only: BTreeSet<(RddId, usize)>) -> PlanWriter {
+        PlanWriter { only: Some(only), ..PlanWriter::new() }
+    }
+
+    /// Takes note whose operation is written from now on.
+    pub(crate) fn begin_node(&mut self, node: RddId) {
+        self.node = Some(node);
+    }
+
+    /// Says whether partition `p` of the node that is being written is to be in the plan.
+    pub(crate) fn wants(&self, p: usize) -> bool {
+        match (&self.only, self.node) {
+            (Some(only), Some(node)) => only.contains(&(node, p)),
+            _ => true,
+        }
     }
 
     /// Writes a plain value.

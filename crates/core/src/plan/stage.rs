@@ -98,6 +98,16 @@ pub trait StageProgram: Send + Sync + 'static {
     /// The kind is `User`: closures that capture silently, or values that refuse to be written.
     fn ship(&self) -> Result<Vec<u8>>;
 
+    /// Writes the program down for the task of partition `p` alone, without the values that the program gave for others. Nothing if
+    /// it gave none: then all tasks have the same.
+    ///
+    /// # Errors
+    ///
+    /// As [`ship`](Self::ship).
+    fn ship_one(&self, _p: usize) -> Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+
     /// Returns which partitions of which shuffles the task of partition `p` reads.
     fn reads(&self, _p: usize) -> BTreeSet<(ShuffleId, usize)> {
         BTreeSet::new()
@@ -175,6 +185,16 @@ pub(crate) struct ShuffleProgram {
     pub(crate) site: CallSite,
 }
 
+impl ShuffleProgram {
+    fn written(&self, mut w: PlanWriter) -> Result<Vec<u8>> {
+        lineage::ship(&self.node, &mut w)?;
+        w.value(&true)?;
+        w.value(&(self.site.op(), self.site.file(), self.site.line()))?;
+        self.write.ship(&mut w)?;
+        w.finish()
+    }
+}
+
 impl StageProgram for ShuffleProgram {
     fn run(&self, task: &TaskContext) -> Result<TaskOutput> {
         let mut pipeline = Pipeline::open(&self.node, task.partition(), task)?;
@@ -183,12 +203,12 @@ impl StageProgram for ShuffleProgram {
     }
 
     fn ship(&self) -> Result<Vec<u8>> {
-        let mut w = PlanWriter::new();
-        lineage::ship(&self.node, &mut w)?;
-        w.value(&true)?;
-        w.value(&(self.site.op(), self.site.file(), self.site.line()))?;
-        self.write.ship(&mut w)?;
-        w.finish()
+        self.written(PlanWriter::new())
+    }
+
+    fn ship_one(&self, p: usize) -> Result<Option<Vec<u8>>> {
+        let given = lineage::given_reads(&self.node, p);
+        given.map(|given| self.written(PlanWriter::with_only(given))).transpose()
     }
 
     fn reads(&self, p: usize) -> BTreeSet<(ShuffleId, usize)> {
@@ -215,6 +235,16 @@ pub(crate) struct ResultProgram {
     pub(crate) site: CallSite,
 }
 
+impl ResultProgram {
+    fn written(&self, mut w: PlanWriter) -> Result<Vec<u8>> {
+        lineage::ship(&self.node, &mut w)?;
+        w.value(&false)?;
+        w.value(&(self.site.op(), self.site.file(), self.site.line()))?;
+        self.action.ship(&mut w)?;
+        w.finish()
+    }
+}
+
 impl StageProgram for ResultProgram {
     fn run(&self, task: &TaskContext) -> Result<TaskOutput> {
         let mut pipeline = Pipeline::open(&self.node, task.partition(), task)?;
@@ -224,12 +254,12 @@ impl StageProgram for ResultProgram {
     }
 
     fn ship(&self) -> Result<Vec<u8>> {
-        let mut w = PlanWriter::new();
-        lineage::ship(&self.node, &mut w)?;
-        w.value(&false)?;
-        w.value(&(self.site.op(), self.site.file(), self.site.line()))?;
-        self.action.ship(&mut w)?;
-        w.finish()
+        self.written(PlanWriter::new())
+    }
+
+    fn ship_one(&self, p: usize) -> Result<Option<Vec<u8>>> {
+        let given = lineage::given_reads(&self.node, p);
+        given.map(|given| self.written(PlanWriter::with_only(given))).transpose()
     }
 
     fn reads(&self, p: usize) -> BTreeSet<(ShuffleId, usize)> {

@@ -187,6 +187,11 @@ pub(crate) trait Compute: Send + Sync + 'static {
         None
     }
 
+    /// Says whether it holds values of the program, of which a task is sent only those that it reads.
+    fn is_given(&self) -> bool {
+        false
+    }
+
     /// Gives up the nodes that it holds beside its parents, so that they are dropped in a loop too.
     fn release(&mut self, _bin: &mut Vec<Arc<Node>>) {}
 
@@ -566,6 +571,30 @@ pub(crate) fn kept_reads(top: &Arc<Node>, p: usize) -> Vec<BlockId> {
     found.into_iter().chain(received).collect()
 }
 
+/// Returns what partition `p` of a node reads of values that the program gave: of which Rdds, and which partitions of them. Nothing if
+/// no partition reads any.
+pub(crate) fn given_reads(top: &Arc<Node>, p: usize) -> Option<BTreeSet<(RddId, usize)>> {
+    let given: BTreeSet<RddId> =
+        narrow_ancestors(top).iter().filter(|node| node.lineage().compute.is_given()).map(|node| node.id).collect();
+    if given.is_empty() {
+        return None;
+    }
+    let mut seen = BTreeSet::new();
+    let mut stack = vec![(Arc::clone(top), p)];
+    while let Some((node, p)) = stack.pop() {
+        if !seen.insert((node.id, p)) {
+            continue;
+        }
+        let lineage = node.lineage();
+        for (parent, q) in lineage.compute.reads(p, &lineage.parents) {
+            if let Some(Dependency::Narrow(node)) = lineage.parents.get(parent) {
+                stack.push((Arc::clone(node), q));
+            }
+        }
+    }
+    Some(seen.into_iter().filter(|(node, _)| given.contains(node)).collect())
+}
+
 /// Returns where partition `p` of a node would best be read: what the first of the sources says that wishes for anything, of those
 /// that it comes from without a shuffle.
 pub(crate) fn preferred(top: &Arc<Node>, p: usize) -> Option<Preference> {
@@ -636,6 +665,7 @@ pub(crate) fn ship(top: &Arc<Node>, w: &mut PlanWriter) -> Result<()> {
         if let Some(persisted) = persisted {
             persisted.ship(w)?;
         }
+        w.begin_node(node.id);
         lineage.compute.ship(w)?;
     }
     Ok(())

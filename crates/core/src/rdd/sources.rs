@@ -37,14 +37,19 @@ pub(super) fn source<T: 'static>(
 
 // --------------------------------------------------------------------------------------- values of the program
 
-/// Values that the program gave, a vector a partition.
+/// Values that the program gave, a vector a partition. Elsewhere only those that are read there.
 pub(crate) struct Values<T> {
-    partitions: Vec<Arc<Vec<T>>>,
+    partitions: Vec<Option<Arc<Vec<T>>>>,
 }
 
 pub(crate) fn values<T: ExchangeData>(context: &Context, partitions: Vec<Vec<T>>, site: CallSite) -> Rdd<T> {
     let count = partitions.len();
-    source(context, Values { partitions: partitions.into_iter().map(Arc::new).collect() }, count, site)
+    source(
+        context,
+        Values { partitions: partitions.into_iter().map(|values| Some(Arc::new(values))).collect() },
+        count,
+        site,
+    )
 }
 
 /// Cuts values into `n` partitions, the i-th from `i·len/n` to `(i+1)·len/n` (CX02).
@@ -58,7 +63,7 @@ pub(crate) fn slices<T>(mut values: Vec<T>, n: usize) -> Vec<Vec<T>> {
 
 impl<T: ExchangeData> Compute for Values<T> {
     fn open<'a>(&'a self, p: usize, _: &'a [Dependency], _: &TaskContext) -> Result<Opened<'a>> {
-        let Some(values) = self.partitions.get(p) else {
+        let Some(values) = self.partitions.get(p).and_then(Option::as_ref) else {
             return Err(crate::bug!("there is no partition {p} of the given values"));
         };
         Ok(Opened::Source(Box::new(SharedReader::new(Arc::clone(values)))))
@@ -69,7 +74,13 @@ impl<T: ExchangeData> Compute for Values<T> {
             let compute: Box<dyn Compute> = Box::new(Values::<T> { partitions: r.value()? });
             Ok(Box::new(compute))
         });
-        w.value(&self.partitions)
+        let wanted = |(p, values): (usize, &Option<Arc<Vec<T>>>)| values.clone().filter(|_| w.wants(p));
+        let partitions: Vec<_> = self.partitions.iter().enumerate().map(wanted).collect();
+        w.value(&partitions)
+    }
+
+    fn is_given(&self) -> bool {
+        true
     }
 }
 
