@@ -35,6 +35,7 @@ use crate::again::{hear_of_endings, place_again};
 use crate::beside::beside;
 use crate::blocks::{DriverStore, Places};
 use crate::desk::{Desk, DeskHost, Join, Member, Tell};
+use crate::direct::Direct;
 use crate::endings::Unheard;
 use crate::executor::{MESSAGE, MESSAGE_SECONDS, Orders, begun_as_executor};
 use crate::folders::Folder;
@@ -53,6 +54,9 @@ use crate::slots::Slots;
 
 /// After how many seconds Ballista forgets a job that has ended.
 const FORGET: u64 = 5;
+
+/// How long files of jobs that have ended may stay, so that one word is said about several.
+const SWEEP: Duration = Duration::from_millis(100);
 
 /// How long a driver that ends waits for executors to have heard that.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -119,6 +123,10 @@ pub(crate) struct Inner {
     pub(crate) places: Arc<Places>,
     /// Blocks that executors have been asked for.
     pub(crate) sent: Sent,
+    /// Results that are brought.
+    pub(crate) direct: Direct,
+    /// Jobs that have ended, and whose files executors are to be told to remove.
+    swept: Mutex<Vec<String>>,
     /// Tasks that have ended, as their executors say.
     pub(crate) unheard: Mutex<Unheard>,
     /// What runs on executors beside tasks.
@@ -337,6 +345,8 @@ async fn begin(
         next_engine: AtomicU64::new(0),
         places: Arc::default(),
         sent: Sent::default(),
+        direct: Direct::default(),
+        swept: Mutex::default(),
         unheard: Mutex::default(),
         lodged: Lodged::default(),
         #[cfg(test)]
@@ -479,6 +489,25 @@ impl Inner {
     fn tell_all(&self, tell: &Tell) {
         let members: Vec<Member> = lock(&self.members).values().map(|(_, member)| member.clone()).collect();
         members.iter().for_each(|member| member.tell(tell.clone()));
+    }
+
+    /// Has executors remove what a job has left, with what others leave meanwhile: to tell each of them at once would cost as much as
+    /// to begin a task.
+    pub(crate) fn sweep(self: &Arc<Self>, job: String) {
+        let mut swept = lock(&self.swept);
+        swept.push(job);
+        if swept.len() > 1 {
+            return;
+        }
+        drop(swept);
+        let weak = Arc::downgrade(self);
+        self.runtime.spawn(async move {
+            tokio::time::sleep(SWEEP).await;
+            if let Some(inner) = weak.upgrade() {
+                let jobs = std::mem::take(&mut *lock(&inner.swept));
+                inner.tell_all(&Tell::Sweep(jobs));
+            }
+        });
     }
 
     /// Tells executors which blocks nobody will ask for.

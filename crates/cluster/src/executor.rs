@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::desk::{DeskClient, Join, Joined, Welcome};
 use crate::driver;
 use crate::folders::Folder;
-use crate::here::Here;
+use crate::here::{Here, SHUFFLES};
 use crate::hosts::ExecutorHost;
 use crate::launch::executable;
 use crate::plan_codec::StageCodec;
@@ -251,20 +251,21 @@ fn run(orders: Orders) -> Result<()> {
     };
     desk.become_member(&id);
     joined.expect_answers_within(silence * BELIEF)?;
-    let mut sign = joined.sign();
+    let reports = Arc::new(joined.reports());
+    let alive = Arc::clone(&reports);
     threads::spawn("alive", move || {
-        while sign.give(&Here::get().map_or_else(|_| Vec::new(), |here| here.endings().take())).is_ok() {
+        while alive.alive(Here::get().map_or_else(|_| Vec::new(), |here| here.endings().take())).is_ok() {
             // Nothing wakes this thread, and if something did there would be a sign more.
             std::thread::park_timeout(silence / SIGNS);
         }
     })?
     .detach();
     let folder = orders.folder.join(&id);
-    let shuffles = folder.join("shuffles");
+    let shuffles = folder.join(SHUFFLES);
     std::fs::create_dir_all(&shuffles).map_err(|error| {
         Error::io(ErrorKind::Unavailable, format!("the executor's folder {} cannot be made", shuffles.display()), error)
     })?;
-    Here::become_one((id.clone(), host), Arc::clone(&desk), folder.clone(), memory, storage_fraction)?;
+    Here::become_one((id.clone(), host), Arc::clone(&desk), reports, folder.clone(), memory, storage_fraction)?;
     let returns = orders.returns;
     threads::spawn("driver", move || until_gone(joined, &folder, returns))?.detach();
     let mut config = ExecutorProcessConfig {

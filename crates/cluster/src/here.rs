@@ -10,12 +10,15 @@ use millstream_core::storage::BlockId;
 use millstream_core::threads::{self, lock};
 use millstream_core::{Error, ErrorKind, Result};
 
-use crate::desk::{AtDriver, DeskClient, Question, Tell, What};
+use crate::desk::{AtDriver, DeskClient, Question, Reports, Tell, What};
 use crate::endings::Endings;
 use crate::hosts::Peers;
 use crate::lodgers::Lodgers;
 
 static HERE: OnceLock<Here> = OnceLock::new();
+
+/// The folder of what stages leave for each other, within an executor's.
+pub(crate) const SHUFFLES: &str = "shuffles";
 
 /// An executor's workers, one for each engine of the driver.
 pub(crate) struct Here {
@@ -24,6 +27,7 @@ pub(crate) struct Here {
     /// What people call the machine.
     host: Arc<str>,
     desk: Arc<DeskClient>,
+    reports: Arc<Reports>,
     folder: PathBuf,
     memory: u64,
     storage_fraction: f64,
@@ -49,13 +53,14 @@ impl Here {
     pub(crate) fn become_one(
         (id, host): (String, String),
         desk: Arc<DeskClient>,
+        reports: Arc<Reports>,
         folder: PathBuf,
         memory: u64,
         storage_fraction: f64,
     ) -> Result<()> {
         let (id, host, peers) = (id.into(), host.into(), OnceLock::new());
         let (workers, lodgers, endings) = (Mutex::default(), Lodgers::default(), Endings::default());
-        let here = Here { id, host, desk, folder, memory, storage_fraction, workers, peers, lodgers, endings };
+        let here = Here { id, host, desk, reports, folder, memory, storage_fraction, workers, peers, lodgers, endings };
         HERE.set(here).map_err(|_| millstream_core::bug!("a process became an executor a second time"))
     }
 
@@ -87,6 +92,11 @@ impl Here {
     /// Returns where the driver is asked.
     pub(crate) fn desk(&self) -> &Arc<DeskClient> {
         &self.desk
+    }
+
+    /// Returns where the driver is told what it has not asked for.
+    pub(crate) fn reports(&self) -> &Reports {
+        &self.reports
     }
 
     /// Returns what tasks have ended, for the next sign of life.
@@ -162,6 +172,21 @@ impl Here {
                 false
             }
             Tell::Heard => false,
+            Tell::Sweep(jobs) => {
+                let shuffles = self.folder.join(SHUFFLES);
+                // To remove much takes a while, in which the driver has other things to tell.
+                let sweeping = threads::spawn("sweeping", move || {
+                    // A job may have left nothing here.
+                    for job in jobs {
+                        let _ = std::fs::remove_dir_all(shuffles.join(job));
+                    }
+                });
+                match sweeping {
+                    Ok(thread) => thread.detach(),
+                    Err(error) => tracing::warn!(%error, "files of jobs that have ended could not be removed"),
+                }
+                false
+            }
             Tell::Keep { engine, id, level, items, bytes } => {
                 let kept = self.worker(engine).and_then(|worker| worker.keep(id, level, items, bytes));
                 if let Err(error) = kept {

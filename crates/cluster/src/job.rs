@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use ballista_core::execution_plans::ShuffleReaderExec;
-use ballista_core::serde::protobuf::{JobStatus, SuccessfulJob, job_status};
+use ballista_core::serde::protobuf::{self, JobStatus, SuccessfulJob, job_status};
 use ballista_core::serde::scheduler::PartitionLocation;
 use bytes::Bytes;
 use datafusion::physical_plan::{ExecutionPlan, Partitioning};
@@ -18,6 +18,7 @@ use millstream_core::threads::lock;
 use millstream_core::{Error, ErrorKind, Result, bug, codec, panicked};
 use tokio::sync::{mpsc, watch};
 
+use crate::direct::Expected;
 use crate::driver::Inner;
 use crate::failure;
 use crate::query::Query;
@@ -125,7 +126,7 @@ type Rows = Vec<(Kind, Bytes)>;
 /// Runs the job until its results are there, or it fails for a reason of its own.
 ///
 /// Its tasks number their attempts from `first`.
-async fn tried(inner: &Inner, query: &Query, first: u32, mut cancelled: watch::Receiver<bool>) -> Result<Rows> {
+async fn tried(inner: &Arc<Inner>, query: &Query, first: u32, mut cancelled: watch::Receiver<bool>) -> Result<Rows> {
     let mut tried = 0;
     loop {
         tokio::select! {
@@ -174,11 +175,17 @@ enum Fetched {
     Lost(Error),
 }
 
-async fn once(inner: &Inner, query: &Query, attempts: u32, cancelled: &mut watch::Receiver<bool>) -> Result<Fetched> {
-    let plan = query.plan(attempts)?;
+async fn once(
+    inner: &Arc<Inner>,
+    query: &Query,
+    attempts: u32,
+    cancelled: &mut watch::Receiver<bool>,
+) -> Result<Fetched> {
+    let brought = inner.direct.expect(inner.conf.max_result_size);
+    let plan = query.plan(attempts, brought.number())?;
     let mut ready = inner.slots.ready();
     let there = ready.borrow_and_update().clone();
-    let lost = one_lost(ready, there);
+    let one_is_lost = one_lost(ready, there);
     let (tell, mut told) = mpsc::channel(16);
     let submitted = inner.scheduler.submit_physical_plan("millstream", Arc::clone(&inner.session), plan, Some(tell));
     let job = submitted.await.map_err(|error| {
@@ -192,7 +199,7 @@ async fn once(inner: &Inner, query: &Query, attempts: u32, cancelled: &mut watch
     let mut asked = false;
     let mut why_not: Option<Fetched> = None;
     let deadly = inner.slots.is_deadly(job.as_str());
-    tokio::pin!(deadly, lost);
+    tokio::pin!(deadly, one_is_lost);
     loop {
         let ask_again = async {
             if asked || why_not.is_some() {
@@ -208,9 +215,9 @@ async fn once(inner: &Inner, query: &Query, attempts: u32, cancelled: &mut watch
                 return Err(Error::new(ErrorKind::Unavailable, why));
             }
             // What one stage leaves for two, and what stands two stages back, Ballista does not make again as it should.
-            id = &mut lost, if query.is_deep() && why_not.is_none() => {
+            id = &mut one_is_lost, if query.is_deep() && why_not.is_none() => {
                 let text = format!("{id} was lost with what it had for the stages behind");
-                why_not = Some(Fetched::Lost(Error::new(ErrorKind::Unavailable, text)));
+                why_not = Some(lost(&text));
                 cancel().await;
                 continue;
             }
@@ -225,17 +232,17 @@ async fn once(inner: &Inner, query: &Query, attempts: u32, cancelled: &mut watch
         match status.status {
             Some(job_status::Status::Successful(_)) if asked => {
                 // Its results may be gone already, and nobody wants them.
-                inner.scheduler.state.executor_manager.clean_up_job_data(job.clone());
+                inner.sweep(job.to_string());
                 return Err(stopped(true, ""));
             }
             Some(job_status::Status::Successful(_) | job_status::Status::Failed(_)) if why_not.is_some() => {
-                inner.scheduler.state.executor_manager.clean_up_job_data(job.clone());
+                inner.sweep(job.to_string());
                 return why_not.ok_or_else(|| bug!("a job was lost without a reason"));
             }
             Some(job_status::Status::Successful(ended)) => {
-                let fetched = fetch(inner, ended).await;
+                let fetched = fetch(inner, ended, &brought).await;
                 // Not before: that may take any time.
-                inner.scheduler.state.executor_manager.clean_up_job_data(job.clone());
+                inner.sweep(job.to_string());
                 return fetched;
             }
             Some(job_status::Status::Failed(why)) => return Err(failed(asked, &why.error)),
@@ -259,21 +266,59 @@ fn failed(asked: bool, text: &str) -> Error {
     }
 }
 
-/// Fetches what the last stage left, from all executors at once.
-async fn fetch(inner: &Inner, ended: SuccessfulJob) -> Result<Fetched> {
+/// Gathers what the last stage left: what has been brought, and the rest from all executors at once.
+async fn fetch(inner: &Inner, ended: SuccessfulJob, brought: &Expected<'_>) -> Result<Fetched> {
     #[cfg(test)]
     inner.before_fetch();
     let locations = ended
         .partition_location
         .into_iter()
         .map(|location| location.try_into().map_err(|error| bug!("the place of a result is not understood: {error}")));
-    let locations = locations.collect::<Result<Vec<PartitionLocation>>>()?;
-    let Some(locations) = newest(locations, &inner.slots.ready().borrow()) else {
-        let text = "a result was lost with its executor before it was fetched";
-        return Ok(Fetched::Lost(Error::new(ErrorKind::Unavailable, text)));
+    let mut locations = locations.collect::<Result<Vec<PartitionLocation>>>()?;
+    let mut here = brought.partitions();
+    locations.retain(|location| !here.contains(&location.partition_id.partition_id));
+    let mut ready = inner.slots.ready();
+    let there = ready.borrow_and_update().clone();
+    let Some(locations) = newest(locations, &there) else {
+        return Ok(lost("a result was lost with its executor before it was fetched"));
     };
-    let bytes = locations.iter().filter_map(|location| location.partition_stats.num_bytes()).sum();
-    small_enough(bytes, inner.conf.max_result_size)?;
+    // Who has left nothing has brought it: the word of its end was faster.
+    let (coming, locations): (Vec<_>, Vec<_>) = locations.into_iter().partition(is_empty);
+    // What comes of the others from now on is another attempt at what is fetched.
+    here.extend(coming.iter().map(|location| location.partition_id.partition_id));
+    tokio::select! {
+        biased;
+        () = brought.all_of(&here) => {}
+        id = one_lost(ready, there) => return Ok(lost(&format!("{id} was lost before its result was here"))),
+    }
+    let (bytes, brought) = brought.take(&here);
+    let fetched: u64 = locations.iter().filter_map(|location| location.partition_stats.num_bytes()).sum();
+    small_enough(bytes + fetched, inner.conf.max_result_size)?;
+    let mut rows = Rows::new();
+    for some in brought {
+        rows.extend(codec::decode::<Rows>(&some)?);
+    }
+    if !locations.is_empty() {
+        match fetch_from(inner, locations).await? {
+            Fetched::All(far) => rows.extend(far),
+            lost @ Fetched::Lost(_) => return Ok(lost),
+        }
+    }
+    Ok(Fetched::All(rows))
+}
+
+fn is_empty(location: &PartitionLocation) -> bool {
+    // Only as a message does it tell.
+    let stats: protobuf::PartitionStats = location.partition_stats.into();
+    stats.num_rows == 0
+}
+
+fn lost(why: &str) -> Fetched {
+    Fetched::Lost(Error::new(ErrorKind::Unavailable, why))
+}
+
+/// Fetches results from where they were made.
+async fn fetch_from(inner: &Inner, locations: Vec<PartitionLocation>) -> Result<Fetched> {
     let homes: Vec<String> = locations.iter().map(|location| location.executor_meta.id.clone()).collect();
     let count = locations.len();
     let locations = locations.into_iter().map(|location| vec![location]).collect();
@@ -300,8 +345,7 @@ async fn fetch(inner: &Inner, ended: SuccessfulJob) -> Result<Fetched> {
         }
         Err(why) => {
             inner.connections.clear();
-            let text = format!("a result could not be fetched from its executor: {why}");
-            Ok(Fetched::Lost(Error::new(ErrorKind::Unavailable, text)))
+            Ok(lost(&format!("a result could not be fetched from its executor: {why}")))
         }
     }
 }

@@ -37,6 +37,7 @@ mod beside;
 mod blocks;
 mod consistent;
 mod desk;
+mod direct;
 mod driver;
 mod endings;
 mod engine;

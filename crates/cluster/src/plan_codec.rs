@@ -80,8 +80,8 @@ mod tests {
     use crate::stage::{Readers, TaskStamp, Work};
 
     fn desc() -> StageDesc {
-        let task = TaskStamp { slice: vec![1], attempt: 0, elsewhere: false };
-        StageDesc { engine: 3, stage: 1, work: Work::Pass, readers: Readers::Driver, tried: 0, task }
+        let task = TaskStamp { slice: vec![1], attempt: 0, elsewhere: false, programs: Vec::new() };
+        StageDesc { engine: 3, stage: 1, work: Work::Pass, readers: Readers::Driver(9), tried: 0, task }
     }
 
     #[test]

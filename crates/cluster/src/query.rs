@@ -16,7 +16,7 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::error::DataFusionError;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::repartition::RepartitionExec;
-use millstream_core::plan::{JobPlan, Preference};
+use millstream_core::plan::{JobPlan, Preference, StageProgram};
 use millstream_core::storage::BlockId;
 use millstream_core::{Error, ErrorKind, Result, bug};
 
@@ -31,6 +31,9 @@ const DEEPEST: usize = 200;
 /// The most bytes that the program of a stage may have: it goes to executors with each task.
 const LARGEST: usize = 256 << 20;
 
+/// From how many bytes on a program is written for each partition alone, if that is shorter.
+const WORTH: usize = 16 << 10;
+
 /// For each partition of a shuffle, who reads it of the stage behind; nothing if it is the one of the same number.
 type Table = Option<Vec<Vec<u32>>>;
 
@@ -44,6 +47,8 @@ pub(crate) struct Query {
 #[derive(Clone, Debug)]
 struct Stage {
     work: Work,
+    /// For each partition a program of its own, where those are shorter than one for all.
+    programs: Arc<[Bytes]>,
     /// How many partitions Ballista sees.
     partitions: usize,
     shuffle: Option<millstream_core::plan::ShuffleStage>,
@@ -68,14 +73,12 @@ impl Query {
         let mut depths: Vec<usize> = Vec::with_capacity(job.stages.len());
         let last = job.stages.len() - 1;
         for (at, stage) in job.stages.iter().enumerate() {
-            let shipped = stage.program.ship();
-            let shipped = shipped.and_then(|program| small_enough(program, LARGEST).map_err(|e| e.at(stage.site)));
-            let program = shipped.unwrap_or_else(|error| {
-                faults.push(error);
-                Vec::new()
-            });
             let real: Vec<usize> = if at == last { job.wanted.clone() } else { (0..stage.partitions).collect() };
-            let (program, partitions) = (Bytes::from(program), stage.partitions);
+            let (program, programs) = programs(&*stage.program, &real).unwrap_or_else(|error| {
+                faults.push(if error.site().is_some() { error } else { error.at(stage.site) });
+                (Bytes::new(), Vec::new())
+            });
+            let (programs, partitions) = (programs.into(), stage.partitions);
             let inputs = tables(job, at, &real);
             let depth = inputs.iter().map(|(input, _)| depths[*input] + 1).max().unwrap_or(0);
             if depth > DEEPEST {
@@ -93,7 +96,7 @@ impl Query {
                 wishes.clear();
             }
             let work = Work::Run { program, real, partitions, properties: Arc::clone(&job.properties) };
-            stages.push(Stage { work, partitions: count, shuffle: stage.shuffle, inputs, prefer, wishes });
+            stages.push(Stage { work, programs, partitions: count, shuffle: stage.shuffle, inputs, prefer, wishes });
         }
         if !faults.is_empty() {
             return Err(Error::several("stages cannot travel", &faults));
@@ -107,12 +110,12 @@ impl Query {
         is_deep(&inputs)
     }
 
-    /// Makes the plan. `tried` says how often the job has been tried before.
+    /// Makes the plan. `tried` says how often the job has been tried before, `number` under which one its results are brought.
     ///
     /// # Errors
     ///
     /// The kind is `Internal`: DataFusion does not take it.
-    pub(crate) fn plan(&self, tried: u32) -> Result<Arc<dyn ExecutionPlan>> {
+    pub(crate) fn plan(&self, tried: u32, number: u64) -> Result<Arc<dyn ExecutionPlan>> {
         let mut readers: BTreeMap<usize, Vec<(usize, &Table)>> = BTreeMap::new();
         for stage in &self.stages {
             for (input, table) in &stage.inputs {
@@ -120,7 +123,7 @@ impl Query {
             }
         }
         let mut plan = Planning { query: self, tried, readers, numbers: BTreeMap::new(), next: 0 };
-        plan.stage(self.stages.len() - 1, Readers::Driver)
+        plan.stage(self.stages.len() - 1, Readers::Driver(number))
     }
 }
 
@@ -131,14 +134,27 @@ fn is_deep<T>(inputs: &[&[(usize, T)]]) -> bool {
     readers.iter().any(|count| *count > 1) || inputs.iter().any(reads_of_reader)
 }
 
+/// Writes down what the tasks of a stage do: one program for all, or one for each partition of `real` where values that the program
+/// gave are worth it, as each task needs its own of them alone.
+fn programs(program: &dyn StageProgram, real: &[usize]) -> Result<(Bytes, Vec<Bytes>)> {
+    let whole = program.ship()?;
+    if whole.len() > WORTH && real.len() > 1 {
+        let own = real.iter().map(|p| program.ship_one(*p)?.map(|own| small_enough(own, LARGEST)).transpose());
+        if let Some(own) = own.collect::<Result<Option<Vec<_>>>>()? {
+            return Ok((Bytes::new(), own.into_iter().map(Bytes::from).collect()));
+        }
+    }
+    small_enough(whole, LARGEST).map(|whole| (Bytes::from(whole), Vec::new()))
+}
+
 /// Refuses a program that could not be sent in time: that would look as if executors were lost, one after the other.
 fn small_enough(program: Vec<u8>, most: usize) -> Result<Vec<u8>> {
     if program.len() <= most {
         return Ok(program);
     }
     let text = format!(
-        "what this stage is to do has {} bytes, with all that parallelize() was given and closures capture, and may have {most}, \
-         as each task is sent it: read data where the tasks run, share values by broadcast(), or use fewer at a time",
+        "what a task of this stage is to do has {} bytes, with what parallelize() was given and closures capture, and may have \
+         {most}, as it is sent: read data where the tasks run, share values by broadcast(), or use fewer at a time",
         program.len()
     );
     Err(Error::new(ErrorKind::Config, text))
@@ -200,7 +216,8 @@ impl Planning<'_> {
             Work::Pass => (Vec::new(), Vec::new()),
         };
         let desc = StageDesc { engine, stage, work, readers, tried, task: TaskStamp::default() };
-        Arc::new(StageExec::new(Arc::new(desc), inputs).preferring(prefer, wishes))
+        let programs = &self.query.stages[at].programs;
+        Arc::new(StageExec::new(Arc::new(desc), inputs).preferring(prefer, wishes).with_programs(programs))
     }
 
     fn stage(&mut self, at: usize, readers: Readers) -> Result<Arc<dyn ExecutionPlan>> {

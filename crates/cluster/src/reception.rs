@@ -232,6 +232,12 @@ impl DeskHost for Reception {
         }
     }
 
+    fn brought(&self, number: u64, partition: usize, attempt: u32, rows: Bytes) {
+        if let Some(inner) = self.0.upgrade() {
+            inner.direct.brought(number, partition, attempt, rows);
+        }
+    }
+
     /// A connection that breaks tells sooner than signs that do not come.
     fn left(&self, id: &str, why: &str) {
         let Some(inner) = self.0.upgrade() else { return };

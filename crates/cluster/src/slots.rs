@@ -58,7 +58,7 @@ type Part = (JobId, usize, usize);
 struct Placed {
     /// Since when partitions have waited for the executor that keeps what they read.
     waits: HashMap<Part, Duration>,
-    /// What each executor runs.
+    /// What each executor ran when tasks were placed last.
     runs: HashMap<String, Vec<Part>>,
     /// How often a partition was lost with the executor that ran it.
     losses: HashMap<Part, u32>,
@@ -220,6 +220,23 @@ pub(crate) fn place(
     (placed, waiting)
 }
 
+/// Says whether any partition has no task yet that may have one. Whenever a task ends the scheduler asks who is to run what, and
+/// mostly nothing is left: to find that out must not cost more with more executors.
+async fn something_waits(jobs: &HashMap<JobId, JobInfoCache>) -> bool {
+    for info in jobs.values() {
+        let graph = info.execution_graph.read().await;
+        let waits = |stage: &ExecutionStage| match stage {
+            ExecutionStage::Running(stage) => !stage.pending.is_empty(),
+            ExecutionStage::Resolved(_) => true,
+            _ => false,
+        };
+        if graph.stages().values().any(waits) {
+            return true;
+        }
+    }
+    false
+}
+
 /// Returns, for each partition of a stage, the executor that has what it reads, and where it would best read the rest.
 fn preferred(plan: &Arc<dyn ExecutionPlan>) -> (Arc<[Option<Home>]>, Arc<[Option<Preference>]>) {
     // The stage's operator stands right under the one that writes its rows.
@@ -258,7 +275,7 @@ fn bind(
 ) -> datafusion::error::Result<BoundTask> {
     let task_id = stage.task_infos.len();
     let task_attempt = slice.iter().filter_map(|p| stage.task_failure_numbers.get(*p)).copied().max().unwrap_or(0);
-    let plan = stamped(&stage.plan, &TaskStamp { slice: slice.clone(), attempt, elsewhere })?;
+    let plan = stamped(&stage.plan, &TaskStamp { slice: slice.clone(), attempt, elsewhere, programs: Vec::new() })?;
     let vcores_consumed = slice.len() as u32;
     let mut info = create_task_info(executor.to_owned(), task_id);
     info.global_input_partition_ids.clone_from(&slice);
@@ -292,6 +309,9 @@ impl ClusterState for Slots {
             deadly.retain(|job, _| jobs.keys().any(|known| known.as_str() == job));
             deadly.len() < count
         });
+        if !something_waits(&jobs).await {
+            return Ok(Vec::new());
+        }
         let now = monotonic();
         let mut executors = self.executors.registered_executor_metadata().await;
         executors.retain(|executor| alive.as_ref().is_none_or(|alive| alive.contains(&executor.id)));

@@ -22,6 +22,7 @@ use millstream_core::{Result, ShuffleId, bug, codec};
 use serde::{Deserialize, Serialize};
 
 use crate::blocks::Home;
+use crate::direct::SMALL;
 use crate::failure;
 use crate::here::Here;
 use crate::routing;
@@ -54,6 +55,8 @@ pub(crate) struct TaskStamp {
     pub(crate) attempt: u32,
     /// Whether what it reads is kept by another executor, which had no slot for too long.
     pub(crate) elsewhere: bool,
+    /// What `StageProgram::ship_one` wrote for each partition, if values of the program are in it.
+    pub(crate) programs: Vec<Bytes>,
 }
 
 /// What the driver is to know of a task that has succeeded.
@@ -70,7 +73,7 @@ pub(crate) struct TaskNote {
 pub(crate) enum Work {
     /// Run a program.
     Run {
-        /// What `StageProgram::ship` wrote.
+        /// What `StageProgram::ship` wrote; nothing if each task has its own.
         program: Bytes,
         /// Which partition of the program's Rdd is read by which of Ballista's.
         real: Vec<usize>,
@@ -86,8 +89,8 @@ pub(crate) enum Work {
 /// Who reads what a stage leaves.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Readers {
-    /// The driver.
-    Driver,
+    /// The driver, which knows the job by this number.
+    Driver(u64),
     /// The stages behind.
     Stage {
         /// The shuffle that is written.
@@ -109,6 +112,8 @@ pub(crate) struct StageExec {
     pub(crate) prefer: Arc<[Option<Home>]>,
     /// For each partition where it would best read what comes from outside.
     pub(crate) wishes: Arc<[Option<Preference>]>,
+    /// For each partition its own program, if they have such; a task takes those along that are its own.
+    programs: Arc<[Bytes]>,
     /// Set when the task is given up, on the executor where it runs.
     given_up: Arc<AtomicBool>,
     properties: Arc<PlanProperties>,
@@ -123,8 +128,9 @@ impl StageExec {
             EmissionType::Final,
             Boundedness::Bounded,
         );
-        let (prefer, wishes) = (Arc::from([]), Arc::from([]));
-        StageExec { desc, inputs, prefer, wishes, given_up: Arc::default(), properties: Arc::new(properties) }
+        let (prefer, wishes, programs) = (Arc::from([]), Arc::from([]), Arc::from([]));
+        let (given_up, properties) = (Arc::default(), Arc::new(properties));
+        StageExec { desc, inputs, prefer, wishes, programs, given_up, properties }
     }
 
     /// Returns the stage with the executors that have what its partitions read, and with what these wish for.
@@ -132,11 +138,17 @@ impl StageExec {
         StageExec { prefer: Arc::from(prefer), wishes: Arc::from(wishes), ..self }
     }
 
+    /// Returns the stage with a program for each partition.
+    pub(crate) fn with_programs(self, programs: &Arc<[Bytes]>) -> StageExec {
+        StageExec { programs: Arc::clone(programs), ..self }
+    }
+
     fn with_inputs(&self, inputs: Vec<Arc<dyn ExecutionPlan>>) -> StageExec {
         let (prefer, given_up) = (Arc::clone(&self.prefer), Arc::clone(&self.given_up));
         StageExec {
             prefer,
             wishes: Arc::clone(&self.wishes),
+            programs: Arc::clone(&self.programs),
             given_up,
             ..StageExec::new(Arc::clone(&self.desc), inputs)
         }
@@ -148,7 +160,10 @@ impl StageExec {
     }
 
     /// Returns the same stage with what the scheduler says of one task.
-    pub(crate) fn stamped(&self, task: TaskStamp) -> StageExec {
+    pub(crate) fn stamped(&self, mut task: TaskStamp) -> StageExec {
+        if !self.programs.is_empty() {
+            task.programs = task.slice.iter().map(|p| self.programs.get(*p).cloned().unwrap_or_default()).collect();
+        }
         let desc = StageDesc { task, ..(*self.desc).clone() };
         StageExec::new(Arc::new(desc), self.inputs.clone())
     }
@@ -242,9 +257,9 @@ async fn run_beside(
 }
 
 fn run(desc: &StageDesc, place: usize, rows: RowReader, cancelled: Arc<AtomicBool>) -> Result<Vec<RecordBatch>> {
-    let readers = match &desc.readers {
-        Readers::Driver => 1,
-        Readers::Stage { count, .. } => *count,
+    let (readers, mut rest) = match &desc.readers {
+        Readers::Driver(_) => (1, Rest::Brought(Vec::new())),
+        Readers::Stage { count, .. } => (*count, Rest::Written),
     };
     let mut out = RowWriter::new(routing::keys(readers)?, u32::from_le_bytes(random()?));
     let mut blocks = Vec::new();
@@ -254,7 +269,7 @@ fn run(desc: &StageDesc, place: usize, rows: RowReader, cancelled: Arc<AtomicBoo
                 blocks.push(AwayBlock { shuffle, map, partition, items, bytes });
             }
             // One reader takes them on, so that they arrive once.
-            note @ (Kind::Note { .. } | Kind::Result { .. }) => out.push(0, note, &bytes)?,
+            note @ (Kind::Note { .. } | Kind::Result { .. }) => rest.push(&mut out, note, bytes)?,
         }
     }
     match &desc.work {
@@ -267,8 +282,10 @@ fn run(desc: &StageDesc, place: usize, rows: RowReader, cancelled: Arc<AtomicBoo
             let Some(partition) = real.get(place).copied() else {
                 return Err(bug!("a stage has no partition {place} of those that are wanted"));
             };
+            let at = desc.task.slice.iter().position(|p| *p == place);
+            let own = at.and_then(|at| desc.task.programs.get(at));
             let task = AwayTask {
-                program: program.clone(),
+                program: own.unwrap_or(program).clone(),
                 stage: StageId(desc.stage),
                 partition,
                 partitions: *partitions,
@@ -284,16 +301,52 @@ fn run(desc: &StageDesc, place: usize, rows: RowReader, cancelled: Arc<AtomicBoo
                 }
             }
             if let Some(bytes) = output.result {
-                out.push(0, Kind::Result { partition }, &bytes)?;
+                rest.push(&mut out, Kind::Result { partition }, bytes)?;
             }
             let here = Here::get()?;
             let (executor, host) = (Arc::clone(here.id()), Arc::clone(here.host()));
             let attempt = desc.tried + desc.task.attempt;
             let note = codec::encode(&TaskNote { executor, host, attempt, note: output.note })?;
-            out.push(0, Kind::Note { stage: desc.stage, partition }, &note)?;
+            rest.push(&mut out, Kind::Note { stage: desc.stage, partition }, note.into())?;
         }
     }
+    if let (Readers::Driver(number), Rest::Brought(rows)) = (&desc.readers, rest)
+        && !is_brought(*number, place, desc.tried + desc.task.attempt, &rows)?
+    {
+        rows.iter().try_for_each(|(kind, bytes)| out.push(0, *kind, bytes))?;
+    }
     out.finish()
+}
+
+/// What one reader takes on, whatever a task leaves for others.
+enum Rest {
+    /// It is written as all else.
+    Written,
+    /// The driver reads it, and it may be brought there.
+    Brought(Vec<(Kind, Bytes)>),
+}
+
+impl Rest {
+    fn push(&mut self, out: &mut RowWriter, kind: Kind, bytes: Bytes) -> Result<()> {
+        match self {
+            Rest::Written => out.push(0, kind, &bytes),
+            Rest::Brought(rows) => {
+                rows.push((kind, bytes));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Brings the driver what a task has made, if it is small and the driver is there. Returns whether it is brought.
+fn is_brought(number: u64, place: usize, attempt: u32, rows: &[(Kind, Bytes)]) -> Result<bool> {
+    if rows.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() > SMALL {
+        return Ok(false);
+    }
+    let rows = Bytes::from(codec::encode(rows)?);
+    // Names of what they are may make many small rows long.
+    let brought = rows.len() <= SMALL && Here::get()?.reports().bring(number, place, attempt, rows).is_ok();
+    Ok(brought)
 }
 
 /// Writes a block for all who read it.

@@ -13,7 +13,7 @@ use millstream_core::threads::lock;
 use millstream_core::{Error, ErrorKind, Result, codec};
 
 use super::frame::{self, LONG};
-use super::{Answer, Hello, Join, Question, Tell, Welcome, What};
+use super::{Answer, Hello, Join, Question, Report, Tell, Welcome, What};
 use crate::endings::TaskName;
 use crate::hosts::Outside;
 use crate::secret::Secret;
@@ -45,27 +45,40 @@ impl fmt::Debug for DeskClient {
 /// The connection of an executor that has joined.
 pub(crate) struct Joined(TcpStream);
 
-/// Where an executor gives its signs of life.
-pub(crate) struct Sign(Result<TcpStream>);
+/// Where an executor says what it is not asked for.
+pub(crate) struct Reports(Mutex<Result<TcpStream>>);
 
-impl Sign {
-    /// Gives one, and says which tasks have ended since the last.
+impl Reports {
+    /// Gives a sign of life, and says which tasks have ended since the last.
     ///
     /// # Errors
     ///
     /// The kind is `Unavailable`: the driver is gone.
-    pub(crate) fn give(&mut self, ended: &[TaskName]) -> Result<()> {
-        match &mut self.0 {
-            Ok(stream) => frame::send(stream, ended),
+    pub(crate) fn alive(&self, ended: Vec<TaskName>) -> Result<()> {
+        self.say(&Report::Alive(ended))
+    }
+
+    /// Brings a result to the job of this number.
+    ///
+    /// # Errors
+    ///
+    /// As [`alive`](Self::alive).
+    pub(crate) fn bring(&self, number: u64, partition: usize, attempt: u32, rows: Bytes) -> Result<()> {
+        self.say(&Report::Result { number, partition, attempt, rows })
+    }
+
+    fn say(&self, report: &Report) -> Result<()> {
+        match &mut *lock(&self.0) {
+            Ok(stream) => frame::send(stream, report),
             Err(error) => Err(error.clone()),
         }
     }
 }
 
 impl Joined {
-    /// Returns where to give signs of life.
-    pub(crate) fn sign(&self) -> Sign {
-        Sign(self.0.try_clone().map_err(Error::from))
+    /// Returns where to report. There is to be one: what two say at once would not be understood.
+    pub(crate) fn reports(&self) -> Reports {
+        Reports(Mutex::new(self.0.try_clone().map_err(Error::from)))
     }
 
     /// Takes a driver that says nothing for so long, not even that a sign was heard, for gone.

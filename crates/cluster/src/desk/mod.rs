@@ -14,9 +14,10 @@ use millstream_core::Time;
 use millstream_core::storage::{BlockId, StorageLevel};
 use serde::{Deserialize, Serialize};
 
+use crate::endings::TaskName;
 use crate::hosts::Outside;
 
-pub(crate) use self::client::{AtDriver, DeskClient, Joined};
+pub(crate) use self::client::{AtDriver, DeskClient, Joined, Reports};
 pub(crate) use self::server::{Desk, DeskHost, Member};
 
 /// What somebody who comes wants.
@@ -78,6 +79,8 @@ pub(crate) enum Tell {
     Left(u16),
     /// That its sign of life was heard.
     Heard,
+    /// Jobs that have ended, and whose files are of no use.
+    Sweep(Vec<String>),
     /// To keep a copy of another executor's block, for an engine.
     Keep { engine: u64, id: BlockId, level: StorageLevel, items: Option<usize>, bytes: Bytes },
     /// To send a block that another executor's task reads, under this number.
@@ -88,6 +91,15 @@ pub(crate) enum Tell {
     Say { resident: u64, message: Bytes },
     /// The end.
     Bye,
+}
+
+/// What an executor says without being asked, and without an answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Report {
+    /// That it lives, and which tasks have ended since it last said so. Only that is answered: that it was heard.
+    Alive(Vec<TaskName>),
+    /// What an attempt at a partition of a job's last stage has made, under the number that the driver gave the job.
+    Result { number: u64, partition: usize, attempt: u32, rows: Bytes },
 }
 
 /// What an executor asks for, in the name of an engine's task.
@@ -139,7 +151,6 @@ mod tests {
     use millstream_core::{Error, ErrorKind, Result};
 
     use super::*;
-    use crate::endings::TaskName;
     use crate::secret::Secret;
 
     /// Lets one build in, and answers with what was asked.
@@ -175,6 +186,10 @@ mod tests {
 
         fn ended(&self, _: &str, tasks: Vec<TaskName>) {
             lock(&self.0).extend(tasks.into_iter().map(|task| format!("task {} ended", task.task)));
+        }
+
+        fn brought(&self, number: u64, partition: usize, attempt: u32, rows: Bytes) {
+            lock(&self.0).push(format!("{rows:?} of {number}, {partition}, {attempt}"));
         }
 
         fn left(&self, id: &str, why: &str) {
@@ -244,16 +259,19 @@ mod tests {
         client.become_member("executor-1");
         let driver = AtDriver::new(Arc::clone(&client), 3);
         assert!(matches!((joined.told(), joined.told()), (Some(Tell::Gone(4)), Some(Tell::Bye))));
+        let reports = joined.reports();
+        reports.bring(5, 6, 7, Bytes::from_static(b"r")).unwrap();
         for _ in 0..3 {
-            joined.sign().give(&[TaskName { job: "j".into(), stage: 1, task: 2 }]).unwrap();
+            reports.alive(vec![TaskName { job: "j".into(), stage: 1, task: 2 }]).unwrap();
             assert!(matches!(joined.told(), Some(Tell::Heard)), "a sign is answered");
         }
         driver.may_publish().unwrap();
         // It says nothing more, and the driver closes.
         assert!(joined.told().is_none());
         let noted = lock(&host.0).clone();
-        assert_eq!(noted[..4], ["executor-1 came", "task 2 ended", "task 2 ended", "task 2 ended"]);
-        assert_eq!(noted[4..], ["executor-1 left: it has given no sign of life for 1s"]);
+        let ended = "task 2 ended";
+        assert_eq!(noted[..5], ["executor-1 came", "b\"r\" of 5, 6, 7", ended, ended, ended]);
+        assert_eq!(noted[5..], ["executor-1 left: it has given no sign of life for 1s"]);
         for error in [driver.may_publish().unwrap_err(), driver.write("a", b"x").unwrap_err()] {
             assert_eq!(error.kind(), ErrorKind::Stopped, "{error}");
             assert!(error.to_string().contains("executor-1 was given up"), "{error}");

@@ -16,7 +16,8 @@ use millstream_core::threads::{self, OwnedThread, lock};
 use millstream_core::{Error, ErrorKind, Result, panicked};
 
 use super::frame::{self, LONG};
-use super::{Answer, Hello, Join, Question, Tell, Welcome};
+use super::{Answer, Hello, Join, Question, Report, Tell, Welcome};
+use crate::direct::SMALL;
 use crate::endings::TaskName;
 use crate::secret::Secret;
 
@@ -29,8 +30,8 @@ const BREATH: Duration = Duration::from_millis(100);
 /// How many may be about to say who they are. Others are turned away meanwhile.
 const STRANGERS: usize = 64;
 
-/// How long a sign of life may be.
-const SIGN: usize = 1 << 20;
+/// How long a report may be: a result with what stands around it, or endings of tasks.
+const REPORT: usize = SMALL + 4096;
 
 /// Who decides behind the desk.
 pub(crate) trait DeskHost: Send + Sync + 'static {
@@ -42,6 +43,9 @@ pub(crate) trait DeskHost: Send + Sync + 'static {
 
     /// Takes note that tasks have ended, as an executor says with a sign of life.
     fn ended(&self, id: &str, tasks: Vec<TaskName>);
+
+    /// Takes the result that an attempt at a partition has brought to the job of this number.
+    fn brought(&self, number: u64, partition: usize, attempt: u32, rows: Bytes);
 
     /// Takes note that an executor's connection has ended, and why.
     fn left(&self, id: &str, why: &str);
@@ -285,10 +289,13 @@ impl Inside {
         let member = stream.try_clone().map_err(Error::from).and_then(|stream| Member::new(number, stream));
         let member = member.inspect_err(|_| self.host.left(&id, "the driver has no thread or file for it"))?;
         self.host.joined(&id, join, member.clone());
-        // It gives signs of life, and nothing else; the connection ends with it.
+        // It gives signs of life, and brings results; the connection ends with it.
         let ended = loop {
-            match frame::receive::<Vec<TaskName>>(&mut stream, SIGN) {
-                Ok(Some(ended)) => {
+            match frame::receive::<Report>(&mut stream, REPORT) {
+                Ok(Some(Report::Result { number, partition, attempt, rows })) => {
+                    self.host.brought(number, partition, attempt, rows);
+                }
+                Ok(Some(Report::Alive(ended))) => {
                     self.host.ended(&id, ended);
                     member.tell(Tell::Heard);
                 }

@@ -171,6 +171,24 @@ fn large_rows_and_many_partitions_go_through() {
 }
 
 #[test]
+fn values_of_the_program_are_sent_to_the_tasks_that_read_them_also_several_at_once() {
+    // Two partitions are one task of Ballista's here.
+    let conf = EngineConf::new("local-cluster[1,2]", "given").unwrap();
+    let several = Context::builder(conf).build().unwrap();
+    for context in [context(), several] {
+        let words: Vec<String> = (0..4000).map(|n| format!("word number {n:05}")).collect();
+        let given = context.parallelize(words.clone(), 5);
+        assert_eq!(given.map(|word| word).collect().unwrap(), words);
+        let few = context.range(0, 3, 1, 2).map(|n| n.to_string());
+        let both = few.union(&given.coalesce(2)).map(|word| (word.len(), 1u64));
+        let mut counts = both.reduce_by_key_partitioned(|a, b| a + b, 3).collect().unwrap();
+        counts.sort_unstable();
+        assert_eq!(counts, [(1, 3), (17, 4000)]);
+        assert_eq!(given.filter(|word| word.ends_with('7')).take(401).unwrap().len(), 400);
+    }
+}
+
+#[test]
 fn a_job_that_is_cancelled_ends_and_so_do_its_tasks() {
     let (context, folder) = (context(), tempfile::tempdir().unwrap());
     let endless = capture(folder.path().to_path_buf(), |folder, x: i64| {
