@@ -26,6 +26,10 @@ use millstream_core::threads::lock;
 use millstream_core::{Context, Error, ErrorKind, Rdd, Result, StorageLevel, Text, Time, capture, millis, secs};
 use millstream_streaming::{BatchInfo, Conf, InputSource, Rate, State, StateSpec, StreamingContext, StreamingListener};
 
+/// As programs in production have it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const CLUSTER: &str = "local-cluster[2,1]";
 
 /// How often each work on the text is done; the first is a warm-up.

@@ -2,10 +2,11 @@
 //! by task.
 //!
 //! ```sh
-//! cargo run --release -p millstream-cluster --example scaling -- 2 4 8
+//! cargo run --release -p millstream-cluster --example scaling -- 2,1 8,1 2,4 8,4 64,1
 //! ```
 //!
-//! With a master instead of numbers it measures on that: `cluster://BIND:PORT EXECUTORS` waits for so many executors to join.
+//! Each `E,C` is a local cluster of E executors with C slots. With a master instead it measures on that:
+//! `cluster://BIND:PORT EXECUTORS SLOTS` waits for so many executors, with so many slots each, to join.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,11 @@ use millstream_core::clock::monotonic;
 use millstream_core::conf::EngineConf;
 use millstream_core::{Context, Error, ErrorKind, Result};
 
-/// How many tasks of a job an executor gets.
+/// As programs in production have it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How many tasks of a job a slot gets.
 const WIDTHS: [usize; 2] = [1, 16];
 
 /// For how long jobs run, one after the other.
@@ -31,13 +36,13 @@ fn worked() -> Result<Duration> {
 }
 
 #[allow(clippy::print_stdout, reason = "it is what the example is for")]
-fn measure(master: &str, executors: usize) -> Result<()> {
+fn measure(master: &str, (executors, slots): (usize, usize)) -> Result<()> {
     let conf = EngineConf::new(master, "scaling")?;
     let cluster = Arc::new(Cluster::start(&conf)?);
     cluster.await_executors(executors, Duration::from_secs(120))?;
     let context = Context::builder(conf).with_backend(Arc::clone(&cluster) as _).build()?;
     for width in WIDTHS {
-        let tasks = executors * width;
+        let tasks = executors * slots * width;
         let job = || context.range(0, tasks as i64, 1, tasks).foreach(|_| {});
         for _ in 0..5 {
             job()?;
@@ -49,7 +54,7 @@ fn measure(master: &str, executors: usize) -> Result<()> {
         }
         let (took, cost) = (monotonic().saturating_sub(begun), worked()?.saturating_sub(before));
         println!(
-            "{master}: {executors} executors, {tasks} tasks a job: {jobs} jobs, {:.2} ms a job; the driver worked {:.2} ms a job, \
+            "{master}: {executors} executors of {slots}, {tasks} tasks a job: {jobs} jobs, {:.2} ms a job; the driver worked {:.2} ms a job, \
              {:.0} us a task",
             took.as_secs_f64() * 1e3 / f64::from(jobs),
             cost.as_secs_f64() * 1e3 / f64::from(jobs),
@@ -62,18 +67,15 @@ fn measure(master: &str, executors: usize) -> Result<()> {
 fn main() -> Result<()> {
     millstream_cluster::be_executor_if_asked();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let number = |text: &String| {
-        let wrong = |_| Error::new(ErrorKind::Config, format!("`{text}` is no number of executors"));
-        text.parse::<usize>().map_err(wrong)
+    let shape = |executors: &str, slots: &str| match (executors.parse(), slots.parse()) {
+        (Ok(executors), Ok(slots)) => Ok((executors, slots)),
+        _ => Err(Error::new(ErrorKind::Config, format!("`{executors},{slots}` is no cluster: say 2,1"))),
     };
     match arguments.as_slice() {
-        [master, executors] if master.contains("://") => measure(master, number(executors)?),
-        [] => {
-            [2, 4, 8].into_iter().try_for_each(|executors| measure(&format!("local-cluster[{executors},1]"), executors))
-        }
-        numbers => numbers.iter().try_for_each(|text| {
-            let executors = number(text)?;
-            measure(&format!("local-cluster[{executors},1]"), executors)
+        [master, executors, slots] if master.contains("://") => measure(master, shape(executors, slots)?),
+        shapes => shapes.iter().map(String::as_str).try_for_each(|text| {
+            let (executors, slots) = text.split_once(',').unwrap_or((text, "1"));
+            measure(&format!("local-cluster[{executors},{slots}]"), shape(executors, slots)?)
         }),
     }
 }

@@ -13,6 +13,10 @@ use std::time::Duration;
 use millstream_core::clock::monotonic;
 use millstream_core::{Context, Result, Text};
 
+/// As programs in production have it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[allow(clippy::print_stdout, reason = "it is what the example is for")]
 fn main() -> Result<()> {
     millstream_cluster::be_executor_if_asked();
