@@ -1,9 +1,6 @@
-//! Executors whose disk is full. To give them a small one takes root and Linux. Who cannot says `MILLSTREAM_WITHOUT_MOUNTS=1`, and is
-//! told what was left out.
+//! Executors whose disk is full.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
 use millstream_cluster::Cluster;
@@ -11,39 +8,11 @@ use millstream_core::clock::monotonic;
 use millstream_core::conf::EngineConf;
 use millstream_core::{Context, ErrorKind, Result, Text, secs};
 
+use crate::small_disk::SmallDisk;
+
 /// How large the disk is, and what else lies on it.
 const DISK: usize = 24 << 20;
 const BALLAST: usize = 20 << 20;
-
-/// A small disk, until it is dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// Makes it at a folder that is there; nothing if it is not to be.
-    fn at(folder: &Path) -> Option<SmallDisk> {
-        if std::env::var("MILLSTREAM_WITHOUT_MOUNTS").is_ok_and(|said| said == "1") {
-            eprintln!("LEFT OUT: no test of executors whose disk is full, for MILLSTREAM_WITHOUT_MOUNTS=1");
-            return None;
-        }
-        let size = format!("size={DISK}");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder).output();
-        let is_mounted = mounted.as_ref().is_ok_and(|mounted| mounted.status.success());
-        assert!(
-            is_mounted,
-            "a small disk is made by root on Linux: {mounted:?}. Set MILLSTREAM_WITHOUT_MOUNTS=1 to leave this out"
-        );
-        Some(SmallDisk(folder.to_owned()))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let gone = Command::new("umount").arg("--lazy").arg(&self.0).status();
-        if !gone.is_ok_and(|status| status.success()) {
-            eprintln!("{} could not be taken away", self.0.display());
-        }
-    }
-}
 
 /// Sends twelve megabytes through a shuffle.
 fn shuffled(context: &Context) -> Result<u64> {
@@ -55,7 +24,7 @@ fn shuffled(context: &Context) -> Result<u64> {
 #[test]
 fn an_executor_whose_disk_is_full_is_named_and_with_room_the_same_job_runs() {
     let home = tempfile::tempdir().unwrap();
-    let Some(small) = SmallDisk::at(home.path()) else { return };
+    let Some(small) = SmallDisk::at(home.path(), DISK, "executors") else { return };
     let mut conf = EngineConf::new("local-cluster[2,1]", "full").unwrap();
     conf.local_dir = Some(small.0.clone());
     let cluster = Arc::new(Cluster::start(&conf).unwrap());

@@ -15,6 +15,7 @@ mod lives;
 mod places;
 mod programs;
 mod receivers;
+mod small_disk;
 mod strangers;
 
 /// What Spark's programs gave on Spark, they give on two executors.

@@ -1,9 +1,7 @@
-//! A broker whose disk is full. To give it a small one takes root and Linux. Who cannot says `MILLSTREAM_WITHOUT_MOUNTS=1`, and
-//! is told what was left out.
+//! A broker whose disk is full.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::Arc;
 
 use millstream_core::clock::{Clock, ManualClock, monotonic};
@@ -13,6 +11,7 @@ use millstream_streaming::{Conf, MissedBatches, StreamingContext};
 use millstream_testkit::{batches, input};
 
 use crate::nodes::{Nodes, alone, await_that};
+use crate::small_disk::SmallDisk;
 
 /// How large the disk is, and what lies on it beside the broker's.
 const DISK: usize = 48 << 20;
@@ -20,36 +19,6 @@ const BALLAST: usize = 40 << 20;
 
 /// How large a record is. A batch has eight of them for each of its numbers.
 const RECORD: usize = 500_000;
-
-/// A small disk, until it is dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// Makes it at a folder that is there; nothing if it is not to be.
-    fn at(folder: &Path) -> Option<SmallDisk> {
-        if std::env::var("MILLSTREAM_WITHOUT_MOUNTS").is_ok_and(|said| said == "1") {
-            eprintln!("LEFT OUT: no test of a broker whose disk is full, for MILLSTREAM_WITHOUT_MOUNTS=1");
-            return None;
-        }
-        let size = format!("size={DISK}");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder).output();
-        let is_mounted = mounted.as_ref().is_ok_and(|mounted| mounted.status.success());
-        assert!(
-            is_mounted,
-            "a small disk is made by root on Linux: {mounted:?}. Set MILLSTREAM_WITHOUT_MOUNTS=1 to leave this out"
-        );
-        Some(SmallDisk(folder.to_owned()))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let gone = Command::new("umount").arg("--lazy").arg(&self.0).status();
-        if !gone.is_ok_and(|status| status.success()) {
-            eprintln!("{} could not be taken away", self.0.display());
-        }
-    }
-}
 
 /// One life of the program: it goes on from its folder, up to the third batch.
 fn live(nodes: &Nodes, folder: &Path) -> Result<()> {
@@ -89,7 +58,7 @@ fn there(nodes: &Nodes) -> Vec<String> {
 #[test]
 fn a_broker_whose_disk_is_full_is_named_in_time_and_with_room_the_batch_is_written_once() {
     let (_one, home) = (alone(), tempfile::tempdir().unwrap());
-    let Some(small) = SmallDisk::at(home.path()) else { return };
+    let Some(small) = SmallDisk::at(home.path(), DISK, "a broker") else { return };
     let data = small.0.join("data");
     let own = [("log.dirs", data.to_str().unwrap()), ("log.index.size.max.bytes", "65536")];
     let nodes = Nodes::start(1, &own);

@@ -7,3 +7,5 @@ mod counted;
 mod full;
 mod moving;
 mod nodes;
+#[path = "../../../cluster/tests/all/small_disk.rs"]
+mod small_disk;
