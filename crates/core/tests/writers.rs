@@ -236,9 +236,8 @@ fn pr26_what_csv_cannot_say_is_an_error() {
 // ---------------------------------------------------------------------------------------------- sequence files
 
 fn fixture(name: &str) -> PathBuf {
-    // Asked when it runs: the binary may have been built in another clone.
-    let here = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
-    Path::new(&here).join("tests/fixtures/hadoop").join(name)
+    // Tests run in the folder of their crate.
+    Path::new("tests/fixtures/hadoop").join(name)
 }
 
 /// What is in `text-bytes.seq`, written with a marker every 100 bytes.

@@ -101,9 +101,8 @@ fn run(folder: &Path, from: i64, to: i64) -> Result<BTreeMap<String, i64>> {
 }
 
 fn fixtures() -> PathBuf {
-    // Asked when it runs: the binary may have been built in another clone.
-    let here = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
-    Path::new(&here).join("tests/fixtures")
+    // Tests run in the folder of their crate.
+    PathBuf::from("tests/fixtures")
 }
 
 /// Returns all files below a folder, by their names from there.

@@ -62,7 +62,7 @@ fn psycopg_and_sqlalchemy_ask_and_reflect() {
     let house = running();
     let python = std::env::var_os("MILLSTREAM_PYTHON").expect("it runs under .ci/with-postgres-clients");
     let mut command = Command::new(python);
-    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/all/clients.py"));
+    command.arg("tests/all/clients.py");
     command.arg(house.server.address().port().to_string());
     assert_eq!(said(command), "psycopg: as it should be\nsqlalchemy: as it should be\n");
 }
