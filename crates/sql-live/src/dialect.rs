@@ -10,9 +10,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, GroupByExpr, Ident, JoinOperator, ObjectName, Query, Select, SelectItem, SetExpr, Statement,
-    TableFactor, UnaryOperator, Value, ValueWithSpan, VisitMut as _, VisitorMut, visit_expressions, visit_relations,
+    AccessExpr, BinaryOperator, CastKind, DataType, Expr, GroupByExpr, Ident, JoinOperator, ObjectName, Query, Select,
+    SelectItem, SetExpr, Statement, TableFactor, UnaryOperator, Value, ValueWithSpan, VisitMut as _, VisitorMut,
+    visit_expressions, visit_relations,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -22,6 +22,7 @@ use datafusion_pg_catalog::sql::rules::{
     FixVersionColumnName, PrependUnqualifiedPgTableName, ResolveUnqualifiedIdentifier, RewriteArrayAnyAllOperation,
     RewritePgCatalogOperator, RewriteRegCastToSubquery, SqlStatementRewriteRule, StripCallableQualifier, StripCollate,
 };
+use millstream_sql::live::call;
 
 use crate::any::ANY_OF;
 use crate::functions::{LIKE_ESCAPE, OR_NULL};
@@ -120,25 +121,6 @@ impl VisitorMut for With {
         self.0.extend(named.map(|table| table.alias.name.value.to_lowercase()));
         ControlFlow::Continue(())
     }
-}
-
-fn call(name: &str, arguments: Vec<Expr>) -> Expr {
-    let arguments =
-        arguments.into_iter().map(|argument| FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))).collect();
-    Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::new(name)]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList {
-            duplicate_treatment: None,
-            args: arguments,
-            clauses: Vec::new(),
-        }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: Vec::new(),
-    })
 }
 
 /// The function that `'name'::regproc` is, by its name: so the catalogue has it.

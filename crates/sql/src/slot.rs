@@ -52,16 +52,7 @@ impl TableProvider for SlotTable {
         _: &[Expr],
         _: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let schema = match projection {
-            Some(columns) => Arc::new(self.schema.project(columns)?),
-            None => Arc::clone(&self.schema),
-        };
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(schema),
-            Partitioning::UnknownPartitioning(1),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        );
+        let properties = of_a_leaf(&self.schema, projection)?;
         Ok(Arc::new(SlotExec {
             slot: self.slot,
             name: self.name.clone(),
@@ -70,6 +61,28 @@ impl TableProvider for SlotTable {
             properties: Arc::new(properties.with_scheduling_type(SchedulingType::Cooperative)),
         }))
     }
+}
+
+/// What is known of a leaf before it runs: some columns of its table, in one partition.
+pub(crate) fn of_a_leaf(table: &SchemaRef, projection: Option<&Vec<usize>>) -> Result<PlanProperties> {
+    let schema = match projection {
+        Some(columns) => Arc::new(table.project(columns)?),
+        None => Arc::clone(table),
+    };
+    Ok(PlanProperties::new(
+        EquivalenceProperties::new(schema),
+        Partitioning::UnknownPartitioning(1),
+        EmissionType::Incremental,
+        Boundedness::Bounded,
+    ))
+}
+
+/// The statistics of about so many rows.
+pub(crate) fn about(rows: usize, schema: &SchemaRef) -> Arc<Statistics> {
+    let mut statistics = Statistics::new_unknown(schema);
+    statistics.num_rows = Precision::Inexact(rows);
+    statistics.total_byte_size = Precision::Inexact(rows * schema.fields().len() * 8);
+    Arc::new(statistics)
 }
 
 #[derive(Debug)]
@@ -133,9 +146,6 @@ impl ExecutionPlan for SlotExec {
     }
 
     fn partition_statistics(&self, _: Option<usize>) -> Result<Arc<Statistics>> {
-        let mut statistics = Statistics::new_unknown(&self.schema());
-        statistics.num_rows = Precision::Inexact(self.rows);
-        statistics.total_byte_size = Precision::Inexact(self.rows * self.schema().fields().len() * 8);
-        Ok(Arc::new(statistics))
+        Ok(about(self.rows, &self.schema()))
     }
 }

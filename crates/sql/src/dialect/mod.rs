@@ -29,6 +29,7 @@ use datafusion::sql::sqlparser::dialect::SparkSqlDialect;
 use millstream_core::{Error, ErrorKind, Result};
 
 pub(crate) use self::names::Item;
+pub(crate) use self::rewrite::call_of;
 use crate::error;
 
 /// A statement that has been read, ready to be planned.

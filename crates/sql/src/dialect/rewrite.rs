@@ -480,8 +480,13 @@ pub(super) fn take(expr: &mut Expr) -> Expr {
 }
 
 pub(super) fn call(function: &str, arguments: Vec<Expr>) -> Expr {
+    let inside = super::typed::inside(function);
+    call_of(inside.as_deref().unwrap_or(function), arguments)
+}
+
+/// The call of a function by the name that DataFusion knows it by.
+pub(crate) fn call_of(name: &str, arguments: Vec<Expr>) -> Expr {
     let argument = |expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr));
-    let name = super::typed::inside(function).unwrap_or_else(|| function.to_owned());
     Expr::Function(Function {
         name: ObjectName::from(vec![Ident::new(name)]),
         uses_odbc_syntax: false,

@@ -8,14 +8,13 @@ use datafusion::arrow::array::RecordBatch as ArrowBatch;
 use datafusion::arrow::array::RecordBatchOptions;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result, ScalarValue, Statistics};
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
-use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::execution_plan::ReplaceChildrenOptions;
 use datafusion::physical_plan::stream::{RecordBatchReceiverStream, RecordBatchStreamAdapter};
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties, SendableRecordBatchStream,
@@ -24,6 +23,7 @@ use futures::stream;
 
 use super::states::{AnyState, times};
 use super::{Content, LiveBatch};
+use crate::slot::{about, of_a_leaf};
 use crate::statement::relabelled;
 
 /// A live table, or a static one. It holds no rows.
@@ -85,16 +85,7 @@ impl TableProvider for LeafTable {
             }
             Some(all)
         });
-        let schema = match projection {
-            Some(columns) => Arc::new(self.schema.project(columns)?),
-            None => Arc::clone(&self.schema),
-        };
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(schema),
-            Partitioning::UnknownPartitioning(1),
-            EmissionType::Incremental,
-            Boundedness::Bounded,
-        );
+        let properties = of_a_leaf(&self.schema, projection)?;
         Ok(Arc::new(LiveExec {
             name: self.name.clone(),
             whole: Arc::clone(&self.schema),
@@ -275,9 +266,6 @@ impl ExecutionPlan for LiveExec {
     }
 
     fn partition_statistics(&self, _: Option<usize>) -> Result<Arc<Statistics>> {
-        let mut statistics = Statistics::new_unknown(&self.schema());
-        statistics.num_rows = Precision::Inexact(self.rows);
-        statistics.total_byte_size = Precision::Inexact(self.rows * self.schema().fields().len() * 8);
-        Ok(Arc::new(statistics))
+        Ok(about(self.rows, &self.schema()))
     }
 }

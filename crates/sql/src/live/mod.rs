@@ -22,6 +22,7 @@ use async_trait::async_trait;
 use datafusion::arrow::array::RecordBatch as ArrowBatch;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::catalog::{SchemaProvider, TableProvider};
+use datafusion::sql::sqlparser::ast::Expr;
 use millstream_core::threads::lock;
 use millstream_core::{CallSite, Error, ErrorKind, Rdd, Result, Time, mutants, pass_over};
 use millstream_streaming::DStream;
@@ -39,6 +40,11 @@ use crate::tables::Version;
 /// What went wrong with a statement, as this crate says it.
 pub fn told(error: &datafusion::error::DataFusionError, statement: &str) -> Error {
     crate::error::told(error, statement)
+}
+
+/// The call of a function in a statement.
+pub fn call(name: &str, arguments: Vec<Expr>) -> Expr {
+    crate::dialect::call_of(name, arguments)
 }
 
 /// The column of live tables that says which batch it is.
