@@ -7,6 +7,13 @@ use millstream_testkit::SimDisk;
 
 pub use libfuzzer_sys;
 
+// Two files of a crate that is not built here, as DataFusion would be, too.
+#[path = "../../crates/sql-live/src/fuzzing.rs"]
+mod clients;
+#[allow(dead_code, reason = "that messages are refused is enough here")]
+#[path = "../../crates/sql-live/src/message.rs"]
+mod message;
+
 /// Counts, and ends the process where a target takes more than its input can be worth.
 #[global_allocator]
 static ALLOCATOR: Cap<std::alloc::System> = Cap::new(std::alloc::System, usize::MAX);
@@ -39,6 +46,8 @@ pub fn run(name: &str, bytes: &[u8]) {
         target(bytes);
     } else if let Some((_, target)) = millstream_streaming::fuzzing::TARGETS.iter().find(|(other, _)| *other == name) {
         target(bytes, &|| Arc::new(SimDisk::new(0)));
+    } else if let Some((_, target)) = clients::TARGETS.iter().find(|(other, _)| *other == name) {
+        target(bytes);
     } else {
         panic!("there is no target {name}");
     }

@@ -14,7 +14,12 @@ pub(crate) const TOO_OLD: &str = "72000";
 pub(crate) const FAILED_TRANSACTION: &str = "25P02";
 pub(crate) const NO_TRANSACTION: &str = "25P01";
 pub(crate) const UNDEFINED_SETTING: &str = "42704";
+/// A day or a time that the other side has not.
+pub(crate) const OUT_OF_RANGE: &str = "22008";
+pub(crate) const TOO_WIDE: &str = "54011";
 pub(crate) const INVALID_VALUE: &str = "22023";
+/// What is not allowed by the protocol.
+pub(crate) const PROTOCOL: &str = "08P01";
 pub(crate) const INTERNAL: &str = "XX000";
 
 /// An error that ends the statement.

@@ -10,24 +10,26 @@ use millstream_core::millis;
 use pgwire::api::portal::{Format, Portal, PortalExecutionState};
 use pgwire::api::query::{ExtendedQueryHandler, SimpleQueryHandler};
 use pgwire::api::results::{DataRowEncoder, FieldFormat, FieldInfo, QueryResponse, Response, Tag};
-use pgwire::api::stmt::StoredStatement;
+use pgwire::api::stmt::{QueryParser as _, StoredStatement};
 use pgwire::api::store::{Entry, MemPortalStore, PortalStore};
 use pgwire::api::{ClientInfo, ClientPortalStore, DEFAULT_NAME, PgWireConnectionState, Type};
 use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::extendedquery::{
-    Close, CloseComplete, Execute, Parse, ParseComplete, PortalSuspended, TARGET_TYPE_BYTE_STATEMENT,
+    Bind, BindComplete, Close, CloseComplete, Execute, Parse, ParseComplete, PortalSuspended, Sync as SyncMessage,
+    TARGET_TYPE_BYTE_STATEMENT,
 };
-use pgwire::messages::response::{EmptyQueryResponse, TransactionStatus};
+use pgwire::messages::response::{EmptyQueryResponse, ReadyForQuery, TransactionStatus};
 use pgwire::types::format::FormatOptions;
 
 use crate::command::Command;
 use crate::error::{
-    FAILED_TRANSACTION, INTERNAL, INVALID_VALUE, NO_TRANSACTION, NOT_SUPPORTED, TOO_MUCH, UNDEFINED_CURSOR,
+    FAILED_TRANSACTION, INTERNAL, INVALID_VALUE, NO_TRANSACTION, NOT_SUPPORTED, PROTOCOL, TOO_MUCH, UNDEFINED_CURSOR,
     UNDEFINED_SETTING, error,
 };
 use crate::functions::default_of;
 use crate::limits::PREPARED;
+use crate::message::LONG;
 use crate::prepared::{Prepared, Reader, with_values};
 use crate::run::{self, Plan, Valued};
 use crate::session::Connection;
@@ -325,6 +327,67 @@ impl ExtendedQueryHandler for Handler {
         Ok(())
     }
 
+    /// Counts what is bound, which the wire's own way does not; and says how many forms there are for how many columns before somebody
+    /// looks for the form of one that has none.
+    async fn on_bind<C>(&self, client: &mut C, message: Bind) -> PgWireResult<()>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Prepared>,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let statement_name = message.statement_name.as_deref().unwrap_or(DEFAULT_NAME);
+        let statement = match client.portal_store().get_statement(statement_name) {
+            Some(statement) => statement,
+            None => return Err(PgWireError::StatementNotFound(statement_name.to_owned())),
+        };
+        let formats = message.result_column_format_codes.len();
+        if let (Some(statement), true) = (statement.value(), formats > 1) {
+            let columns = self.reader.get_result_schema(&statement.statement, None)?.len();
+            if columns != formats {
+                let text = format!("bind message has {formats} result formats but query has {columns} columns");
+                return Err(error(PROTOCOL, text));
+            }
+        }
+        if let Some(name) = &message.portal_name {
+            let bytes = message.parameters.iter().flatten().map(|value| value.len()).sum();
+            if !self.connection.bound(name, bytes) {
+                client.portal_store().rm_portal(name);
+                let text =
+                    format!("more than {PREPARED} portals, or {LONG} bytes of their values, are bound: close some");
+                return Err(error(TOO_MUCH, text));
+            }
+        }
+        match statement {
+            Entry::Value(statement) => {
+                client.portal_store().put_portal(Arc::new(Portal::try_new(&message, statement)?));
+            }
+            Entry::Empty => {
+                let name = message.portal_name.as_deref().unwrap_or(DEFAULT_NAME);
+                client.portal_store().put_empty_portal(name);
+            }
+        }
+        client.send(PgWireBackendMessage::BindComplete(BindComplete::new())).await?;
+        Ok(())
+    }
+
+    async fn on_sync<C>(&self, client: &mut C, _: SyncMessage) -> PgWireResult<()>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Prepared>,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        client.portal_store().rm_portal(DEFAULT_NAME);
+        if !self.connection.is_in_transaction() {
+            // What is bound outlives no transaction, and a statement alone is one.
+            self.connection.all_bound().iter().for_each(|portal| client.portal_store().rm_portal(portal));
+        }
+        let ready = ReadyForQuery::new(client.transaction_status());
+        client.send(PgWireBackendMessage::ReadyForQuery(ready)).await?;
+        Ok(())
+    }
+
     async fn on_close<C>(&self, client: &mut C, message: Close) -> PgWireResult<()>
     where
         C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
@@ -338,6 +401,7 @@ impl ExtendedQueryHandler for Handler {
             self.connection.unprepared(name);
         } else {
             client.portal_store().rm_portal(name);
+            self.connection.unbound(name);
             self.connection.closed(Some(name));
         }
         client.send(PgWireBackendMessage::CloseComplete(CloseComplete::new())).await?;

@@ -6,9 +6,9 @@
 //! that it takes.
 //!
 //! ```text
-//!   socket ─► tls.rs ─► wire.rs: messages, bounded ─► startup.rs: who is it ─► session.rs: one connection, its transaction and batch
+//!   socket ─► tls.rs ─► wire.rs: messages, checked ─► startup.rs: who is it ─► session.rs: one connection, its transaction and batch
 //!                                                                      │  dialect.rs, command.rs: what is asked (pure)
-//!   rows  ◄─ encoded, counted, cancelled ◄─ run.rs ◄─ threads of their own ◄─ catalog.rs: tables, functions, pg_catalog
+//!   rows  ◄─ rows.rs ◄─ counted, cancelled ◄─ run.rs ◄─ threads of their own ◄─ catalog.rs: tables, functions, pg_catalog
 //! ```
 
 mod any;
@@ -17,10 +17,14 @@ mod command;
 mod dialect;
 mod error;
 mod functions;
+#[cfg(test)]
+mod fuzzing;
 mod handler;
 mod kept;
 mod limits;
+mod message;
 mod prepared;
+mod rows;
 mod run;
 mod scram;
 mod server;

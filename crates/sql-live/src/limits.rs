@@ -45,9 +45,6 @@ pub(crate) struct Limits {
     pub(crate) tls_only: bool,
 }
 
-/// The longest message that is read, in bytes: a statement, or the values that it is given.
-pub(crate) const MESSAGE: usize = 16 << 20;
-
 /// How many statements a connection may have prepared, and how many cursors open.
 pub(crate) const PREPARED: usize = 1000;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_pg::datatypes::{arrow_schema_to_pg_fields, encode_recordbatch};
+use arrow_pg::datatypes::{arrow_schema_to_pg_fields, field_into_pg_type};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::TaskContext;
@@ -24,8 +24,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
 use crate::any::typed;
-use crate::error::{CANCELLED, INTERNAL, READ_ONLY, TOO_MUCH, TOO_OLD, error, of_plan};
+use crate::error::{CANCELLED, INTERNAL, NOT_SUPPORTED, READ_ONLY, TOO_MUCH, TOO_OLD, TOO_WIDE, error, of_plan};
 use crate::kept::is_ready_before_its_values;
+use crate::rows;
 use crate::session::Connection;
 
 /// What comes of a run, in order: rows, and the word that these were all.
@@ -125,13 +126,27 @@ fn too_long(timeout: Duration) -> PgWireError {
     error(CANCELLED, format!("canceling statement due to statement timeout: it took longer than {timeout:?}"))
 }
 
+/// The most columns that an answer may have, as in Postgres.
+const COLUMNS: usize = 1664;
+
 /// Returns the columns that a plan gives, as they are told to the client.
 pub(crate) fn fields(
     plan: &LogicalPlan,
     format: &Format,
     options: Option<Arc<FormatOptions>>,
 ) -> PgWireResult<Vec<FieldInfo>> {
-    arrow_schema_to_pg_fields(plan.schema().as_arrow(), format, options)
+    let schema = plan.schema().as_arrow();
+    if schema.fields().len() > COLUMNS {
+        return Err(error(TOO_WIDE, format!("target lists can have at most {COLUMNS} entries")));
+    }
+    if let Some(field) = schema.fields().iter().find(|field| field_into_pg_type(field).is_err()) {
+        let (name, of) = (field.name(), field.data_type());
+        let text = format!(
+            "the column \"{name}\" is of type {of}, for which Postgres has no form: ask for what is in it, or leave it out"
+        );
+        return Err(error(NOT_SUPPORTED, text));
+    }
+    arrow_schema_to_pg_fields(schema, format, options)
 }
 
 /// Runs a plan over a batch. Rows come when they are read.
@@ -273,7 +288,7 @@ impl Reading {
             }
             Some(Given::Rows(rows)) => {
                 self.rows_left -= rows.num_rows();
-                Some(encode_recordbatch(Arc::clone(fields), rows).collect())
+                Some(rows::encoded(fields, &rows))
             }
             // It was ended from outside.
             None => Some(Err(error(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use millstream_core::threads::{self, OwnedThread, lock};
 use millstream_core::{Error, ErrorKind, Result, millis, secs};
 use millstream_sql::SqlContext;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, oneshot};
@@ -211,10 +211,9 @@ async fn full(mut socket: TcpStream) {
     message.extend_from_slice(fields);
     let saying = async {
         socket.write_all(&message).await?;
-        socket.shutdown().await?;
-        // What it has sent is read: what is thrown away unread makes the system throw away the answer, too.
-        tokio::io::copy(&mut (&mut socket).take(64 << 10), &mut tokio::io::sink()).await
+        socket.shutdown().await
     };
     // Whether it hears it or not.
     let _ = tokio::time::timeout(secs(1), saying).await;
+    wire::hear_out(&mut socket).await;
 }

@@ -20,7 +20,8 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::error::{TOO_OLD, error};
-use crate::limits::Limits;
+use crate::limits::{Limits, PREPARED};
+use crate::message::LONG;
 
 /// What all connections of a server share.
 pub(crate) struct House {
@@ -69,6 +70,8 @@ struct State {
     timeout: Option<Duration>,
     settings: BTreeMap<String, String>,
     prepared: BTreeSet<String>,
+    /// The portals that a client has bound to names, and how many bytes of values they have.
+    bound: BTreeMap<String, usize>,
     cursors: BTreeMap<String, Arc<Vec<FieldInfo>>>,
     /// What runs, so that it can be ended.
     running: Vec<AbortHandle>,
@@ -164,14 +167,14 @@ impl Connection {
         drop(batch);
     }
 
-    /// Ends the transaction, if there is one. Its cursors end with it.
+    /// Ends the transaction, if there is one. Its cursors and what was bound end with it.
     pub(crate) fn end(&self) -> Vec<String> {
-        let (transaction, cursors) = {
+        let (transaction, cursors, bound) = {
             let mut state = lock(&self.state);
-            (state.transaction.take(), std::mem::take(&mut state.cursors))
+            (state.transaction.take(), std::mem::take(&mut state.cursors), std::mem::take(&mut state.bound))
         };
         drop(transaction);
-        cursors.into_keys().collect()
+        cursors.into_keys().chain(bound.into_keys()).collect()
     }
 
     /// Ends all that runs for it.
@@ -221,6 +224,25 @@ impl Connection {
 
     pub(crate) fn all_prepared(&self) -> BTreeSet<String> {
         std::mem::take(&mut lock(&self.state).prepared)
+    }
+
+    /// Counts a portal that is bound to a name, with the bytes of its values; not if these would be too many.
+    pub(crate) fn bound(&self, portal: &str, bytes: usize) -> bool {
+        let bound = &mut lock(&self.state).bound;
+        bound.remove(portal);
+        let fits = bound.len() < PREPARED && bound.values().sum::<usize>() + bytes <= LONG;
+        if fits {
+            bound.insert(portal.to_owned(), bytes);
+        }
+        fits
+    }
+
+    pub(crate) fn unbound(&self, portal: &str) {
+        lock(&self.state).bound.remove(portal);
+    }
+
+    pub(crate) fn all_bound(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.state).bound).into_keys().collect()
     }
 
     /// Counts a cursor, with the columns that it gives. Returns how many there are.

@@ -23,7 +23,7 @@ use pgwire::messages::startup::{Authentication, PasswordMessageFamily};
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-use crate::error::{INTERNAL, fatal};
+use crate::error::{INTERNAL, PROTOCOL, fatal};
 use crate::functions::default_of;
 use crate::scram::{self, Begun, Verifier, Wrong};
 use crate::session::Connection;
@@ -158,9 +158,6 @@ impl Startup {
         Ok(Authentication::SASLContinue(answer.into()))
     }
 }
-
-/// The code of what is not allowed by the protocol.
-const PROTOCOL: &str = "08P01";
 
 /// Reads how a client wants to prove that it knows the password, and the first that it says: a name up to a zero, a length, and so
 /// many bytes.

@@ -77,6 +77,126 @@ fn garbage_ends_its_own_connection_and_no_other() {
     assert_eq!(ask(&client, "SELECT times FROM seen"), "2", "batches go on");
 }
 
+/// A message with a right length.
+fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    [&[kind], &(body.len() as u32 + 4).to_be_bytes()[..], body].concat()
+}
+
+/// What is answered to messages behind a start, until the server has enough or the client goes.
+fn answered(house: &House, messages: &[Vec<u8>]) -> String {
+    let mut socket = raw(house);
+    socket.write_all(&[hello(), messages.concat(), message(b'X', b"")].concat()).unwrap();
+    String::from_utf8_lossy(&read_all(&socket)).into_owned()
+}
+
+/// A question, and how its answer begins: one column, of one byte.
+const ASKED: &[u8] = b"SELECT 7\0";
+const SEVEN: &str = "\0\u{1}\0\0\0\u{1}7";
+
+#[test]
+fn a_message_that_lies_ends_its_own_connection_and_says_why() {
+    let house = house(batches());
+    let client = house.connect();
+    let question = message(b'Q', ASKED);
+    assert!(answered(&house, std::slice::from_ref(&question)).contains(SEVEN));
+    for (lie, why) in [
+        (message(b'Q', b"SELECT 1"), "invalid string"),
+        (message(b'Q', b"SELECT 1\0\0"), "invalid message format"),
+        (message(b'P', b"s\0SELECT $1\0\xff\xff"), "insufficient data"),
+        (message(b'B', b"\0\0\0\0\0\x01\x7f\xff\xff\xffx\0\0"), "insufficient data"),
+        (message(b'B', b"\0\0\xff\xff\0\0"), "insufficient data"),
+        (message(b'B', b""), "invalid string"),
+        (message(b'D', b"Z\0"), "DESCRIBE message subtype 90"),
+        (message(b'C', b"Z\0"), "CLOSE message subtype 90"),
+        (message(b'E', b"\0\0"), "insufficient data"),
+        (message(b'S', b"S"), "invalid message format"),
+        (message(b'p', b"SCRAM-SHA-256\0\0\0\0\0"), "invalid frontend message type 112"),
+        (message(b'!', b""), "invalid frontend message type 33"),
+        (b"Q\x7f\xff\xff\xff".to_vec(), "invalid message length 2147483647"),
+        (b"Q\xff\xff\xff\xff".to_vec(), "invalid message length 4294967295"),
+        (b"Q\0\0\0\0".to_vec(), "invalid message length 0"),
+        (b"E\0\x01\0\0".to_vec(), "invalid message length 65536"),
+    ] {
+        let said = answered(&house, &[lie, question.clone()]);
+        assert!(said.contains("FATAL") && said.contains("08P01") && said.contains(why), "{why}: {said:?}");
+        assert!(!said.contains(SEVEN), "{why}: what follows is not answered: {said:?}");
+    }
+    for (start, why) in [
+        (&b"\0\0\0\x09\0\x03\0\0u"[..], "expected terminator"),
+        (b"\0\0\0\x09\0\x02\0\0\0", "unsupported frontend protocol 2.0"),
+        (b"\0\0\0\x0c\x04\xd2\x16\x2e\0\0\0\x07", "cancel request"),
+        (b"\x7f\xff\xff\xff\0\x03\0\0", "invalid message length"),
+        (b"GET / HTTP/1.1\r\n\r\n", "invalid message length"),
+    ] {
+        let mut socket = raw(&house);
+        socket.write_all(start).unwrap();
+        let said = String::from_utf8_lossy(&read_all(&socket)).into_owned();
+        assert!(said.contains("FATAL") && said.contains(why), "{why}: {said:?}");
+    }
+    assert_eq!(ask(&client, "SELECT 7"), "7", "others are answered");
+}
+
+#[test]
+fn what_cannot_be_done_of_a_message_fails_and_the_connection_goes_on() {
+    let house = house(batches());
+    let (question, sync) = (message(b'Q', ASKED), message(b'S', b""));
+    let three = message(b'P', b"s\0SELECT 1, 2, $1\0\0\0");
+    for (messages, code) in [
+        (vec![message(b'Q', b"SELECT '\xff'\0")], "22021"),
+        (vec![message(b'P', b"\0SELECT '\xff'\0\0\0"), message(b'P', b"\0\xff\0\0\0"), sync.clone()], "22021"),
+        (vec![three.clone(), message(b'B', b"\0s\0\0\x01\0\x02\0\0\0\0"), sync.clone()], "22023"),
+        // Two forms for three columns: of the third there would be none.
+        (
+            vec![
+                three.clone(),
+                message(b'B', b"\0s\0\0\0\0\x01\0\0\0\x013\0\x02\0\x01\0\x01"),
+                message(b'D', b"P\0"),
+                message(b'E', b"\0\0\0\0\0"),
+                sync.clone(),
+            ],
+            "08P01",
+        ),
+        (vec![message(b'B', b"\0none\0\0\0\0\0\0\0"), sync.clone()], "26000"),
+    ] {
+        let said = answered(&house, &[messages.concat(), question.clone()]);
+        assert!(said.contains(&format!("C{code}\0")) && !said.contains("FATAL"), "{code}: {said:?}");
+        assert!(said.ends_with("I") && said.contains(SEVEN), "{code}: the next is answered: {said:?}");
+        assert_eq!(said.matches("SERROR").count(), 1, "{code}: {said:?}");
+    }
+}
+
+#[test]
+fn what_a_client_binds_is_counted_and_outlives_no_statement() {
+    let house = house(batches());
+    let (question, sync) = (message(b'Q', ASKED), message(b'S', b""));
+    let statement = message(b'P', b"s\0SELECT $1\0\0\0");
+    let bind = |portal: &str, value: &[u8]| {
+        let length = (value.len() as u32).to_be_bytes();
+        let name = [portal.as_bytes(), b"\0s\0\0\0\0\x01"].concat();
+        message(b'B', &[&name[..], &length, value, b"\0\0"].concat())
+    };
+    let execute = |portal: &str| message(b'E', &[portal.as_bytes(), b"\0\0\0\0\0"].concat());
+    let many: Vec<u8> = (0..1000).flat_map(|n| bind(&format!("p{n}"), b"x")).collect();
+    let said = answered(&house, &[statement.clone(), many.clone(), bind("p7", b"y"), execute("p7"), sync.clone()]);
+    assert!(said.contains("\0\u{1}\0\0\0\u{1}y") && !said.contains("ERROR"), "as many as may be: {said:?}");
+    let large = vec![b'x'; 9 << 20];
+    for (messages, code) in [
+        (vec![many.clone(), bind("more", b"x"), sync.clone()], "54000"),
+        (vec![bind("a", &large), bind("b", &large), sync.clone()], "54000"),
+        // They have ended with what they were bound for.
+        (vec![bind("a", b"x"), sync.clone(), execute("a"), sync.clone()], "26000"),
+    ] {
+        let said = answered(&house, &[statement.clone(), messages.concat(), question.clone()]);
+        assert!(said.contains(code) && !said.contains("FATAL"), "{code}: {said:?}");
+        assert!(said.contains(SEVEN), "{code}: the next is answered: {said:?}");
+    }
+    let begin = message(b'Q', b"BEGIN\0");
+    let kept =
+        [begin, statement, bind("a", b"x"), sync.clone(), execute("a"), sync, message(b'Q', b"COMMIT\0"), question];
+    let said = answered(&house, &kept);
+    assert!(said.contains("\0\u{1}\0\0\0\u{1}x") && said.contains(SEVEN), "a transaction keeps them: {said:?}");
+}
+
 #[test]
 fn who_does_not_know_the_password_gets_nothing() {
     let spec = ServeSpec::at("127.0.0.1:0").password("ann", "correct horse");

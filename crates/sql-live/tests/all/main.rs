@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod clients;
+mod edges;
 mod examples;
 mod hostile;
 mod house;
