@@ -54,9 +54,13 @@ pub use self::listener::{
     BatchInfo, BatchStamps, InputInfo, OutputOperationInfo, Pressure, ReceiverInfo, StreamingListener,
 };
 pub use self::receiver::{Position, Receiver, Store, Travelling};
+#[doc(hidden)]
+pub use self::state::away::AwayStates;
 pub use self::state::mapped::MappedState;
 #[doc(hidden)]
 pub use self::state::merged::{Merge, MergedState};
+#[doc(hidden)]
+pub use self::state::view::Behind;
 pub use self::state::view::StateView;
 pub use self::state::{EachRecord, State, StateFn, StateSpec, UpdateSpec, WithTime};
 pub use self::stats::StatsReportListener;

@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex};
 
 use millstream_core::{ErrorKind, Partitioner, Text, Time, secs};
-use millstream_streaming::{DStream, State, StateSpec, UpdateSpec};
+use millstream_streaming::{Behind, DStream, State, StateSpec, UpdateSpec};
 use millstream_testkit::{Batches, Check, StreamTest, batches, check, check_local};
 
 fn six() -> Batches<Text> {
@@ -533,4 +533,50 @@ fn pairs_are_looked_up_wherever_tasks_run_and_states_of_tables_where_they_are() 
     assert_eq!(error.kind(), ErrorKind::Graph);
     let told = error.to_string();
     assert!(told.contains("state_snapshots()") && told.contains(&format!("state.rs:{line}")), "{told}");
+}
+
+#[test]
+fn states_of_tables_are_asked_where_they_are_and_let_go_with_who_asks() {
+    for way in Check::new(3, 2).everywhere() {
+        let mut test = way.context();
+        let pairs = test.input(batches![[("a", 1), ("b", 2), ("c", 3)], [("a", 5)], []]);
+        let states = pairs.map_with_state(StateSpec::function(|_: &Text, new, state: &mut State<'_, i32>| {
+            state.update(state.get_option().copied().unwrap_or(0) + new.unwrap_or(0));
+        }));
+        let behind = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&behind);
+        let site = millstream_core::CallSite::here("asked");
+        states.foreach_behind(site, |_| (), move |states| kept.lock().unwrap().push(states));
+        test.run(3).unwrap();
+        let all = std::mem::take(&mut *behind.lock().unwrap());
+        let looked_up = |at: usize, keys: &[&str]| -> Vec<(String, i32)> {
+            let mut found: Vec<(String, i32)> = match &all[at] {
+                Behind::Here(view) => {
+                    let look = |key: &&str| Some((key.to_string(), view.get(&Text::from(*key))?));
+                    keys.iter().filter_map(look).collect()
+                }
+                Behind::Away(states) => {
+                    let found = states.get(keys.iter().map(|key| Text::from(*key)).collect(), || true).unwrap();
+                    found.into_iter().map(|(key, state)| (key.to_string(), state)).collect()
+                }
+            };
+            found.sort();
+            found
+        };
+        let pairs = |pairs: &[(&str, i32)]| pairs.iter().map(|(key, n)| (key.to_string(), *n)).collect::<Vec<_>>();
+        assert_eq!(looked_up(0, &["a", "c", "nobody"]), pairs(&[("a", 1), ("c", 3)]), "{way:?}");
+        assert_eq!(looked_up(2, &["a", "b", "c"]), pairs(&[("a", 6), ("b", 2), ("c", 3)]), "{way:?}");
+        assert_eq!((all[0].len(), all[1].time()), (3, Time::from_millis(2000)), "{way:?}");
+        let Behind::Away(first) = &all[0] else { continue };
+        let mut entries: Vec<(Text, i32)> = Arc::clone(first).entries().flat_map(|some| some.unwrap()).collect();
+        entries.sort();
+        assert_eq!(entries, [(Text::from("a"), 1), (Text::from("b"), 2), (Text::from("c"), 3)], "{way:?}");
+        let rdds = || test.ssc().context().persistent_rdds().len();
+        let (first, lent) = (Arc::clone(first), rdds());
+        drop(all);
+        assert_eq!(rdds(), lent - 2, "one of the three is still held, {way:?}");
+        test.ssc().stop().unwrap();
+        let error = first.get(vec![Text::from("a")], || true).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Stopped, "{error}, {way:?}");
+    }
 }

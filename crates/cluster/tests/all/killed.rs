@@ -13,8 +13,8 @@ use millstream_cluster::Cluster;
 use millstream_core::checkpoint::MemoryCheckpoints;
 use millstream_core::clock::{Clock, ManualClock, monotonic};
 use millstream_core::threads::lock;
-use millstream_core::{Context, ExchangeData, Rdd, Result, Time, capture, secs};
-use millstream_streaming::{Conf, DStream, InputSource, Rate, State, StateSpec, StreamingContext};
+use millstream_core::{CallSite, Context, ExchangeData, Rdd, Result, Time, capture, secs};
+use millstream_streaming::{Behind, Conf, DStream, InputSource, Rate, State, StateSpec, StreamingContext};
 
 /// How executors end, one after the other.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -211,4 +211,46 @@ fn all_slots_are_there(cluster: &Arc<Cluster>, folder: &Path) {
     });
     context.range(0, 3, 1, 3).foreach(meet).unwrap();
     assert_eq!(cluster.executors().len(), 3);
+}
+
+#[test]
+fn states_that_an_executor_had_are_made_again_for_who_asks_when_it_is_killed() {
+    let nowhere = tempfile::tempdir().unwrap();
+    let mut conf = Conf::new("local-cluster[2,1]", "asked").unwrap();
+    conf.set("spark.network.timeout", "3s").unwrap();
+    let cluster = Arc::new(Cluster::start(&conf.engine).unwrap());
+    let (ssc, clock) = context("local-cluster[2,1]", Some(&cluster));
+    let numbers = ssc.input(Numbers(nowhere.path().to_path_buf())).map(|n| (n % 5, n));
+    let total = StateSpec::function(|_: &i64, new: Option<i64>, total: &mut State<'_, i64>| {
+        total.update(total.get_option().copied().unwrap_or(0) + new.unwrap_or(0));
+    });
+    let behind = Arc::new(Mutex::new(BTreeMap::new()));
+    let kept = Arc::clone(&behind);
+    let site = CallSite::here("asked");
+    numbers.map_with_state(total).foreach_behind(
+        site,
+        |_| (),
+        move |states| {
+            lock(&kept).insert(states.time().as_millis() / 1000, states);
+        },
+    );
+    let want = |batch: i64, key: i64| (20..(batch + 1) * 20).filter(|n| n % 5 == key).sum::<i64>();
+    let ask = |batch: i64| {
+        let Some(Behind::Away(states)) = lock(&behind).get(&batch).cloned() else { panic!("no batch {batch}") };
+        let mut found = states.get((0..7).collect(), || true).unwrap();
+        found.sort_unstable();
+        assert_eq!(found, (0..5).map(|key| (key, want(batch, key))).collect::<Vec<_>>(), "batch {batch}");
+    };
+    ssc.start().unwrap();
+    for batch in 1..=6 {
+        clock.advance_to(Time::from_millis(batch * 1000));
+        assert!(ssc.await_batch(Time::from_millis(batch * 1000)));
+        if batch % 2 == 0 {
+            cluster.await_executors(2, Duration::from_secs(60)).unwrap();
+            signal("-KILL", processes(&cluster)[0]);
+            ask(batch);
+        }
+        ask(batch - (batch - 1) / 3);
+    }
+    ssc.stop().unwrap();
 }

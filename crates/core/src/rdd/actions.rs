@@ -189,6 +189,19 @@ impl<T: ExchangeData> Rdd<T> {
         Ok(if parts.len() == 1 { parts.swap_remove(0) } else { parts.into_iter().flatten().collect() })
     }
 
+    /// Returns the elements of some partitions, in the order in which those are named, for who only looks: what is marked to be saved
+    /// is left to the jobs of the program, and so is an error of that.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the job fails with.
+    #[doc(hidden)]
+    pub fn look_at_partitions(&self, partitions: Vec<usize>, site: CallSite) -> Result<Vec<T>> {
+        let action = Arc::new(CollectAction::<T>(PhantomData));
+        let parts: Vec<Vec<T>> = self.context().run_job(self.node(), action, partitions, site)?;
+        Ok(parts.into_iter().flatten().collect())
+    }
+
     /// Reduces all elements to one with `f`, which must not care for order.
     ///
     /// # Errors

@@ -8,13 +8,14 @@ use std::time::Duration;
 use hashbrown::HashTable;
 use millstream_core::partitioner::key_hash;
 use millstream_core::plan::ship::{PlanReader, PlanWriter};
-use millstream_core::{CallSite, ExchangeData, Key, PartitionIter, Result, Step, Time, capture, step_over};
+use millstream_core::{CallSite, ExchangeData, Key, PartitionIter, Rdd, Result, Step, Time, capture, step_over};
 
 use super::save::HasTable;
 use super::step::{nothing, placed};
 use super::table::{Change, StateTable};
+use super::view::{Behind, foreach_tables};
 use crate::DStream;
-use crate::dstream::{Placing, derive_as, mark_table_of, save_every};
+use crate::dstream::{Outcome, Output, Placing, derive_as, mark_table_of, save_every};
 use crate::graph::StreamSpec;
 
 /// What becomes of the keys that a batch has values of.
@@ -81,11 +82,12 @@ impl<K: Key, S: ExchangeData> HasTable for Merged<K, S> {
 pub struct MergedState<K, S> {
     state: DStream<Merged<K, S>>,
     content: String,
+    placing: Placing,
 }
 
 impl<K, S> Clone for MergedState<K, S> {
     fn clone(&self) -> Self {
-        MergedState { state: self.state.clone(), content: self.content.clone() }
+        MergedState { state: self.state.clone(), content: self.content.clone(), placing: self.placing.clone() }
     }
 }
 
@@ -104,6 +106,21 @@ impl<K: Key, S: ExchangeData> MergedState<K, S> {
     /// Returns the stream of the keys that each batch had values of, and their states behind it.
     pub fn changed(&self, site: CallSite) -> DStream<(K, S)> {
         self.state.lift(site, |rdd, _| rdd.flat_map(|part: Merged<K, S>| part.changed.to_vec()))
+    }
+
+    /// Gives `f` the states behind each batch, to be kept and asked for as long as one likes. This is an output. `planned` is told each
+    /// batch before it runs.
+    pub fn foreach_behind<R: Outcome>(
+        &self,
+        site: CallSite,
+        planned: impl Fn(Time) + Send + 'static,
+        f: impl Fn(Behind<K, S>) -> R + Send + Sync + 'static,
+    ) -> Output {
+        let tables: DStream<StateTable<K, S>> = self.state.lift(site, move |rdd: Rdd<Merged<K, S>>, time| {
+            planned(time);
+            rdd.flat_map(|part| [part.table])
+        });
+        foreach_tables(&tables, self.placing.clone(), site, f)
     }
 
     /// Gives the state a name of its own.
@@ -132,8 +149,9 @@ impl<K: Key, V: ExchangeData> DStream<(K, V)> {
         let mut stream = StreamSpec::new(site, slide, vec![self.id()]);
         stream.saving.by_itself = Some(slide * 10);
         let parent = self.clone();
+        let places = placing.clone();
         let state: DStream<Merged<K, M::State>> = derive_as(self.graph(), stream, move |batch| {
-            let partitioner = placing.on(batch.context());
+            let partitioner = places.on(batch.context());
             let data = placed(batch, &parent, &partitioner, site);
             let time = batch.time();
             let previous = match batch.previous_state::<Merged<K, M::State>>(&partitioner, site) {
@@ -150,7 +168,7 @@ impl<K: Key, V: ExchangeData> DStream<(K, V)> {
         });
         state.keep_live(site);
         state.saved_by_itself(mark_table_of::<Merged<K, M::State>>(content.clone()), site);
-        MergedState { state, content }
+        MergedState { state, content, placing }
     }
 }
 

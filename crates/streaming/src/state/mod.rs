@@ -3,6 +3,7 @@
 //! A state is an Rdd with a lineage, like everything: that of batch *t* is made from that of *t − 1* and the new data. It is
 //! persisted, and every few batches it is saved and its lineage cut there.
 
+pub(crate) mod away;
 mod desk;
 pub(crate) mod mapped;
 pub(crate) mod merged;

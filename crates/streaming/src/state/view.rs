@@ -12,10 +12,11 @@ use millstream_core::{
     CallSite, Data, Error, ErrorKind, ExchangeData, Key, PartitionIter, Partitioner, Rdd, Result, TaskContext, Time,
 };
 
+use super::away::{AwayStates, Lent};
 use super::mapped::{Mapped, MappedState};
 use super::past::Past;
 use super::table::{SHARDS, StateTable};
-use crate::dstream::{DStream, Outcome, Output};
+use crate::dstream::{DStream, Outcome, Output, Placing};
 
 /// The states of all keys as they were behind one batch.
 ///
@@ -36,6 +37,45 @@ pub struct StateView<K, S> {
     /// Whether keys are where their hashes say.
     by_hash: bool,
     parts: Vec<Part<K, S>>,
+}
+
+/// The states behind a batch, where they are.
+#[doc(hidden)]
+pub enum Behind<K, S> {
+    Here(Arc<StateView<K, S>>),
+    Away(Arc<AwayStates<K, S>>),
+}
+
+impl<K, S> Clone for Behind<K, S> {
+    fn clone(&self) -> Self {
+        match self {
+            Behind::Here(view) => Behind::Here(Arc::clone(view)),
+            Behind::Away(states) => Behind::Away(Arc::clone(states)),
+        }
+    }
+}
+
+impl<K: Key, S: ExchangeData> Behind<K, S> {
+    /// Returns the time of the batch.
+    pub fn time(&self) -> Time {
+        match self {
+            Behind::Here(view) => view.time(),
+            Behind::Away(states) => states.time(),
+        }
+    }
+
+    /// Returns how many keys there were.
+    pub fn len(&self) -> usize {
+        match self {
+            Behind::Here(view) => view.len(),
+            Behind::Away(states) => states.len(),
+        }
+    }
+
+    /// Says whether there was no key.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 enum Part<K, S> {
@@ -177,6 +217,15 @@ impl<K: Key, S: Data> Iterator for Pieces<K, S> {
     }
 }
 
+impl<K, S> fmt::Debug for Behind<K, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Behind::Here(view) => view.fmt(f),
+            Behind::Away(states) => states.fmt(f),
+        }
+    }
+}
+
 impl<K, S> fmt::Debug for StateView<K, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "StateView({} keys at {})", self.len, self.time)
@@ -215,38 +264,63 @@ impl<K: Key, S: ExchangeData, E: ExchangeData> MappedState<K, S, E> {
     /// [`state_snapshots`](Self::state_snapshots) then, whose pairs are sent to the driver in each batch.
     #[track_caller]
     pub fn foreach_states<R: Outcome>(&self, f: impl Fn(Arc<StateView<K, S>>) -> R + Send + Sync + 'static) -> Output {
-        self.foreach_states_at(CallSite::here("foreach_states"), |_| (), f)
-    }
-
-    /// As [`foreach_states`](Self::foreach_states), for operations that are made of it. `planned` is told each batch before it runs.
-    #[doc(hidden)]
-    pub fn foreach_states_at<R: Outcome>(
-        &self,
-        site: CallSite,
-        planned: impl Fn(Time) + Send + 'static,
-        f: impl Fn(Arc<StateView<K, S>>) -> R + Send + Sync + 'static,
-    ) -> Output {
+        let site = CallSite::here("foreach_states");
         let text = "states of map_with_state are where the tasks run, here in other processes, and cannot be looked at from the driver: \
                     take the stream of state_snapshots(), whose pairs are sent to it in each batch, or a local master";
         self.stream().graph().fault_elsewhere(Error::new(ErrorKind::Graph, text).at(site));
-        let (placing, internal) = (self.placing.clone(), self.tables());
-        let tables: DStream<StateTable<K, S>> = internal.lift(site, move |rdd: Rdd<Mapped<K, S, E>>, time| {
+        self.foreach_behind(
+            site,
+            |_| (),
+            move |behind| match behind {
+                Behind::Here(view) => f(view).outcome(),
+                Behind::Away(_) => {
+                    Err(millstream_core::bug!("states in other processes were given to who looks at them here"))
+                }
+            },
+        )
+    }
+
+    /// As [`foreach_states`](Self::foreach_states), for operations that are made of it and can ask states in other processes, too.
+    /// `planned` is told each batch before it runs.
+    #[doc(hidden)]
+    pub fn foreach_behind<R: Outcome>(
+        &self,
+        site: CallSite,
+        planned: impl Fn(Time) + Send + 'static,
+        f: impl Fn(Behind<K, S>) -> R + Send + Sync + 'static,
+    ) -> Output {
+        let tables: DStream<StateTable<K, S>> = self.tables().lift(site, move |rdd: Rdd<Mapped<K, S, E>>, time| {
             planned(time);
             rdd.flat_map(|part| [part.into_table()])
         });
-        tables.foreach_rdd_at(site, move |rdd, time| {
-            let by_hash = is_by_hash(&placing.on(rdd.context()));
-            let parts = gathered(&rdd, site, |mut tables: PartitionIter<StateTable<K, S>>| {
-                let table = tables.next();
-                tables.failed()?;
-                let table = table
-                    .ok_or_else(|| millstream_core::bug!("a partition of states that are looked at has no table"))?;
-                let len = table.lock().len();
-                Ok((Part::Table(table), len))
-            })?;
-            f(Arc::new(viewed(time, by_hash, parts))).outcome()
-        })
+        foreach_tables(&tables, self.placing.clone(), site, f)
     }
+}
+
+/// Gives `f` the tables of each batch as states: as they are, or, from other processes, a way to ask them there.
+pub(super) fn foreach_tables<K: Key, S: ExchangeData, R: Outcome>(
+    tables: &DStream<StateTable<K, S>>,
+    placing: Placing,
+    site: CallSite,
+    f: impl Fn(Behind<K, S>) -> R + Send + Sync + 'static,
+) -> Output {
+    let lent = Lent::new();
+    tables.foreach_rdd_at(site, move |rdd, time| {
+        let by_hash = is_by_hash(&placing.on(rdd.context()));
+        if rdd.context().closures_travel() {
+            let states = AwayStates::of(&lent, &rdd, time, by_hash, site)?;
+            return f(Behind::Away(Arc::new(states))).outcome();
+        }
+        let parts = gathered(&rdd, site, |mut tables: PartitionIter<StateTable<K, S>>| {
+            let table = tables.next();
+            tables.failed()?;
+            let table =
+                table.ok_or_else(|| millstream_core::bug!("a partition of states that are looked at has no table"))?;
+            let len = table.lock().len();
+            Ok((Part::Table(table), len))
+        })?;
+        f(Behind::Here(Arc::new(viewed(time, by_hash, parts)))).outcome()
+    })
 }
 
 impl<K: Key, S: ExchangeData> DStream<(K, S)> {
