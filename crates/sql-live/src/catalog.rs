@@ -66,6 +66,9 @@ pub(crate) fn session(sql: &SqlContext, limits: &Limits) -> Result<SessionState>
     for function in sql.known_functions() {
         context.register_udf(function.as_ref().clone());
     }
+    for aggregate in sql.known_aggregates() {
+        context.register_udaf(aggregate.as_ref().clone());
+    }
     Ok(context.state())
 }
 

@@ -6,7 +6,7 @@ use millstream::sql_live::{ServeSpec, ServeSql as _};
 use millstream_testkit::StreamTest;
 use millstream_testkit::batches;
 
-use crate::house::{RUNTIME, ask, house, of, refused, rows, told};
+use crate::house::{RUNTIME, ask, connect_to, house, of, refused, rows, told};
 
 fn two() -> millstream_testkit::Batches<(String, f64)> {
     of(vec![vec![("a".to_owned(), 20.0), ("b".to_owned(), 70.5)], vec![("a".to_owned(), 60.0)], vec![]])
@@ -131,6 +131,47 @@ fn a_prepared_statement_sees_the_batch_of_the_time_at_which_it_runs() {
     assert_eq!(count(), 2);
     house.test.run(1).unwrap();
     assert_eq!(count(), 1);
+}
+
+#[test]
+fn functions_and_aggregates_of_the_program_are_called_by_clients() {
+    let mut test = StreamTest::new();
+    let readings = test.input(of(vec![vec![("a".to_owned(), 20.0), ("b".to_owned(), 70.5), ("a".to_owned(), 26.0)]]));
+    let sql = SqlContext::new(test.ssc()).unwrap();
+    sql.register_function("fahrenheit", |celsius: f64| celsius * 1.8 + 32.0).unwrap();
+    let spread = sql.register_aggregate(
+        "Spread",
+        (f64::MAX, f64::MIN),
+        |(low, high): (f64, f64), x: f64| (low.min(x), high.max(x)),
+        |(a, b), (c, d)| (a.min(c), b.max(d)),
+        |(low, high)| (high >= low).then_some(high - low),
+    );
+    spread.unwrap();
+    sql.register_aggregate("bad", 0i64, |_, _: f64| panic!("no more"), |a, _| a, |a| a).unwrap();
+    sql.register_stream("readings", &readings);
+    let server = sql.serve_with(ServeSpec::at("127.0.0.1:0")).unwrap();
+    test.run(1).unwrap();
+    let client = connect_to(server.address(), "user=test").unwrap();
+    for (text, want) in [
+        ("SELECT _1, spread(_2) FROM readings GROUP BY _1 ORDER BY _1", "a|6.0\nb|0.0"),
+        ("SELECT SPREAD(fahrenheit(_2)) > 90 FROM readings", "t"),
+        ("SELECT spread(_2) FROM readings WHERE _2 > 100", "-"),
+        ("SELECT spread(_2) FILTER (WHERE _2 < 50) FROM readings", "6.0"),
+        ("SELECT _1 FROM readings GROUP BY _1 HAVING spread(_2) > 1", "a"),
+        ("SELECT sum(s) FROM (SELECT spread(_2) AS s FROM readings GROUP BY _1) AS g", "6.0"),
+    ] {
+        assert_eq!(ask(&client, text), want, "{text}");
+    }
+    RUNTIME.block_on(async {
+        let statement = client.prepare("SELECT spread(_2) FROM readings WHERE _1 = $1").await.unwrap();
+        for (sensor, want) in [("a", Some(6.0)), ("b", Some(0.0)), ("c", None)] {
+            let row = client.query_one(&statement, &[&sensor]).await.unwrap();
+            assert_eq!(row.get::<_, Option<f64>>(0), want, "{sensor}");
+        }
+    });
+    let (_, message) = refused(&client, "SELECT bad(_2) FROM readings");
+    assert!(message.contains("the aggregate `bad`: a closure of the program panicked: no more"), "{message}");
+    assert_eq!(ask(&client, "SELECT count(*) FROM readings"), "3", "the connection goes on");
 }
 
 #[test]
