@@ -43,7 +43,8 @@ impl Published {
     /// Makes so many tables without columns, named `t0`, `t1` and so on.
     pub fn new(tables: usize) -> Result<Published> {
         let live = Live::new();
-        (0..tables).try_for_each(|number| live.declare(&format!("t{number}"), Some(Arc::new(Schema::empty()))))?;
+        (0..tables)
+            .try_for_each(|number| live.declare(&format!("t{number}"), Some(Arc::new(Schema::empty())), Vec::new()))?;
         Ok(Published(live))
     }
 

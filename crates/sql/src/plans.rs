@@ -61,22 +61,55 @@ impl Plans {
         text: &str,
         make: impl FnOnce() -> Result<(Arc<dyn ExecutionPlan>, Arc<Vec<String>>)>,
     ) -> Result<(Vec<RecordBatch>, Arc<Vec<String>>)> {
-        let (plan, runs, names) = match self.take(&key) {
-            Some(kept) => kept,
-            None => {
-                #[cfg(test)]
-                self.made.fetch_add(1, Ordering::Relaxed);
-                let (plan, names) = make()?;
-                (plan, 0, names)
-            }
-        };
-        let result = wait(collect(Arc::clone(&plan), task))?.map_err(|e| told(&e, text));
-        // A run that failed may have left anything in its operators.
-        if result.is_ok() && runs + 1 < RUNS {
-            let reset = reset_plan_states(plan).map_err(|e| told(&e, text))?;
-            self.put_back(key, reset, runs + 1, &names);
+        let (plan, runs, names) = self.taken(&key, make)?;
+        let result = wait(collect(Arc::clone(&plan), task))?;
+        self.ran(key, plan, runs, &names, text, result).map(|rows| (rows, names))
+    }
+
+    /// As [`run`](Self::run), where an async runtime runs.
+    pub(crate) async fn run_here(
+        &self,
+        key: Key,
+        task: Arc<TaskContext>,
+        text: &str,
+        make: impl FnOnce() -> Result<(Arc<dyn ExecutionPlan>, Arc<Vec<String>>)>,
+    ) -> Result<(Vec<RecordBatch>, Arc<Vec<String>>)> {
+        let (plan, runs, names) = self.taken(&key, make)?;
+        let result = collect(Arc::clone(&plan), task).await;
+        self.ran(key, plan, runs, &names, text, result).map(|rows| (rows, names))
+    }
+
+    fn taken(
+        &self,
+        key: &Key,
+        make: impl FnOnce() -> Result<(Arc<dyn ExecutionPlan>, Arc<Vec<String>>)>,
+    ) -> Result<(Arc<dyn ExecutionPlan>, u64, Arc<Vec<String>>)> {
+        if let Some(kept) = self.take(key) {
+            return Ok(kept);
         }
-        Ok((result?, names))
+        #[cfg(test)]
+        self.made.fetch_add(1, Ordering::Relaxed);
+        let (plan, names) = make()?;
+        Ok((plan, 0, names))
+    }
+
+    /// Keeps a plan that has run.
+    fn ran(
+        &self,
+        key: Key,
+        plan: Arc<dyn ExecutionPlan>,
+        runs: u64,
+        names: &Arc<Vec<String>>,
+        text: &str,
+        result: datafusion::common::Result<Vec<RecordBatch>>,
+    ) -> Result<Vec<RecordBatch>> {
+        let rows = result.map_err(|e| told(&e, text))?;
+        // A run that failed may have left anything in its operators.
+        if runs + 1 < RUNS {
+            let reset = reset_plan_states(plan).map_err(|e| told(&e, text))?;
+            self.put_back(key, reset, runs + 1, names);
+        }
+        Ok(rows)
     }
 
     fn take(&self, key: &Key) -> Option<(Arc<dyn ExecutionPlan>, u64, Arc<Vec<String>>)> {

@@ -9,5 +9,6 @@ mod hostile;
 mod house;
 mod isolation;
 mod secure;
+mod states;
 mod tables;
 mod transactions;

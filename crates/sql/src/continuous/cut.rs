@@ -10,7 +10,7 @@
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, JoinType};
-use datafusion::logical_expr::{LogicalPlan, TableScan};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
 
 /// Where the groups are kept, and what is above.
 #[derive(Debug, PartialEq)]
@@ -45,6 +45,35 @@ pub(super) fn cut(plan: &LogicalPlan, stream: &str) -> Result<Cut, String> {
     // Without keys there is a row even where there is no group.
     by_row &= !is_one_group(&groups);
     Ok(Cut { groups, by_row })
+}
+
+/// Finds the columns of what a plan gives that are the `keys` columns which its groups are made of, in the order of those. Nothing if one of
+/// them does not come out as it is.
+pub(super) fn keys_of(plan: &LogicalPlan, groups: &LogicalPlan, keys: usize) -> Option<Vec<usize>> {
+    let from: Vec<Option<usize>> = (0..plan.schema().fields().len()).map(|at| key_of(plan, groups, at)).collect();
+    (0..keys).map(|key| from.iter().position(|of| *of == Some(key))).collect()
+}
+
+/// The column of the groups that a column of the plan is.
+fn key_of(plan: &LogicalPlan, groups: &LogicalPlan, mut column: usize) -> Option<usize> {
+    let mut at = plan;
+    while *at != *groups {
+        at = match at {
+            LogicalPlan::Projection(projection) => {
+                let mut expr = projection.expr.get(column)?;
+                while let Expr::Alias(alias) = expr {
+                    expr = &alias.expr;
+                }
+                let Expr::Column(of) = expr else { return None };
+                column = projection.input.schema().index_of_column(of).ok()?;
+                &projection.input
+            }
+            LogicalPlan::Filter(filter) => &filter.input,
+            LogicalPlan::SubqueryAlias(alias) => &alias.input,
+            _ => return None,
+        };
+    }
+    Some(column)
 }
 
 fn is_one_group(plan: &LogicalPlan) -> bool {
@@ -185,6 +214,10 @@ mod tests {
     use crate::statement::{Statement, Table};
 
     fn cut_of(text: &str) -> Result<Cut, String> {
+        planned(text).1
+    }
+
+    fn planned(text: &str) -> (LogicalPlan, Result<Cut, String>) {
         let session = Arc::new(Session::new(1 << 24).unwrap());
         let table = |name: &str| Table {
             name: name.to_owned(),
@@ -194,7 +227,27 @@ mod tests {
         };
         let statement = Statement::new(text, &session).unwrap();
         let (state, plan, _) = statement.logical(&[table("r"), table("l")], &Functions::default()).unwrap();
-        cut(&without_rewrites(&state).optimize(&plan).unwrap(), "r")
+        let plan = without_rewrites(&state).optimize(&plan).unwrap();
+        let cut = cut(&plan, "r");
+        (plan, cut)
+    }
+
+    #[test]
+    fn what_a_statement_is_grouped_by_is_found_among_its_columns() {
+        for (text, width, want) in [
+            ("SELECT _1, count(*) FROM r GROUP BY _1", 1, Some(vec![0])),
+            ("SELECT count(*) AS n, _1 AS k FROM r GROUP BY _1 HAVING count(*) > 3", 1, Some(vec![1])),
+            ("SELECT sum(_1), _2, _1 FROM r GROUP BY _1, _2", 2, Some(vec![2, 1])),
+            ("SELECT n, k FROM (SELECT _1 % 7 AS k, count(*) AS n FROM r GROUP BY _1 % 7) AS g", 1, Some(vec![1])),
+            ("SELECT DISTINCT _2, _1 FROM r", 2, Some(vec![0, 1])),
+            ("SELECT _1 AS a, _1 AS b, max(_2) FROM r GROUP BY _1", 1, Some(vec![0])),
+            ("SELECT _1 + 1, count(*) FROM r GROUP BY _1", 1, None),
+            ("SELECT _1, count(*) FROM r GROUP BY _1, _2", 2, None),
+            ("SELECT _1, _2, count(*) FROM r GROUP BY ROLLUP (_1, _2)", 3, None),
+        ] {
+            let (plan, cut) = planned(text);
+            assert_eq!(keys_of(&plan, &cut.unwrap().groups, width), want, "{text}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Groups and their states: what a batch gives is merged into what was there, and results are made of states. All of it works on
 //! columns, by the accumulators that DataFusion's own aggregates have.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -50,6 +51,25 @@ impl Groups {
     /// Says whether everything is one group.
     pub(super) fn is_one(&self) -> bool {
         self.keys.is_empty()
+    }
+
+    /// How many columns make a group.
+    pub(super) fn width(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Groups as they are kept, each once, of columns of what makes them.
+    pub(super) fn packed_keys(&self, keys: &[ArrayRef]) -> Result<Vec<Packed>> {
+        let differs =
+            keys.len() != self.keys.len() || keys.iter().zip(&self.keys).any(|(key, of)| key.data_type() != of);
+        if differs {
+            return Err(millstream_core::bug!("groups are looked up by other columns than they are made of"));
+        }
+        let mut packed = pack(keys, keys.first().map_or(0, |key| key.len()))?;
+        // Values that differ may be the same group, as the two zeros are.
+        let mut seen = HashSet::new();
+        packed.retain(|key| seen.insert(key.clone()));
+        Ok(packed)
     }
 
     /// The types of keys and states, one behind the other: those of what the part below the groups gives.

@@ -8,6 +8,7 @@
 //!                              answer ◄──above── results                                        steps.rs
 //! ```
 
+mod asked;
 mod cells;
 mod cut;
 mod groups;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use millstream_core::{CallSite, Context, Error, ErrorKind, Rdd, Result, Time, pass_over};
 use millstream_streaming::{DStream, MergedState};
 
+use self::asked::Asked;
 use self::cells::Packed;
 use self::planned::Planned;
 use self::steps::{Above, Below, Group, Kept, Merging, Results};
@@ -143,6 +145,12 @@ impl<R: Columnar> Continuous<R> {
             self.answers.mistake(Error::new(ErrorKind::Graph, text).at(site));
         }
         answered(&self.state.changed(site), &self.planned, &self.sql, self.site)
+    }
+
+    /// What is asked of its groups from outside of all batches. Nothing if the statement is none.
+    pub(crate) fn asked(&self) -> Option<Asked<'_>> {
+        let planned = self.planned.as_ref().ok()?;
+        Some(Asked { planned, state: &self.state, sql: &self.sql })
     }
 
     /// Returns the stream of whole answers, for where a `DStream` is asked for by name.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch as ArrowBatch;
 use datafusion::datasource::provider_as_source;
-use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::execution::{SessionState, SessionStateBuilder, TaskContext};
 use datafusion::logical_expr::{LogicalPlan, TableScan};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_plan::ExecutionPlan;
@@ -16,7 +16,7 @@ use millstream_core::threads::lock;
 use millstream_core::{Error, ErrorKind, Result, codec};
 
 use super::cells::Packed;
-use super::cut::{Cut, cut, replaced};
+use super::cut::{Cut, cut, keys_of, replaced};
 use super::groups::{Groups, differs};
 use crate::batch::RecordBatch;
 use crate::error::told;
@@ -39,6 +39,8 @@ pub(crate) struct Planned {
     /// The groups and aggregates as they are written.
     asked: String,
     by_row: bool,
+    /// The columns of the answer that make a group.
+    keys: Vec<usize>,
     schema: SchemaRef,
     below: Plans,
     above: Plans,
@@ -62,6 +64,7 @@ impl Planned {
             "one tells the other's columns"
         );
         let schema = Arc::new(renamed(part.plan.schema().as_arrow(), &part.names));
+        let keys = keys_of(&part.plan, &part.cut.groups, groups.width()).unwrap_or_default();
         let (asked, by_row) = (part.asked, part.cut.by_row);
         let named: BTreeSet<&String> = statement.tables().iter().collect();
         let stream = tables.remove(0);
@@ -71,7 +74,7 @@ impl Planned {
             (table.rows, table.version) = (Arc::default(), 0);
         }
         let (below, above) = (Plans::default(), Plans::default());
-        Ok(Planned { statement, tables, groups, asked, by_row, schema, below, above })
+        Ok(Planned { statement, tables, groups, asked, by_row, keys, schema, below, above })
     }
 
     pub(super) fn groups(&self) -> &Groups {
@@ -85,6 +88,11 @@ impl Planned {
     /// Says whether what is above the groups looks at each by itself.
     pub(super) fn by_row(&self) -> bool {
         self.by_row
+    }
+
+    /// Which columns of the answer are what it is grouped by, in that order; none if one of those does not come out.
+    pub(super) fn keys(&self) -> &[usize] {
+        &self.keys
     }
 
     /// The names of the tables that do not stream.
@@ -132,6 +140,28 @@ impl Planned {
         others: Vec<Table>,
         functions: &Functions,
     ) -> Result<Vec<RecordBatch>> {
+        let (tables, task) = self.read_above(groups, others)?;
+        let make = || self.made_above(&tables, functions);
+        let (batches, names) = self.above.run(Key::of(&tables, functions), task, self.statement.text(), make)?;
+        batches.iter().map(|batch| with_names(batch, &names)).collect()
+    }
+
+    /// As [`answer`](Self::answer), where an async runtime runs.
+    pub(super) async fn answer_here(
+        &self,
+        groups: Vec<ArrowBatch>,
+        others: Vec<Table>,
+        functions: &Functions,
+    ) -> Result<Vec<RecordBatch>> {
+        let (tables, task) = self.read_above(groups, others)?;
+        let make = || self.made_above(&tables, functions);
+        let run = self.above.run_here(Key::of(&tables, functions), task, self.statement.text(), make);
+        let (batches, names) = run.await?;
+        batches.iter().map(|batch| with_names(batch, &names)).collect()
+    }
+
+    /// What the part above the groups reads.
+    fn read_above(&self, groups: Vec<ArrowBatch>, others: Vec<Table>) -> Result<(Vec<Table>, Arc<TaskContext>)> {
         let rows = Arc::new(groups.iter().cloned().map(RecordBatch::from).collect());
         let table = Table { name: GROUPS.to_owned(), schema: Arc::clone(self.groups.schema()), rows, version: 0 };
         let mut tables = vec![table];
@@ -140,18 +170,20 @@ impl Planned {
         for table in &tables[1..] {
             rows.push(lowered(table)?);
         }
-        let task = self.statement.session().task(Snapshot { tables: rows });
-        let text = self.statement.text();
-        let make = || {
-            let count = tables[0].count();
-            let mut below = tables.clone();
-            below[0] = self.tables[0].clone();
-            let part = Part::of(&self.statement, &below, functions)?;
-            let names = Arc::new(part.names.clone());
-            Ok((part.above(text, self.groups.schema(), count)?, names))
-        };
-        let (batches, names) = self.above.run(Key::of(&tables, functions), task, text, make)?;
-        batches.iter().map(|batch| with_names(batch, &names)).collect()
+        Ok((tables, self.statement.session().task(Snapshot { tables: rows })))
+    }
+
+    fn made_above(
+        &self,
+        tables: &[Table],
+        functions: &Functions,
+    ) -> Result<(Arc<dyn ExecutionPlan>, Arc<Vec<String>>)> {
+        let count = tables[0].count();
+        let mut below = tables.to_vec();
+        below[0] = self.tables[0].clone();
+        let part = Part::of(&self.statement, &below, functions)?;
+        let names = Arc::new(part.names.clone());
+        Ok((part.above(self.statement.text(), self.groups.schema(), count)?, names))
     }
 
     pub(super) fn ship(&self, functions: &Functions, w: &mut PlanWriter) -> Result<()> {

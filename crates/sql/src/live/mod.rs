@@ -12,6 +12,7 @@
 //! ```
 
 mod leaf;
+mod register;
 mod states;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,21 +21,17 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use datafusion::arrow::array::RecordBatch as ArrowBatch;
-use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::sql::sqlparser::ast::Expr;
 use millstream_core::threads::lock;
-use millstream_core::{CallSite, Error, ErrorKind, Rdd, Result, Time, mutants, pass_over};
-use millstream_streaming::DStream;
+use millstream_core::{Error, ErrorKind, Result, Time, mutants};
 
 use self::leaf::LeafTable;
-use self::states::AnyState;
 pub use self::states::States;
-use crate::columnar::Columnar;
-use crate::context::{SqlContext, check_name};
-use crate::row::{Cell, Row};
-use crate::statement::{relabelled, small};
-use crate::stream::ToColumns;
+pub(crate) use self::states::{AnyState, found, of_ours, read, times};
+use crate::context::SqlContext;
+use crate::statement::small;
 use crate::tables::Version;
 
 /// What went wrong with a statement, as this crate says it.
@@ -83,9 +80,18 @@ pub struct Live {
 
 #[derive(Default)]
 struct Making {
-    /// The tables that there will be, and their columns as far as they are known.
-    known: BTreeMap<String, Option<SchemaRef>>,
+    /// The tables that there will be.
+    known: BTreeMap<String, Known>,
     open: BTreeMap<Time, Open>,
+}
+
+/// What is known of a table before it is there.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    /// Its columns, if those are known.
+    schema: Option<SchemaRef>,
+    /// Which of them make a key that can be looked up.
+    keys: Vec<usize>,
 }
 
 /// A batch whose tables are not all there.
@@ -107,13 +113,14 @@ impl Live {
         Arc::clone(&lock(&self.newest))
     }
 
-    pub(crate) fn declare(&self, name: &str, schema: Option<SchemaRef>) -> Result<()> {
+    /// Says that there will be a table. `keys` are those of its columns that make a key, if it can be looked up.
+    pub(crate) fn declare(&self, name: &str, schema: Option<SchemaRef>, keys: Vec<usize>) -> Result<()> {
         let mut making = lock(&self.making);
         if making.known.contains_key(name) {
             let text = format!("there is a live table `{name}` already: give this one another name");
             return Err(Error::new(ErrorKind::Graph, text));
         }
-        making.known.insert(name.to_owned(), schema);
+        making.known.insert(name.to_owned(), Known { schema, keys });
         Ok(())
     }
 
@@ -131,7 +138,7 @@ impl Live {
     /// Adds a table to its batch, and publishes the batch if it was the last.
     pub(crate) fn add(&self, time: Time, name: &str, schema: &SchemaRef, content: Content) {
         let mut making = lock(&self.making);
-        if let Some(known @ None) = making.known.get_mut(name)
+        if let Some(Known { schema: known @ None, .. }) = making.known.get_mut(name)
             && !schema.fields().is_empty()
         {
             *known = Some(Arc::clone(schema));
@@ -172,17 +179,21 @@ impl Live {
         drop((old, before));
     }
 
-    /// The tables that can be asked now, and those that will be with the first batch.
-    fn schemas(&self) -> BTreeMap<String, SchemaRef> {
+    /// The tables that can be asked now, and those that will be with the first batch: their columns, and which make a key.
+    fn schemas(&self) -> BTreeMap<String, (SchemaRef, Vec<usize>)> {
         let newest = self.newest();
-        let mut all: BTreeMap<String, SchemaRef> = BTreeMap::new();
+        let mut all: BTreeMap<String, (SchemaRef, Vec<usize>)> = BTreeMap::new();
         for (name, version) in newest.statics.iter() {
             if let Ok(schema) = small(&version.table(name).schema, name) {
-                all.insert(name.clone(), Arc::new(schema));
+                all.insert(name.clone(), (Arc::new(schema), Vec::new()));
             }
         }
         let making = lock(&self.making);
-        all.extend(making.known.iter().filter_map(|(name, schema)| Some((name.clone(), Arc::clone(schema.as_ref()?)))));
+        for (name, Known { schema, keys }) in &making.known {
+            if let Some(schema) = schema {
+                all.insert(name.clone(), (Arc::clone(schema), keys.clone()));
+            }
+        }
         all
     }
 }
@@ -207,15 +218,29 @@ impl SchemaProvider for LiveSchema {
     async fn table(&self, name: &str) -> datafusion::error::Result<Option<Arc<dyn TableProvider>>> {
         self.0.refresh_statics();
         let schema = self.0.live().schemas().remove(name);
-        Ok(schema.map(|schema| {
+        Ok(schema.map(|(schema, keys)| {
             let rows = self.0.live().newest().rows_of(name);
-            Arc::new(LeafTable { name: name.to_owned(), schema, rows }) as Arc<dyn TableProvider>
+            Arc::new(LeafTable { name: name.to_owned(), schema, keys, rows }) as Arc<dyn TableProvider>
         }))
     }
 
     fn table_exist(&self, name: &str) -> bool {
         self.0.refresh_statics();
         self.0.live().schemas().contains_key(name)
+    }
+}
+
+impl SqlContext {
+    /// Before there is a batch, static tables are as they are.
+    fn refresh_statics(&self) {
+        let live = self.live();
+        if live.newest().time.is_none() {
+            let statics = Arc::new(self.newest_versions());
+            let mut newest = lock(&live.newest);
+            if newest.time.is_none() {
+                *newest = Arc::new(LiveBatch { time: None, tables: BTreeMap::new(), statics });
+            }
+        }
     }
 }
 
@@ -227,179 +252,6 @@ impl LiveBatch {
             Some(Content::State(state)) => state.len(),
             None => {
                 self.statics.get(name).map_or(0, |version| version.table(name).rows.iter().map(|r| r.num_rows()).sum())
-            }
-        }
-    }
-}
-
-/// The columns of a live table: those of its rows in small letters, and the batch's time.
-fn with_batch(fields: &Schema, name: &str) -> Result<SchemaRef> {
-    let small = small(fields, name)?;
-    if small.fields().iter().any(|field| field.name() == BATCH) {
-        let text = format!(
-            "the column `{BATCH}` of the live table `{name}` is the batch's time: call the one of its rows otherwise"
-        );
-        return Err(Error::new(ErrorKind::Graph, text));
-    }
-    let mut fields: Vec<Field> = small.fields().iter().map(|field| field.as_ref().clone()).collect();
-    fields.push(Time::field(BATCH));
-    Ok(Arc::new(Schema::new(fields)))
-}
-
-impl SqlContext {
-    /// Makes the newest batch of a stream a live table, which can be asked from outside of all batches: see `serve`. This is an
-    /// output: it makes the batch run.
-    ///
-    /// The table has the columns of the stream's rows, in small letters, and beside them `batch`, the time of the batch. All live
-    /// tables of a program are those of the same batch: one is published as a whole, when the last of its live tables is there. A
-    /// window is a stream as any other: `register_stream("last_minute", &stream.columns().window(secs(60)))` keeps its columns, and
-    /// not rows, in the window. What of a batch is live does not wait for its other outputs, nor for what makes it durable.
-    ///
-    /// # Example
-    ///
-    /// ```
-    /// use millstream_sql::SqlContext;
-    /// # use millstream_testkit::{StreamTest, batches};
-    ///
-    /// # let mut test = StreamTest::new();
-    /// # let readings = test.input(batches![[("pump".to_owned(), 71.5f64)]]);
-    /// let sql = SqlContext::new(test.ssc())?;
-    /// sql.register_stream("readings", &readings);
-    /// # test.run(1)?;
-    /// # Ok::<(), millstream_core::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// `start()` reports a name that is none or taken, two columns of a name, and a column `batch`. A batch fails whose columns are not
-    /// those of the batches before it.
-    ///
-    /// # Cost
-    ///
-    /// The rows of each batch are written as columns, which are kept until the next batch is published and nobody looks at them any
-    /// more.
-    #[track_caller]
-    pub fn register_stream<T: Columnar>(&self, name: &str, stream: &DStream<T>) {
-        let site = CallSite::here("register_stream");
-        let schema = match self.declared::<T>(name) {
-            Ok(schema) => schema,
-            Err(error) => return stream.mistake(Error::new(ErrorKind::Graph, error.message()).at(site)),
-        };
-        let name = name.to_lowercase();
-        let expected = self.expecting(stream, &name, site);
-        let columns = expected.lift(site, move |rdd, _| pass_over(&rdd, ToColumns::<T>::default(), site));
-        let live = Arc::clone(self.live());
-        let _ = columns.foreach_rdd_at(site, move |rdd: Rdd<crate::RecordBatch>, time| {
-            let batches = CallSite::scope(Some(site), || rdd.collect())?;
-            let seen = lock(&live.making).known.get(&name).cloned().flatten();
-            let schema = match (schema.clone().or(seen), batches.first()) {
-                (Some(schema), _) => schema,
-                (None, Some(first)) => with_batch(&first.schema(), &name)?,
-                // Nobody knows the columns of a stream of columns that has none.
-                (None, None) => Arc::new(Schema::empty()),
-            };
-            let plain = Arc::new(Schema::new(
-                schema.fields().iter().take(schema.fields().len().saturating_sub(1)).cloned().collect::<Vec<_>>(),
-            ));
-            let mut rows = Vec::new();
-            for batch in batches.iter().filter(|batch| batch.num_rows() > 0) {
-                let differ = |what: &str| {
-                    let text =
-                        format!("the columns of the live table `{name}` are not those of the batches before: {what}");
-                    Error::new(ErrorKind::Data, text).at(site)
-                };
-                if batch.num_columns() != plain.fields().len() {
-                    return Err(differ(&format!("{} and not {}", batch.num_columns(), plain.fields().len())));
-                }
-                rows.push(relabelled(batch, &plain).map_err(|e| differ(e.message()))?);
-            }
-            live.add(time, &name, &schema, Content::Rows { time, rows: Arc::new(rows) });
-            Ok(())
-        });
-    }
-
-    /// Makes the states of all keys a live table: those of `map_with_state`, or of `update_state_by_key`. This is an output.
-    ///
-    /// Its columns are `key`, those of the state, or `value` if that is no struct, and `batch`. A statement that asks for some keys,
-    /// by `key = …` or `key IN (…)`, looks them up in the state's own table and waits for no batch; all others read it from end to
-    /// end, some rows at a time.
-    ///
-    /// # Example
-    ///
-    /// ```
-    /// use millstream_sql::SqlContext;
-    /// use millstream_streaming::{State, StateSpec};
-    /// # use millstream_testkit::{StreamTest, batches};
-    ///
-    /// # let mut test = StreamTest::new();
-    /// # let pairs = test.input(batches![[("pump".to_owned(), 1i64)]]);
-    /// let sql = SqlContext::new(test.ssc())?;
-    /// let counts = pairs.map_with_state(StateSpec::function(|_: &String, n: Option<i64>, state: &mut State<'_, i64>| {
-    ///     state.update(state.get_option().copied().unwrap_or(0) + n.unwrap_or(0));
-    /// }));
-    /// sql.register_state("counts", &counts);
-    /// # test.run(1)?;
-    /// # Ok::<(), millstream_core::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`register_stream`](Self::register_stream)'s. `start()` refuses states of `map_with_state` where tasks run in other processes, as
-    /// there the states are; register the stream of `state_snapshots()` instead, in which keys are looked up, too.
-    ///
-    /// # Cost
-    ///
-    /// In each batch, nothing that grows with the state for `map_with_state`; a copy of the pairs for `update_state_by_key`, which
-    /// calls its function for each of them anyway; from other processes they are sent to the driver.
-    #[track_caller]
-    pub fn register_state<S: States>(&self, name: &str, states: &S) {
-        let site = CallSite::here("register_state");
-        let mut fields = vec![S::Key::field("key")];
-        fields.extend(S::State::fields());
-        let schema = check_name(name)
-            .and_then(|()| with_batch(&Schema::new(fields), name))
-            .and_then(|schema| self.live().declare(&name.to_lowercase(), Some(Arc::clone(&schema))).map(|()| schema));
-        let schema = match schema {
-            Ok(schema) => schema,
-            Err(error) => return states.mistake(Error::new(ErrorKind::Graph, error.message()).at(site)),
-        };
-        let name = name.to_lowercase();
-        let (live, expects, expected) = (Arc::clone(self.live()), self.clone(), name.clone());
-        states.foreach(
-            site,
-            move |time| expects.live().expect(time, &expected, expects.tables_at(time)),
-            move |view| {
-                let time = view.time();
-                let state: Arc<dyn AnyState> = S::viewed(view, &schema);
-                live.add(time, &name, &schema, Content::State(state));
-            },
-        );
-    }
-
-    fn declared<T: Columnar>(&self, name: &str) -> Result<Option<SchemaRef>> {
-        check_name(name)?;
-        let schema = T::schema().map(|schema| with_batch(&schema, name)).transpose()?;
-        self.live().declare(&name.to_lowercase(), schema.clone())?;
-        Ok(schema)
-    }
-
-    /// The same stream, whose batches are expected when they are planned.
-    fn expecting<T: millstream_core::Data>(&self, stream: &DStream<T>, name: &str, site: CallSite) -> DStream<T> {
-        let (sql, name) = (self.clone(), name.to_owned());
-        stream.lift(site, move |rdd, time| {
-            sql.live().expect(time, &name, sql.tables_at(time));
-            rdd
-        })
-    }
-
-    /// Before there is a batch, static tables are as they are.
-    fn refresh_statics(&self) {
-        let live = self.live();
-        if live.newest().time.is_none() {
-            let statics = Arc::new(self.newest_versions());
-            let mut newest = lock(&live.newest);
-            if newest.time.is_none() {
-                *newest = Arc::new(LiveBatch { time: None, tables: BTreeMap::new(), statics });
             }
         }
     }

@@ -8,8 +8,8 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::error::{DataFusionError, Result as PlanResult};
 use futures::channel::oneshot;
 use futures::future::{BoxFuture, FutureExt as _, join_all};
-use millstream_core::{CallSite, ExchangeData, Key, Time};
-use millstream_streaming::{DStream, MappedState, StateView};
+use millstream_core::{CallSite, Error, ExchangeData, Key, Result, Time};
+use millstream_streaming::{Behind, DStream, MappedState};
 
 use crate::row::{Cell, Row};
 
@@ -25,15 +25,15 @@ pub trait States {
         &self,
         site: CallSite,
         planned: impl Fn(Time) + Send + 'static,
-        f: impl Fn(Arc<StateView<Self::Key, Self::State>>) + Send + Sync + 'static,
+        f: impl Fn(Behind<Self::Key, Self::State>) + Send + Sync + 'static,
     );
 
     #[doc(hidden)]
     fn mistake(&self, error: millstream_core::Error);
 
     #[doc(hidden)]
-    fn viewed(view: Arc<StateView<Self::Key, Self::State>>, schema: &SchemaRef) -> Arc<dyn AnyState> {
-        Arc::new(StateOf { view, schema: Arc::clone(schema) })
+    fn viewed(states: Behind<Self::Key, Self::State>, schema: &SchemaRef) -> Arc<dyn AnyState> {
+        Arc::new(StateOf { states, schema: Arc::clone(schema) })
     }
 }
 
@@ -45,9 +45,9 @@ impl<K: Key + Cell, S: ExchangeData + Row, E: ExchangeData> States for MappedSta
         &self,
         site: CallSite,
         planned: impl Fn(Time) + Send + 'static,
-        f: impl Fn(Arc<StateView<K, S>>) + Send + Sync + 'static,
+        f: impl Fn(Behind<K, S>) + Send + Sync + 'static,
     ) {
-        let _ = self.foreach_states_at(site, planned, f);
+        let _ = self.foreach_behind(site, planned, f);
     }
 
     fn mistake(&self, error: millstream_core::Error) {
@@ -63,9 +63,9 @@ impl<K: Key + Cell, S: ExchangeData + Row> States for DStream<(K, S)> {
         &self,
         site: CallSite,
         planned: impl Fn(Time) + Send + 'static,
-        f: impl Fn(Arc<StateView<K, S>>) + Send + Sync + 'static,
+        f: impl Fn(Behind<K, S>) + Send + Sync + 'static,
     ) {
-        let _ = self.foreach_states_at(site, planned, f);
+        let _ = self.foreach_states_at(site, planned, move |view| f(Behind::Here(view)));
     }
 
     fn mistake(&self, error: millstream_core::Error) {
@@ -77,63 +77,112 @@ impl<K: Key + Cell, S: ExchangeData + Row> States for DStream<(K, S)> {
 #[doc(hidden)]
 pub trait AnyState: fmt::Debug + Send + Sync {
     fn len(&self) -> usize;
-    /// Looks up some keys, each of which stands there once. It is never run by a thread that would wait for a batch.
-    fn look_up(&self, keys: &ArrayRef) -> PlanResult<BoxFuture<'static, PlanResult<ArrowBatch>>>;
+    /// Looks up some keys, each of which stands there once: a column for each of those that make a key. It is never run by a thread that
+    /// would wait for a batch.
+    fn look_up(&self, keys: &[ArrayRef]) -> PlanResult<BoxFuture<'static, PlanResult<ArrowBatch>>>;
     /// Reads all, some at a time. Who reads may have to wait.
     fn pieces(&self) -> Box<dyn Iterator<Item = PlanResult<ArrowBatch>> + Send>;
 }
 
-struct StateOf<K, S> {
-    view: Arc<StateView<K, S>>,
-    schema: SchemaRef,
+/// An error of ours, as the plan tells it.
+pub(crate) fn of_ours(error: Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
 }
 
-impl<K, S> fmt::Debug for StateOf<K, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.view.fmt(f)
+/// Looks keys up where the states are. Returns those that have one.
+pub(crate) fn found<K: Key, S: ExchangeData>(
+    states: &Behind<K, S>,
+    keys: Vec<K>,
+) -> BoxFuture<'static, PlanResult<Vec<(K, S)>>> {
+    let view = match states {
+        Behind::Here(view) => view,
+        Behind::Away(states) => {
+            // It waits for a job: that is no work for a thread that runs statements.
+            let (states, (tell, told)) = (Arc::clone(states), oneshot::channel());
+            tokio::task::spawn_blocking(move || {
+                let found = states.get(keys, || !tell.is_canceled());
+                // Who asked may have gone.
+                let _ = tell.send(found);
+            });
+            let ended = || DataFusionError::Execution("the states were not looked up: the program ends".to_owned());
+            return async move { told.await.map_err(|_| ended())?.map_err(of_ours) }.boxed();
+        }
+    };
+    let mut answers = Vec::with_capacity(keys.len());
+    for key in keys {
+        let (tell, told) = oneshot::channel();
+        let known = key.clone();
+        Arc::clone(view).look_up(key, move |state| {
+            // Who asked may have gone.
+            let _ = tell.send(state.map(|state| (known, state)));
+        });
+        answers.push(told);
     }
+    join_all(answers)
+        .map(|answers| Ok(answers.into_iter().filter_map(|answer| answer.ok().flatten()).collect()))
+        .boxed()
 }
 
 /// How many rows are read at a time, about.
 const ROWS: usize = 4096;
 
+/// Reads all keys and their states, some at a time. Who reads may have to wait.
+pub(crate) fn read<K: Key, S: ExchangeData>(
+    states: &Behind<K, S>,
+) -> Box<dyn Iterator<Item = PlanResult<Vec<(K, S)>>> + Send> {
+    let mut entries: Box<dyn Iterator<Item = Result<Vec<(K, S)>>> + Send> = match states {
+        Behind::Here(view) => Box::new(Arc::clone(view).entries().map(Ok)),
+        Behind::Away(states) => Box::new(Arc::clone(states).entries()),
+    };
+    // A partition that comes from elsewhere comes as a whole.
+    let mut left: Vec<(K, S)> = Vec::new();
+    Box::new(std::iter::from_fn(move || {
+        while left.len() < ROWS {
+            match entries.next() {
+                Some(Ok(mut some)) => left.append(&mut some),
+                Some(Err(error)) => {
+                    // Nothing comes behind it.
+                    entries = Box::new(std::iter::empty());
+                    left.clear();
+                    return Some(Err(of_ours(error)));
+                }
+                None => break,
+            }
+        }
+        let some = left.split_off(left.len().saturating_sub(ROWS));
+        (!some.is_empty()).then_some(Ok(some))
+    }))
+}
+
+struct StateOf<K, S> {
+    states: Behind<K, S>,
+    schema: SchemaRef,
+}
+
+impl<K, S> fmt::Debug for StateOf<K, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.states.fmt(f)
+    }
+}
+
 impl<K: Key + Cell, S: ExchangeData + Row> AnyState for StateOf<K, S> {
     fn len(&self) -> usize {
-        self.view.len()
+        self.states.len()
     }
 
-    fn look_up(&self, keys: &ArrayRef) -> PlanResult<BoxFuture<'static, PlanResult<ArrowBatch>>> {
-        let reader = K::reader(keys, None, "key").map_err(|e| DataFusionError::External(Box::new(e)))?;
-        let mut answers = Vec::with_capacity(keys.len());
-        for row in 0..keys.len() {
-            let key = K::read(&reader, row);
-            let (tell, told) = oneshot::channel();
-            let known = key.clone();
-            Arc::clone(&self.view).look_up(key, move |state| {
-                // Who asked may have gone.
-                let _ = tell.send(state.map(|state| (known, state)));
-            });
-            answers.push(told);
-        }
-        let (schema, time) = (Arc::clone(&self.schema), self.view.time());
-        let found = join_all(answers).map(move |answers| {
-            let rows: Vec<(K, S)> = answers.into_iter().filter_map(|answer| answer.ok().flatten()).collect();
-            columns(&rows, &schema, time)
-        });
-        Ok(found.boxed())
+    fn look_up(&self, keys: &[ArrayRef]) -> PlanResult<BoxFuture<'static, PlanResult<ArrowBatch>>> {
+        let Some(keys) = keys.first() else {
+            return Err(of_ours(millstream_core::bug!("a key is looked up and there is none")));
+        };
+        let reader = K::reader(keys, None, "key").map_err(of_ours)?;
+        let keys = (0..keys.len()).map(|row| K::read(&reader, row)).collect();
+        let (schema, time) = (Arc::clone(&self.schema), self.states.time());
+        Ok(found(&self.states, keys).map(move |found| columns(&found?, &schema, time)).boxed())
     }
 
     fn pieces(&self) -> Box<dyn Iterator<Item = PlanResult<ArrowBatch>> + Send> {
-        let (schema, time) = (Arc::clone(&self.schema), self.view.time());
-        let mut entries = Arc::clone(&self.view).entries();
-        Box::new(std::iter::from_fn(move || {
-            let mut rows: Vec<(K, S)> = Vec::new();
-            while rows.len() < ROWS {
-                let Some(mut some) = entries.next() else { break };
-                rows.append(&mut some);
-            }
-            (!rows.is_empty()).then(|| columns(&rows, &schema, time))
-        }))
+        let (schema, time) = (Arc::clone(&self.schema), self.states.time());
+        Box::new(read(&self.states).map(move |rows| columns(&rows?, &schema, time)))
     }
 }
 
@@ -150,6 +199,6 @@ fn columns<K: Cell, S: Row>(rows: &[(K, S)], schema: &SchemaRef, time: Time) -> 
 }
 
 /// The column that says of which batch rows are.
-pub(super) fn times(time: Time, rows: usize) -> ArrayRef {
+pub(crate) fn times(time: Time, rows: usize) -> ArrayRef {
     Arc::new(TimestampMillisecondArray::from_value(time.as_millis(), rows))
 }
