@@ -296,7 +296,7 @@ fn first_string(code: &str) -> Option<&str> {
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("crates/core", &[]),
     ("crates/streaming", &["millstream-core"]),
-    ("crates/sql", &["millstream-core", "millstream-streaming", "millstream-sql-derive"]),
+    ("crates/sql", &["millstream-core", "millstream-object-store", "millstream-streaming", "millstream-sql-derive"]),
     ("crates/sql-derive", &[]),
     ("crates/sql-live", &["millstream-core", "millstream-streaming", "millstream-sql"]),
     ("crates/testkit", &["millstream-core", "millstream-streaming", "millstream-cluster"]),

@@ -93,20 +93,8 @@ impl ObjectDisk {
                 "is a folder, and needs no object store: give its path to checkpoint(…) or get_or_create(…)",
             ));
         }
-        let rest = address.strip_prefix("s3://").or_else(|| address.strip_prefix("s3a://"));
-        let (bucket, prefix) = match rest.map(|rest| rest.split_once('/').unwrap_or((rest, ""))) {
-            // It would be told in errors, with the secret in it.
-            Some((bucket, _)) if bucket.contains(['@', ':']) => {
-                let text = "an address of a bucket has no keys in it: give them by the environment (AWS_ACCESS_KEY_ID, \
-                            AWS_SECRET_ACCESS_KEY), and the address as s3://BUCKET/PREFIX";
-                return Err(Error::new(ErrorKind::Config, text));
-            }
-            Some((bucket, prefix)) if !bucket.is_empty() => (bucket, prefix),
-            _ => return Err(wrong("is not the address of a bucket: s3://BUCKET/PREFIX")),
-        };
-        let store = AmazonS3Builder::from_env().with_bucket_name(bucket).build();
-        let store = store.map_err(|e| wrong(&format!("cannot be opened: {e}")))?;
-        ObjectDisk::on(Arc::new(store), prefix)
+        let (store, prefix) = opened(address)?;
+        ObjectDisk::on(store, prefix)
     }
 
     /// Takes a store that is open, and a prefix in it. It must put *if absent* ([`PutMode::Create`]) and keep attributes of
@@ -237,6 +225,25 @@ impl ObjectDisk {
     }
 }
 
+/// Opens the bucket of an address with the settings of the environment; returns the rest of the address, too.
+pub(crate) fn opened(address: &str) -> Result<(Arc<dyn ObjectStore>, &str)> {
+    let wrong = |what: &str| Error::new(ErrorKind::Config, format!("{address} {what}"));
+    let rest = address.strip_prefix("s3://").or_else(|| address.strip_prefix("s3a://"));
+    let (bucket, prefix) = match rest.map(|rest| rest.split_once('/').unwrap_or((rest, ""))) {
+        // It would be told in errors, with the secret in it.
+        Some((bucket, _)) if bucket.contains(['@', ':']) => {
+            let text = "an address of a bucket has no keys in it: give them by the environment (AWS_ACCESS_KEY_ID, \
+                        AWS_SECRET_ACCESS_KEY), and the address as s3://BUCKET/PREFIX";
+            return Err(Error::new(ErrorKind::Config, text));
+        }
+        Some((bucket, prefix)) if !bucket.is_empty() => (bucket, prefix),
+        _ => return Err(wrong("is not the address of a bucket: s3://BUCKET/PREFIX")),
+    };
+    let store = AmazonS3Builder::from_env().with_bucket_name(bucket).build();
+    let store = store.map_err(|e| wrong(&format!("cannot be opened: {e}")))?;
+    Ok((Arc::new(store), prefix))
+}
+
 fn era_name(era: u64) -> String {
     format!("era-{era}")
 }
@@ -246,7 +253,7 @@ fn era_of(name: &str) -> Option<u64> {
 }
 
 /// Says what could not be done with which object.
-fn failed(what: &str, path: &Path, error: &StoreError) -> Error {
+pub(crate) fn failed(what: &str, path: &Path, error: &StoreError) -> Error {
     let kind = match error {
         StoreError::NotFound { .. } => ErrorKind::Data,
         StoreError::InvalidPath { .. } | StoreError::NotSupported { .. } | StoreError::NotImplemented { .. } => {

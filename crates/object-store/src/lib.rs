@@ -28,10 +28,12 @@
 //! **Cost.** Each write of the log is a request, some 10 to 100 ms: batches of a second and longer, and receivers with
 //! blocks of a second and longer, are what this is for.
 
+mod bucket;
 mod disk;
 mod runtime;
 
-/// The library that speaks to stores, for [`ObjectDisk::on`].
+/// The library that speaks to stores, for [`ObjectDisk::on`] and [`Bucket::on`].
 pub use object_store;
 
+pub use self::bucket::{Bucket, Listed};
 pub use self::disk::ObjectDisk;
