@@ -114,8 +114,8 @@ cluster:
     RUSTC_WORKSPACE_WRAPPER="$(rustc --print sysroot)/bin/clippy-driver" CLIPPY_ARGS="-Dwarnings__CLIPPY_HACKERY__" \
     cargo test -p millstream-cluster --lib --test all
 
-# The crate of SQL: lints and tests, with what `just cluster` builds. The first time it builds DataFusion.
+# The crate of SQL: lints and tests, those of buckets beside a server that speaks S3. The first time it builds DataFusion.
 sql *ARGS:
     CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_TEST_DEBUG=0 \
     RUSTC_WORKSPACE_WRAPPER="$(rustc --print sysroot)/bin/clippy-driver" CLIPPY_ARGS="-Dwarnings__CLIPPY_HACKERY__" \
-    cargo test -p millstream-sql -p millstream-sql-live --lib --test all {{ARGS}}
+    .ci/with-s3 cargo test -p millstream-sql -p millstream-sql-live --features millstream-sql/server-tests --lib --test all {{ARGS}}

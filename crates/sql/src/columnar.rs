@@ -9,10 +9,20 @@ use crate::row::{self, Row, from_columns, schema_of, to_columns};
 /// How many rows come into one batch of columns: few enough that what is made of them is still in the cache.
 pub(crate) const ROWS: usize = 8192;
 
-/// An element that a statement reads, or gives: any [`Row`], or a [`RecordBatch`] as it is.
+/// An element that a statement reads, or gives: any [`Row`], a [`RecordBatch`] as it is, or a `Serde<T>` of a type that has only serde.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a row of a table",
+    label = "no columns are known for it",
+    note = "a struct with named fields needs `#[derive(Row)]`; tuples up to 12, numbers, text and `bool` are rows already",
+    note = "`Serde<T>` is a row of a type that has serde's traits (feature `serde-rows`)"
+)]
 pub trait Columnar: Data {
     /// Returns the schema, if the type alone tells it.
-    fn schema() -> Option<SchemaRef>;
+    ///
+    /// # Errors
+    ///
+    /// The kind is `Config`: the type has no columns.
+    fn schema() -> Result<Option<SchemaRef>>;
     #[doc(hidden)]
     fn write(elements: impl Iterator<Item = Self>) -> Result<Vec<RecordBatch>>;
     #[doc(hidden)]
@@ -23,8 +33,8 @@ pub trait Columnar: Data {
 }
 
 impl<T: Row> Columnar for T {
-    fn schema() -> Option<SchemaRef> {
-        Some(schema_of::<T>())
+    fn schema() -> Result<Option<SchemaRef>> {
+        Ok(Some(schema_of::<T>()))
     }
 
     fn write(mut elements: impl Iterator<Item = T>) -> Result<Vec<RecordBatch>> {
@@ -51,8 +61,8 @@ impl<T: Row> Columnar for T {
 }
 
 impl Columnar for RecordBatch {
-    fn schema() -> Option<SchemaRef> {
-        None
+    fn schema() -> Result<Option<SchemaRef>> {
+        Ok(None)
     }
 
     fn write(elements: impl Iterator<Item = RecordBatch>) -> Result<Vec<RecordBatch>> {

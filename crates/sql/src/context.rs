@@ -137,14 +137,13 @@ impl SqlContext {
     ///
     /// # Errors
     ///
-    /// The kind is `Data`: the rows do not fit into columns.
+    /// The kind is `Data`: the rows do not fit into columns; `Config`: their type has none.
     ///
     /// # Spark
     ///
     /// `SparkSession.createDataFrame`.
-    pub fn create_data_frame<T: Row>(&self, rows: Vec<T>) -> Result<DataFrame> {
-        let schema = crate::row::schema_of::<T>();
-        self.create_data_frame_of(schema, T::write(rows.into_iter())?)
+    pub fn create_data_frame<T: Columnar>(&self, rows: Vec<T>) -> Result<DataFrame> {
+        DataFrame::of_elements::<T>(self, T::write(rows.into_iter())?)
     }
 
     /// Makes a data frame of columns that all have the same schema.
@@ -189,6 +188,16 @@ impl SqlContext {
     /// As [`register_csv`](Self::register_csv)'s.
     pub fn register_parquet(&self, name: &str, path: impl AsRef<Path>) -> Result<()> {
         self.register_files(name, Files::parquet(path))
+    }
+
+    /// Makes a file of Avro a table, or a folder of them, or those that fit a pattern.
+    ///
+    /// # Errors
+    ///
+    /// As [`register_csv`](Self::register_csv)'s; see [`Files::avro`].
+    #[cfg(feature = "avro")]
+    pub fn register_avro(&self, name: &str, path: impl AsRef<Path>) -> Result<()> {
+        self.register_files(name, Files::avro(path))
     }
 
     /// Makes [`Files`] a table, which is read now, and again as they say.

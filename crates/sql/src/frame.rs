@@ -71,6 +71,16 @@ impl DataFrame {
         DataFrame::new(sql, &text, vec![Table { name, schema, rows: Arc::new(rows), version: 0 }])
     }
 
+    /// Makes a frame of elements that have been written as columns.
+    pub(crate) fn of_elements<T: Columnar>(sql: &SqlContext, columns: Vec<RecordBatch>) -> Result<DataFrame> {
+        let schema = match (T::schema()?, columns.first()) {
+            (Some(schema), _) => schema,
+            (None, Some(first)) => first.schema(),
+            (None, None) => Arc::new(Schema::empty()),
+        };
+        DataFrame::of_rows(sql, schema, columns)
+    }
+
     /// Asks a statement about this frame, which is called `this` in it.
     fn ask(&self, statement: &str, others: &[&DataFrame]) -> Result<DataFrame> {
         // Inside of another statement an order is lost; rows that are there keep theirs.
@@ -509,12 +519,7 @@ impl<T: Data> SqlRdds<T> for Rdd<T> {
         let sql = SqlContext::get_or_create(self.context())?;
         let site = CallSite::here("to_df");
         let columns = pass_over(self, ToColumns::<T>::default(), site).collect()?;
-        let schema = match (T::schema(), columns.first()) {
-            (Some(schema), _) => schema,
-            (None, Some(first)) => first.schema(),
-            (None, None) => Arc::new(Schema::empty()),
-        };
-        DataFrame::of_rows(&sql, schema, columns)
+        DataFrame::of_elements::<T>(&sql, columns)
     }
 
     #[track_caller]

@@ -62,6 +62,8 @@ pub use self::files::Files;
 pub use self::frame::{DataFrame, SqlRdds};
 pub use self::live::States;
 pub use self::query::StreamTables;
+#[cfg(feature = "serde-rows")]
+pub use self::row::Serde;
 pub use self::row::{Cell, Date, Decimal, Row, from_columns, schema_of, to_columns};
 #[doc(hidden)]
 pub use self::row::{ColumnsOf, ListCells, StructCells, StructReader, VariantCells, VariantReader, Variants};

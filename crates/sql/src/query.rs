@@ -38,6 +38,16 @@ struct Input {
     schema: Option<SchemaRef>,
 }
 
+impl Input {
+    fn of<T: Columnar>(name: &str, wrong: &mut Vec<Error>) -> Input {
+        let schema = T::schema().unwrap_or_else(|error| {
+            wrong.push(error);
+            None
+        });
+        Input { name: name.to_owned(), schema }
+    }
+}
+
 impl SqlContext {
     /// Takes a stream as the table `name` of a statement; others are added with [`StreamTables::and`].
     ///
@@ -68,8 +78,8 @@ impl SqlContext {
 
 impl StreamTables {
     pub(crate) fn of<T: Columnar>(sql: &SqlContext, name: &str, stream: &DStream<T>, site: CallSite) -> StreamTables {
-        let wrong = check_name(name).err().into_iter().collect();
-        let input = Input { name: name.to_owned(), schema: T::schema() };
+        let mut wrong: Vec<Error> = check_name(name).err().into_iter().collect();
+        let input = Input::of::<T>(name, &mut wrong);
         StreamTables { sql: sql.clone(), inputs: vec![input], rows: tagged(stream, 0, site), wrong }
     }
 
@@ -84,7 +94,7 @@ impl StreamTables {
         }
         let more = tagged(stream, self.inputs.len() as u32, site);
         self.rows = CallSite::scope(Some(site), || self.rows.union(&more));
-        self.inputs.push(Input { name: name.to_owned(), schema: T::schema() });
+        self.inputs.push(Input::of::<T>(name, &mut self.wrong));
         self
     }
 

@@ -11,7 +11,6 @@ use crate::columnar::Columnar;
 use crate::context::SqlContext;
 use crate::continuous::Continuous;
 use crate::query::StreamTables;
-use crate::row::{Row, from_columns};
 use crate::warehouse::{self, SaveTable};
 
 /// What SQL adds to streams.
@@ -63,7 +62,7 @@ pub trait SqlStreams<T> {
     ///
     /// `df.as[T].rdd`.
     #[track_caller]
-    fn rows<R: Row>(&self) -> DStream<R>
+    fn rows<R: Columnar>(&self) -> DStream<R>
     where
         T: Into<RecordBatch>;
 
@@ -220,7 +219,7 @@ impl<T: Data> SqlStreams<T> for DStream<T> {
         self.lift(site, move |rdd, _| pass_over(&rdd, ToColumns::default(), site))
     }
 
-    fn rows<R: Row>(&self) -> DStream<R>
+    fn rows<R: Columnar>(&self) -> DStream<R>
     where
         T: Into<RecordBatch>,
     {
@@ -279,14 +278,14 @@ impl<T: Columnar> Pass for ToColumns<T> {
 /// Reads the rows of columns.
 struct ToRows<T, R>(PhantomData<fn(T) -> R>);
 
-impl<T: Data + Into<RecordBatch>, R: Row> Pass for ToRows<T, R> {
+impl<T: Data + Into<RecordBatch>, R: Columnar> Pass for ToRows<T, R> {
     type In = T;
     type Out = R;
 
     fn run(&self, columns: PartitionIter<T>) -> Result<Vec<R>> {
         let mut rows = Vec::new();
         for columns in columns {
-            rows.append(&mut from_columns::<R>(&columns.into())?);
+            rows.append(&mut R::read(columns.into())?);
         }
         Ok(rows)
     }

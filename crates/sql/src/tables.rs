@@ -10,7 +10,7 @@ use millstream_core::{Broadcast, Context, Error, ErrorKind, Result, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::batch::RecordBatch;
-use crate::files::Files;
+use crate::files::{Files, Rows, Stamp};
 use crate::names;
 use crate::statement::Table;
 
@@ -89,6 +89,14 @@ struct Entry {
     /// The batch that read it last; nothing before the first.
     read_for: Option<Time>,
     error: Option<Error>,
+    /// What the files were, where that is known without reading them.
+    stamp: Option<Stamp>,
+}
+
+impl Entry {
+    fn of(newest: Arc<Version>, files: Option<Files>, stamp: Option<Stamp>) -> Entry {
+        Entry { files, newest, read_for: None, error: None, stamp }
+    }
 }
 
 /// All static tables of a context, by their names in small letters.
@@ -114,16 +122,16 @@ impl Tables {
         let state = &mut *lock(&self.state);
         state.versions += 1;
         let newest = Version::new(state.versions, schema, rows);
-        state.entries.insert(name.to_lowercase(), Entry { files: None, newest, read_for: None, error: None });
+        state.entries.insert(name.to_lowercase(), Entry::of(newest, None, None));
     }
 
     /// Makes files known under a name, after reading them.
     pub(crate) fn set_files(&self, name: &str, files: Files) -> Result<()> {
-        let (schema, rows) = files.read()?;
+        let Rows { schema, rows, stamp } = files.read()?;
         let state = &mut *lock(&self.state);
         state.versions += 1;
         let newest = Version::new(state.versions, schema, rows);
-        state.entries.insert(name.to_lowercase(), Entry { files: Some(files), newest, read_for: None, error: None });
+        state.entries.insert(name.to_lowercase(), Entry::of(newest, Some(files), stamp));
         Ok(())
     }
 
@@ -138,15 +146,16 @@ impl Tables {
 
     /// Reads the files of a table again. What was read before stays if that fails.
     pub(crate) fn refresh(&self, name: &str) -> Result<()> {
-        let files = {
+        let (files, stamp) = {
             let state = lock(&self.state);
-            state.entry(name)?.files.clone()
+            let entry = state.entry(name)?;
+            (entry.files.clone(), entry.stamp.clone())
         };
         let Some(files) = files else {
             let text = format!("the table `{name}` is not made of files: register it again to change it");
             return Err(Error::new(ErrorKind::Config, text));
         };
-        let read = files.read();
+        let read = files.read_again(stamp.as_ref());
         lock(&self.state).read(&name.to_lowercase(), None, read)
     }
 
@@ -171,8 +180,8 @@ impl Tables {
         if let Some(seen) = state.batches.get(&time) {
             return Arc::clone(seen);
         }
-        for (name, files) in state.due(time) {
-            let read = files.read();
+        for (name, files, stamp) in state.due(time) {
+            let read = files.read_again(stamp.as_ref());
             if let Err(error) = state.read(&name, Some(time), read) {
                 tracing::warn!(table = %name, %error, "a table could not be read again, the rows from before stay");
             }
@@ -199,27 +208,30 @@ impl State {
         self.entries.iter().map(|(name, entry)| (name.clone(), Arc::clone(&entry.newest))).collect()
     }
 
-    fn due(&mut self, time: Time) -> Vec<(String, Files)> {
+    fn due(&mut self, time: Time) -> Vec<(String, Files, Option<Stamp>)> {
         let mut due = Vec::new();
         for (name, entry) in &mut self.entries {
             let Some((files, every)) = entry.files.as_ref().and_then(|f| Some((f, f.every()?))) else { continue };
             match entry.read_for {
                 // It was read when it was registered.
                 None => entry.read_for = Some(time),
-                Some(last) if time.since(last) >= every => due.push((name.clone(), files.clone())),
+                Some(last) if time.since(last) >= every => due.push((name.clone(), files.clone(), entry.stamp.clone())),
                 Some(_) => {}
             }
         }
         due
     }
 
-    fn read(&mut self, name: &str, time: Option<Time>, read: Result<(SchemaRef, Vec<RecordBatch>)>) -> Result<()> {
-        self.versions += 1;
-        let number = self.versions;
+    /// Takes what was read of a table; nothing was, where it is known to be what it was.
+    fn read(&mut self, name: &str, time: Option<Time>, read: Result<Option<Rows>>) -> Result<()> {
         let Some(entry) = self.entries.get_mut(name) else { return Ok(()) };
         match read {
-            Ok((schema, rows)) => {
-                entry.newest = Version::new(number, schema, rows);
+            Ok(read) => {
+                if let Some(Rows { schema, rows, stamp }) = read {
+                    self.versions += 1;
+                    entry.newest = Version::new(self.versions, schema, rows);
+                    entry.stamp = stamp;
+                }
                 entry.error = None;
                 entry.read_for = time.or(entry.read_for);
                 Ok(())

@@ -175,7 +175,7 @@ impl<R: Columnar> Continuous<R> {
 
 fn planned<T: Columnar>(sql: &SqlContext, name: &str, text: &str) -> Result<Planned> {
     check_name(name)?;
-    let Some(schema) = T::schema() else {
+    let Some(schema) = T::schema()? else {
         let text = format!(
             "a statement that is kept up to date is planned before there is a batch, and the columns of `{name}` are not known \
              before: give its rows a type with `rows::<T>()`"

@@ -227,7 +227,7 @@ impl SqlContext {
 
     fn declared<T: Columnar>(&self, name: &str) -> Result<Option<SchemaRef>> {
         check_name(name)?;
-        let schema = T::schema().map(|schema| with_batch(&schema, name)).transpose()?;
+        let schema = T::schema()?.map(|schema| with_batch(&schema, name)).transpose()?;
         self.live().declare(&name.to_lowercase(), schema.clone(), Vec::new())?;
         Ok(schema)
     }

@@ -4,6 +4,8 @@ mod cell;
 mod fits;
 mod maps;
 mod nested;
+#[cfg(feature = "serde-rows")]
+mod serde_row;
 mod tuples;
 mod values;
 mod variants;
@@ -19,6 +21,8 @@ use millstream_core::{Data, Error, ErrorKind, Result, panicked};
 pub use self::cell::Cell;
 #[doc(hidden)]
 pub use self::nested::{ListCells, StructCells, StructReader};
+#[cfg(feature = "serde-rows")]
+pub use self::serde_row::Serde;
 pub use self::values::{Date, Decimal};
 #[doc(hidden)]
 pub use self::variants::{VariantCells, VariantReader, Variants};
@@ -70,7 +74,8 @@ use crate::names;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a row of a table",
     label = "no columns are known for it",
-    note = "a struct with named fields needs `#[derive(Row)]`; tuples up to 12, numbers, text and `bool` are rows already"
+    note = "a struct with named fields needs `#[derive(Row)]`; tuples up to 12, numbers, text and `bool` are rows already",
+    note = "where rows are asked for as a whole, `Serde<T>` is one of a type that has serde's traits"
 )]
 pub trait Row: Data {
     /// Builds the columns.
@@ -119,16 +124,20 @@ impl<'a> ColumnsOf<'a> {
 
     /// Finds a column by name and prepares to read it.
     pub fn named<C: Cell>(&self, name: &str) -> Result<C::Reader> {
-        let place = match names::find(name, self.fields.iter().map(|f| f.name().as_str())) {
-            names::Found::At(place) => place,
-            names::Found::Several => return Err(self.error(format!("several columns are called `{name}`"))),
+        self.read::<C>(self.place(name)?, name)
+    }
+
+    /// Finds the position of a column by name.
+    fn place(&self, name: &str) -> Result<usize> {
+        match names::find(name, self.fields.iter().map(|f| f.name().as_str())) {
+            names::Found::At(place) => Ok(place),
+            names::Found::Several => Err(self.error(format!("several columns are called `{name}`"))),
             names::Found::None { nearest } => {
                 let hint = nearest.map(|n| format!(", did you mean `{n}`?")).unwrap_or_default();
                 let all = names::listed(self.fields.iter().map(|f| f.name().as_str()));
-                return Err(self.error(format!("no column is called `{}{name}`{hint} There are {all}", self.inside)));
+                Err(self.error(format!("no column is called `{}{name}`{hint} There are {all}", self.inside)))
             }
-        };
-        self.read::<C>(place, name)
+        }
     }
 
     /// Prepares to read the column at a position.

@@ -72,7 +72,7 @@ impl<C: Cell> Cell for Vec<C> {
 }
 
 /// Gives lists of whatever form as the plain one.
-fn lists(column: &ArrayRef, name: &str, of: &str) -> Result<ListArray> {
+pub(super) fn lists(column: &ArrayRef, name: &str, of: &str) -> Result<ListArray> {
     let error = |text: String| Error::new(ErrorKind::Data, text);
     let item: &Arc<Field> = match column.data_type() {
         DataType::List(_) => return Ok(column.as_list::<i32>().clone()),

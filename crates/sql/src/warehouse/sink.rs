@@ -76,7 +76,7 @@ fn mark(output: &str) -> String {
 impl<T: Columnar> TableSink<T> {
     pub(super) fn new(table: SaveTable, warehouse: &Path, disk: Arc<dyn Disk>, site: CallSite) -> Result<TableSink<T>> {
         table.check()?;
-        if let Some(schema) = T::schema() {
+        if let Some(schema) = T::schema()? {
             split(&schema, &table.name, &table.by)?;
             check(&schema, &table.name)?;
         }
@@ -121,7 +121,7 @@ impl<T: Columnar> TableSink<T> {
             table: self.table.name.clone(),
             by: self.table.by.clone(),
         };
-        let (mut columns, mut files) = (T::schema().map(|schema| columns_of(&schema)), Vec::new());
+        let (mut columns, mut files) = (T::schema()?.map(|schema| columns_of(&schema)), Vec::new());
         for written in pass_over(&rows, write, self.site).collect()? {
             match &columns {
                 Some(columns) if *columns != written.columns => {
@@ -235,7 +235,7 @@ impl<T: Columnar> Transactional<T> for TableSink<T> {
 
     fn prepare(&self, rdd: &Rdd<T>, batch: &OutputBatch) -> Result<Prepared> {
         let (table, by) = (&self.table, &self.table.by);
-        let known = T::schema().map(|schema| columns_of(&schema)).unwrap_or_default();
+        let known = T::schema()?.map(|schema| columns_of(&schema)).unwrap_or_default();
         self.guard()?;
         let (number, exists, writes) = {
             let state = &mut *lock(&self.state);
@@ -256,7 +256,7 @@ impl<T: Columnar> Transactional<T> for TableSink<T> {
         if files.is_empty()
             && (!exists || table.mode == Mode::Overwrite)
             && by.is_empty()
-            && let Some(schema) = T::schema()
+            && let Some(schema) = T::schema()?
         {
             files.push(self.write_columns(&schema, &id)?);
         }

@@ -195,16 +195,14 @@ fn files_that_cannot_be_a_table_are_told_by_name_and_line() {
     assert!(error.message().contains("missing cannot be read as a table"), "{error}");
     let error = sql.register_csv("t", folder.path().join("*.none")).unwrap_err();
     assert!(error.message().contains("there are no files"), "{error}");
-    let error = sql.register_parquet("t", "s3://bucket/day=*/x.parquet").unwrap_err();
-    assert!(
-        error.message().starts_with("s3://bucket/day=*/x.parquet is in a store that is reached by `s3`"),
-        "{error}"
-    );
+    let error = sql.register_parquet("t", "gs://bucket/day=*/x.parquet").unwrap_err();
+    let want =
+        "gs://bucket/day=*/x.parquet is in a store that is reached by `gs`: open it, and give it to Files::in_store";
+    assert_eq!((error.message(), error.kind()), (want, ErrorKind::Config));
+    let error = sql.register_files("t", Files::saved_table("s3://bucket/t")).unwrap_err();
+    assert!(error.message().ends_with("is in a store, and a table of a warehouse is read from its folder"), "{error}");
     let error = sql.register_csv("t", "readings.avro").unwrap_err();
-    assert!(
-        error.message().starts_with("readings.avro is Avro, which is not read here: write it as Parquet"),
-        "{error}"
-    );
+    assert!(error.message().starts_with("readings.avro is Avro: read it with Files::avro"), "{error}");
     fs::create_dir(folder.path().join("two")).unwrap();
     fs::write(folder.path().join("two/a.csv"), "a,b\n1,2\n").unwrap();
     fs::write(folder.path().join("two/b.csv"), "b,a\n1,2\n").unwrap();
