@@ -46,8 +46,8 @@
 //! | [`StreamingListener`] | is told what happens |
 //! | `kafka` | topics of Kafka as streams, and as sinks that take each batch once (feature `kafka`) |
 //! | `cluster` | the same program in other processes, on this machine and others (feature `cluster`) |
-//! | `object_store` | a bucket as the place of a durable program (feature `object-store`) |
-//! | `sql` | statements of SQL on streams, planned once; data frames (feature `sql`) |
+//! | `object_store` | a bucket as the place of a durable program, and of tables (feature `object-store`) |
+//! | `sql` | statements of SQL on streams, planned once; data frames (feature `sql`); tables of Avro (`avro`), rows of types that have only serde (`sql-serde`) |
 //! | `sql_live` | live tables, asked over the protocol of Postgres (feature `sql-live`) |
 //! | `sqlite` | tables of a SQLite database as sinks that take each batch once (feature `sqlite`) |
 //! | `testkit` | tables of batches under a manual clock (feature `testkit`) |
@@ -133,7 +133,7 @@ mod book {
     struct ChangingARunningProgram;
     #[doc = include_str!("../../../docs/book/9-kafka.md")]
     struct Kafka;
-    #[cfg(feature = "sql")]
+    #[cfg(all(feature = "sql", feature = "sql-serde"))]
     #[doc = include_str!("../../../docs/book/10-sql.md")]
     struct Sql;
 }
