@@ -418,8 +418,8 @@ fn read(text: &str, like: &Value) -> Option<Value> {
             let seconds = (day(&format!("{date}{era}"))? * 24 + parts[0]) * 3600 + parts[1] * 60 + parts[2];
             Value::At(seconds * 1_000_000 + parts[3])
         }
-        Value::List(like) => Value::List(all(parts(text, '{', '}')?, like)?),
-        Value::Row(like) => Value::Row(all(parts(text, '(', ')')?, like)?),
+        Value::List(like) => Value::List(all(&parts(text, '{', '}')?, like)?),
+        Value::Row(like) => Value::Row(all(&parts(text, '(', ')')?, like)?),
     })
 }
 
@@ -430,7 +430,7 @@ fn day(text: &str) -> Option<i64> {
     Some(Date::from_ymd(year, parts[1], parts[2])?.days().into())
 }
 
-fn all(parts: Vec<Option<String>>, like: &[Value]) -> Option<Vec<Value>> {
+fn all(parts: &[Option<String>], like: &[Value]) -> Option<Vec<Value>> {
     let one = |(part, like): (&Option<String>, &Value)| match part {
         Some(text) => read(text, like),
         None => Some(Value::Null),

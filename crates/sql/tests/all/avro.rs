@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use millstream::sql::{Files, Row, SqlContext};
+use millstream::sql::{Files, Row, SqlContext, SqlStreams as _};
 use millstream::{Context, ErrorKind, secs};
 use millstream_testkit::{StreamTest, batches};
 

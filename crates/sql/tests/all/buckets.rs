@@ -6,7 +6,7 @@ use std::sync::Arc;
 use millstream::object_store::object_store::memory::InMemory;
 use millstream::object_store::object_store::path::Path;
 use millstream::object_store::object_store::{ObjectStore, ObjectStoreExt as _};
-use millstream::sql::{Files, SqlContext};
+use millstream::sql::{Files, SqlContext, SqlStreams as _};
 use millstream::{Context, ErrorKind, secs};
 use millstream_testkit::{StreamTest, batches};
 

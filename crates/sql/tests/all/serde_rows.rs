@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use millstream::sql::arrow::array::StructArray;
+use millstream::sql::arrow::array::{Array as _, StructArray};
 use millstream::sql::arrow::array::{
     ArrayRef, AsArray, DictionaryArray, Float64Array, Int32Array, Int64Array, ListArray, StringArray, StringViewArray,
 };
