@@ -122,8 +122,10 @@ fn program(ssc: &StreamingContext, folder: &Path) -> Tables {
 
 fn context(master: &str, cluster: Option<&Arc<Cluster>>) -> (StreamingContext, ManualClock) {
     let clock = ManualClock::new(Time::ZERO);
-    let mut builder = StreamingContext::builder(Conf::new(master, "killed").unwrap(), secs(1))
-        .with_clock(Arc::new(clock.clone()) as Arc<dyn Clock>);
+    let mut conf = Conf::new(master, "killed").unwrap();
+    // Tests run beside each other.
+    conf.streaming.exclusive = false;
+    let mut builder = StreamingContext::builder(conf, secs(1)).with_clock(Arc::new(clock.clone()) as Arc<dyn Clock>);
     if let Some(cluster) = cluster {
         builder = builder.with_backend(Arc::clone(cluster) as _);
     }

@@ -153,7 +153,7 @@ fn functions_and_aggregates_of_the_program_are_called_by_clients() {
     test.run(1).unwrap();
     let client = connect_to(server.address(), "user=test").unwrap();
     for (text, want) in [
-        ("SELECT _1, spread(_2) FROM readings GROUP BY _1 ORDER BY _1", "a|6.0\nb|0.0"),
+        ("SELECT _1, spread(_2) FROM readings GROUP BY _1 ORDER BY _1", "a|6.0\nb|0"),
         ("SELECT SPREAD(fahrenheit(_2)) > 90 FROM readings", "t"),
         ("SELECT spread(_2) FROM readings WHERE _2 > 100", "-"),
         ("SELECT spread(_2) FILTER (WHERE _2 < 50) FROM readings", "6.0"),

@@ -13,11 +13,15 @@ use std::sync::Arc;
 
 use arrow_avro::reader::ReaderBuilder;
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, ListArray, MapArray, RecordBatch as ArrowBatch, StringArray, StructArray, new_empty_array,
+    Array, ArrayRef, AsArray, ListArray, MapArray, RecordBatch as ArrowBatch, StringArray, StructArray, make_array,
+    new_empty_array,
 };
+use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::compute::{cast, concat_batches};
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use datafusion::arrow::error::ArrowError;
 use millstream_core::panicked;
+use serde_json::Value;
 
 use crate::columnar::ROWS;
 
@@ -31,7 +35,7 @@ const MARK: usize = 16;
 pub(super) fn read(bytes: &[u8]) -> Result<Vec<ArrowBatch>, String> {
     let file = Framed::of(bytes)?;
     let none = caught(|| {
-        let reader = ReaderBuilder::new().build(file.head).map_err(|e| e.to_string())?;
+        let reader = ReaderBuilder::new().build(&*file.head).map_err(|e| e.to_string())?;
         let schema = reader.schema();
         let columns = schema.fields().iter().map(|f| new_empty_array(f.data_type())).collect();
         let none = ArrowBatch::try_new(schema, columns).map_err(|e| e.to_string())?;
@@ -67,9 +71,9 @@ fn caught<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
 
 /// Where everything is in a file.
 #[derive(Debug)]
-struct Framed<'a> {
-    /// Up to the first block.
-    head: &'a [u8],
+struct Framed {
+    /// What stands before the first block, with names of types as the reader finds them again.
+    head: Vec<u8>,
     blocks: Vec<Block>,
 }
 
@@ -81,7 +85,7 @@ struct Block {
 }
 
 impl Block {
-    fn read(&self, file: &Framed<'_>, bytes: &[u8]) -> Result<ArrowBatch, String> {
+    fn read(&self, file: &Framed, bytes: &[u8]) -> Result<ArrowBatch, String> {
         let whole = file.head.chain(&bytes[self.whole.clone()]);
         // It ends with the rows of the block, and does not look for more.
         let mut reader = ReaderBuilder::new().with_batch_size(self.rows).build(whole).map_err(|e| e.to_string())?;
@@ -96,15 +100,15 @@ impl Block {
     }
 }
 
-impl<'a> Framed<'a> {
-    fn of(bytes: &'a [u8]) -> Result<Framed<'a>, String> {
+impl Framed {
+    fn of(bytes: &[u8]) -> Result<Framed, String> {
         let mut rest = Rest { bytes, at: 0 };
         if rest.take(MAGIC.len()).ok() != Some(MAGIC) {
             return Err("it does not begin as a file of Avro does".to_owned());
         }
-        let mut is_snappy = false;
-        let mark = rest.head(&mut is_snappy).map_err(|e| format!("its head is torn: {e}"))?;
-        let (head, mut blocks) = (&bytes[..rest.at], Vec::new());
+        let (pairs, mark) = rest.head().map_err(|e| format!("its head is torn: {e}"))?;
+        let is_snappy = pairs.contains(&(b"avro.codec", b"snappy"));
+        let (head, mut blocks) = (written_head(&pairs, mark)?, Vec::new());
         while rest.at < bytes.len() {
             let at = rest.at;
             let torn = |what: &dyn Display| format!("block {} at byte {at} is torn: {what}", blocks.len() + 1);
@@ -166,12 +170,13 @@ impl<'a> Rest<'a> {
         usize::try_from(number).map_err(|_| format!("{what} cannot be {number}"))
     }
 
-    /// Steps over the head, and returns the mark at its end.
-    fn head(&mut self, is_snappy: &mut bool) -> Result<&'a [u8], String> {
+    /// Steps over the head, and returns what it says, and the mark at its end.
+    fn head(&mut self) -> Result<(Vec<Pair<'a>>, &'a [u8]), String> {
+        let mut all = Vec::new();
         loop {
             let pairs = self.long()?;
             if pairs == 0 {
-                return self.take(MARK);
+                return Ok((all, self.take(MARK)?));
             }
             // A negative number has the length behind it.
             if pairs < 0 {
@@ -181,10 +186,68 @@ impl<'a> Rest<'a> {
                 let len = self.count("the length of a name")?;
                 let name = self.take(len)?;
                 let len = self.count("the length of a value")?;
-                let value = self.take(len)?;
-                *is_snappy |= name == b"avro.codec" && value == b"snappy";
+                all.push((name, self.take(len)?));
             }
         }
+    }
+}
+
+/// Something that the head says, with its name.
+type Pair<'a> = (&'a [u8], &'a [u8]);
+
+/// Writes a head anew. The reader does not find types again whose names have their space in them, as `pumps.Point`: the space is said
+/// by itself, which means the same.
+fn written_head(pairs: &[Pair<'_>], mark: &[u8]) -> Result<Vec<u8>, String> {
+    let mut head = MAGIC.to_vec();
+    let number = |number: usize, head: &mut Vec<u8>| {
+        let mut bits = (number as u64) << 1;
+        while bits > 0x7f {
+            head.push(bits as u8 | 0x80);
+            bits >>= 7;
+        }
+        head.push(bits as u8);
+    };
+    if !pairs.is_empty() {
+        number(pairs.len(), &mut head);
+    }
+    for (name, value) in pairs {
+        let spelled = match *name == b"avro.schema" {
+            true => spelled_schema(value)?,
+            false => value.to_vec(),
+        };
+        for part in [*name, &spelled] {
+            number(part.len(), &mut head);
+            head.extend_from_slice(part);
+        }
+    }
+    number(0, &mut head);
+    head.extend_from_slice(mark);
+    Ok(head)
+}
+
+fn spelled_schema(schema: &[u8]) -> Result<Vec<u8>, String> {
+    let mut schema: Value = serde_json::from_slice(schema).map_err(|e| format!("its schema is none: {e}"))?;
+    spell(&mut schema);
+    serde_json::to_vec(&schema).map_err(|e| e.to_string())
+}
+
+/// Says the spaces of the names of types by themselves, at any depth: readers of JSON allow only so many.
+fn spell(schema: &mut Value) {
+    match schema {
+        Value::Array(all) => all.iter_mut().for_each(spell),
+        Value::Object(of) => {
+            let is_named =
+                of.get("type").and_then(Value::as_str).is_some_and(|t| matches!(t, "record" | "enum" | "fixed"));
+            let split = of.get("name").and_then(Value::as_str).and_then(|name| name.rsplit_once('.'));
+            if let (true, Some((space, name))) = (is_named, split.map(|(a, b)| (a.to_owned(), b.to_owned()))) {
+                of.insert("namespace".to_owned(), Value::String(space));
+                of.insert("name".to_owned(), Value::String(name));
+            }
+            for inside in ["type", "items", "values", "fields"] {
+                of.get_mut(inside).into_iter().for_each(spell);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -210,7 +273,13 @@ fn plain_column(field: &Field, column: &ArrayRef, name: &str) -> Result<ArrayRef
     let to = match field.data_type() {
         DataType::Struct(fields) => {
             let rows = column.as_struct();
-            let (fields, columns) = all_plain(fields, rows.columns(), &format!("{name}."))?;
+            // What is within a record that is not there is not there: statements look at the one without the other.
+            let columns = rows.columns().iter().map(|column| without(column, rows.nulls()));
+            let columns = columns.collect::<Result<Vec<_>, _>>().map_err(|e| bad(&e))?;
+            let (mut fields, columns) = all_plain(fields, &columns, &format!("{name}."))?;
+            if field.is_nullable() {
+                fields = fields.iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
+            }
             let rows = StructArray::try_new(fields, columns, rows.nulls().cloned()).map_err(|e| bad(&e))?;
             return Ok(Arc::new(rows));
         }
@@ -250,6 +319,12 @@ fn plain_column(field: &Field, column: &ArrayRef, name: &str) -> Result<ArrayRef
         _ => return Ok(Arc::clone(column)),
     };
     cast(column, &to).map_err(|e| bad(&e))
+}
+
+/// The same column, without what stands in rows that are not there.
+fn without(column: &ArrayRef, nulls: Option<&NullBuffer>) -> Result<ArrayRef, ArrowError> {
+    let nulls = NullBuffer::union(column.nulls(), nulls);
+    column.to_data().into_builder().nulls(nulls).build().map(make_array)
 }
 
 fn uuid(bytes: &[u8]) -> String {

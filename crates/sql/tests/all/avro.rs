@@ -54,7 +54,7 @@ root
  |    |-- note: string (nullable = true)
  |    |-- since: timestamp (nullable = false)
  |-- point: struct (nullable = true)
- |    |-- x: double (nullable = false)
+ |    |-- x: double (nullable = true)
  |-- path: array (nullable = false)
  |    |-- element: struct (containsNull = false)
  |    |    |-- x: double (nullable = false)
@@ -121,15 +121,15 @@ fn a_file_without_rows_has_columns_and_files_are_found_in_folders_and_by_pattern
     assert_eq!((none.schema_string().as_str(), none.count().unwrap()), (TREE, 0));
 
     let folder = tempfile::tempdir().unwrap();
-    for (name, from) in [("day=1/a.avro", "null"), ("day=2/b.avro", "xz"), ("day=2/none.avro", "none")] {
+    for (name, from) in [("part=1/a.avro", "null"), ("part=2/b.avro", "xz"), ("part=2/none.avro", "none")] {
         let path = folder.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::copy(file(&format!("{from}.avro")), path).unwrap();
     }
     fs::write(folder.path().join("_SUCCESS"), "").unwrap();
     sql.register_avro("days", folder.path()).unwrap();
-    assert_eq!(texts(&sql, "SELECT day, count(*) FROM days GROUP BY day ORDER BY day"), "1|5\n2|5");
-    sql.register_avro("some", folder.path().join("day=*/[ab].avro")).unwrap();
+    assert_eq!(texts(&sql, "SELECT part, count(*) FROM days GROUP BY part ORDER BY part"), "1|5\n2|5");
+    sql.register_avro("some", folder.path().join("part=*/[ab].avro")).unwrap();
     assert_eq!(texts(&sql, "SELECT count(*) FROM some"), "10");
     sql.register_files("few", Files::avro(file("null.avro")).rows_of::<(String,)>()).unwrap_err();
     let error = sql.register_csv("t", file("null.avro")).unwrap_err();
