@@ -7,6 +7,7 @@ mod bucket;
 mod list;
 mod text;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -255,6 +256,8 @@ impl Files {
             (None, Kind::Json) => Some(Arc::new(text::infer_json(&self.path, &files)?)),
             (None, _) => None,
         };
+        let folders: BTreeSet<String> =
+            files.iter().flat_map(|file| &file.values).map(|(name, _)| name.clone()).collect();
         let mut batches: Vec<ArrowBatch> = Vec::new();
         for file in files {
             let before = file.state();
@@ -264,7 +267,7 @@ impl Files {
             }
             batches.extend(read);
         }
-        let (schema, all) = together(&self.path, batches, schema)?;
+        let (schema, all) = together(&self.path, batches, schema, &folders)?;
         Ok((schema, all.into_iter().map(RecordBatch::from).collect()))
     }
 
@@ -352,20 +355,32 @@ fn unreadable(path: &Path, text: &str) -> Error {
     Error::new(ErrorKind::Data, format!("{} cannot be read as a table: {text}", path.display()))
 }
 
-/// Puts what several files hold under one schema: the first one's, if none is given.
-fn together(path: &Path, batches: Vec<ArrowBatch>, schema: Option<SchemaRef>) -> Result<(SchemaRef, Vec<ArrowBatch>)> {
+/// Puts what several files hold under one schema: the first one's, if none is given. What folders say is a column, too.
+fn together(
+    path: &Path,
+    batches: Vec<ArrowBatch>,
+    schema: Option<SchemaRef>,
+    folders: &BTreeSet<String>,
+) -> Result<(SchemaRef, Vec<ArrowBatch>)> {
     let first = batches.first().map(ArrowBatch::schema);
     let schema = match (first, schema) {
-        // What folders say is in the rows, and not in what was found or given.
-        (Some(first), Some(given)) if first.fields().len() > given.fields().len() => first,
-        (_, Some(given)) => given,
+        (Some(first), Some(given)) => {
+            let said = |field: &&Arc<Field>| folders.contains(field.name()) && given.index_of(field.name()).is_err();
+            Arc::new(Schema::new(
+                given.fields().iter().chain(first.fields().iter().filter(said)).cloned().collect::<Vec<_>>(),
+            ))
+        }
+        (None, Some(given)) => given,
         (Some(first), None) => first,
         (None, None) => return Err(unreadable(path, "there are no rows, and so no columns")),
     };
     let fit = |batch: ArrowBatch| {
         let column = |field: &Arc<Field>| {
             let column = batch.column_by_name(field.name()).ok_or_else(|| {
-                unreadable(path, &format!("a file has no column `{}`, which others have", field.name()))
+                unreadable(
+                    path,
+                    &format!("a file has no column `{}`, which others have or which was asked for", field.name()),
+                )
             })?;
             cast(column, field.data_type()).map_err(|e| unreadable(path, &e.to_string()))
         };
