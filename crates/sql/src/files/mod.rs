@@ -113,7 +113,7 @@ impl Files {
     /// # let context = Context::new("local[2]", "doc")?;
     /// # let sql = SqlContext::get_or_create(&context)?;
     /// sql.register_files("pumps", Files::avro("tests/all/avro/deflate.avro"))?;
-    /// let roofs = sql.sql("SELECT sensor FROM pumps WHERE place.note = 'roof' AND tags[0] = 't0' ORDER BY sensor")?;
+    /// let roofs = sql.sql("SELECT sensor FROM pumps WHERE place.note = 'roof' AND get(tags, 0) = 't0' ORDER BY sensor")?;
     /// assert_eq!(roofs.collect::<String>()?, ["p1", "p3", "p4"]);
     /// # Ok::<(), millstream_core::Error>(())
     /// ```
