@@ -34,8 +34,11 @@ pub(crate) fn run(arguments: &[String]) -> Outcome {
 
 // ---- what is asked for ----
 
-const WORKLOADS: [&str; 8] = ["grep", "wordcount", "topk", "group", "window", "state", "join", "empty"];
-const USAGE: &str = "usage: cargo xtask vs-spark kafka [RECORDS], or grep|wordcount|topk|group|window|state|join|empty [FILE] [--threads 2] [--batches 8] \
+const WORKLOADS: [&str; 9] = ["grep", "wordcount", "topk", "group", "window", "state", "join", "empty", "sql"];
+/// How many rows a batch of the workload `sql` has.
+const ROWS: &str = "1000";
+
+const USAGE: &str = "usage: cargo xtask vs-spark kafka [RECORDS], or grep|wordcount|topk|group|window|state|join|empty|sql [FILE] [--threads 2] [--batches 8] \
                      [--interval MS]";
 
 /// What a person asked for.
@@ -72,14 +75,17 @@ impl Asked {
         let workload = workload.filter(|name| WORKLOADS.contains(&name.as_str()));
         let workload = workload.ok_or_else(|| wrong("which workload?"))?;
         // A tiny batch needs many of its kind before the virtual machine is warm, and they cost nothing.
-        let tiny = workload == "empty";
+        let tiny = workload == "empty" || workload == "sql";
         let batches = batches.unwrap_or(match workload.as_str() {
-            "empty" => 60,
+            "empty" | "sql" => 60,
             "window" => 24,
             _ => 8,
         });
         if batches < 3 {
             return Err(wrong("--batches is at least 3: the first two are a warm-up"));
+        }
+        if workload == "sql" && file.is_some() {
+            return Err(wrong("sql has rows of its own, and no file"));
         }
         let interval = interval.unwrap_or(if tiny { 200 } else { 1000 });
         Ok(Asked { workload, file, threads, batches, interval })
@@ -87,6 +93,9 @@ impl Asked {
 
     /// Returns the text to work on: the file that was named, or the one of 200 MB, which is written at first.
     fn text(&self, root: &Path) -> Result<PathBuf, String> {
+        if self.workload == "sql" {
+            return Ok(PathBuf::from(ROWS));
+        }
         if let Some(file) = &self.file {
             return fs::canonicalize(file).map_err(|e| format!("{}: {e}", file.display()));
         }
@@ -113,9 +122,15 @@ const SIDE: &str = "crates/bench/spark";
 fn run_ours(root: &Path, asked: &Asked, file: &Path) -> Result<Vec<Line>, String> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.current_dir(root).args(["run", "--quiet", "--release", "--package", "millstream-bench", "--"]);
-    command.arg(&asked.workload).arg(file).arg("--json");
-    command.args(["--threads", &asked.threads.to_string(), "--batches", &asked.batches.to_string()]);
+    command.current_dir(root).args(["run", "--quiet", "--release"]);
+    if asked.workload == "sql" {
+        // It builds DataFusion, which the other workloads do without.
+        command.args(["--package", "millstream-sql", "--example", "bench_sql", "--", "batches", ROWS]);
+        command.arg(asked.batches.to_string());
+    } else {
+        command.args(["--package", "millstream-bench", "--"]).arg(&asked.workload).arg(file).arg("--json");
+        command.args(["--threads", &asked.threads.to_string(), "--batches", &asked.batches.to_string()]);
+    }
     eprintln!("running {} by hand and on millstream", asked.workload);
     lines_of(&mut command)
 }
@@ -198,10 +213,10 @@ fn table(asked: &Asked, file: &Path, lines: &[Line]) -> String {
         format!("|{}\n", cells.collect::<String>())
     });
     let head = written.next().unwrap_or_default();
-    let name = if asked.workload == "empty" {
-        "one line".into()
-    } else {
-        file.file_name().unwrap_or_default().to_string_lossy()
+    let name = match asked.workload.as_str() {
+        "empty" => "one line".into(),
+        "sql" => "readings".into(),
+        _ => file.file_name().unwrap_or_default().to_string_lossy(),
     };
     format!(
         "{} of {name}: {} records a batch, {} threads, median of {} batches after 2\n\n{head}|{}\n{}",
@@ -258,6 +273,7 @@ mod tests {
             ("grep --threads none", "--threads"),
             ("grep --what", "--what"),
             ("grep a b", "b is one"),
+            ("sql a.txt", "no file"),
         ] {
             let error = parse(line).expect_err(line);
             assert!(error.contains(word) && error.contains("usage"), "{line:?}: {error}");

@@ -2,6 +2,8 @@
 //
 // usage: SparkBench WORKLOAD TEXT_FILE CORES BATCHES [INTERVAL_MS [MASTER JAR]]
 //
+// The workload `sql` has readings of sensors instead of a text: TEXT_FILE is how many.
+//
 // MASTER is local[CORES] unless it is said; executors that are processes of their own need the JAR of this program.
 //
 // Every batch is the whole text, held in memory as a cached RDD of lines and given by queueStream, so that the engine
@@ -14,6 +16,8 @@ import java.util.concurrent.*;
 import org.apache.spark.SparkConf;
 import org.apache.spark.api.java.*;
 import org.apache.spark.api.java.Optional;
+import org.apache.spark.sql.*;
+import org.apache.spark.sql.types.StructType;
 import org.apache.spark.storage.StorageLevel;
 import org.apache.spark.streaming.Duration;
 import org.apache.spark.streaming.State;
@@ -49,10 +53,10 @@ public class SparkBench {
     JavaStreamingContext ssc = new JavaStreamingContext(conf, new Duration(interval));
     JavaSparkContext sc = ssc.sparkContext();
     String version = sc.version();
-    JavaRDD<String> lines = workload.equals("empty")
+    JavaRDD<String> lines = workload.equals("empty") || workload.equals("sql")
         ? sc.parallelize(Arrays.asList("a b c"), cores)
         : sc.textFile(file, cores).coalesce(cores).persist(StorageLevel.MEMORY_ONLY());
-    long records = lines.count();
+    long records = workload.equals("sql") ? Long.parseLong(file) : lines.count();
     Queue<JavaRDD<String>> queue = new LinkedList<>();
     for (int i = 0; i < batches; i++) queue.add(lines);
     JavaDStream<String> input = ssc.queueStream(queue, true);
@@ -108,6 +112,28 @@ public class SparkBench {
             .foreachRDD(rdd -> take(rdd.count(), () -> hashOf(rdd.collect())));
         break;
       }
+      case "sql": { // a statement on each batch, with a static table: examples/bench_sql.rs has the same
+        SparkSession spark = SparkSession.builder().config(sc.getConf()).getOrCreate();
+        List<Row> vendors = new ArrayList<>(), readings = new ArrayList<>();
+        for (long i = 0; i < 100; i++) vendors.add(RowFactory.create(i, "vendor " + i % 9));
+        for (long i = 0; i < records; i++) readings.add(RowFactory.create(i * 7 % 120, (double) (i % 90), "hall " + i % 13));
+        spark.createDataFrame(vendors, schema("sensor BIGINT, vendor STRING")).cache().createOrReplaceTempView("vendors");
+        spark.sql("SELECT count(*) FROM vendors").collectAsList();
+        JavaRDD<Row> kept = sc.parallelize(readings, cores).persist(StorageLevel.MEMORY_ONLY());
+        kept.count();
+        StructType columns = schema("sensor BIGINT, celsius DOUBLE, place STRING");
+        input.foreachRDD(rdd -> {
+          spark.createDataFrame(kept, columns).createOrReplaceTempView("readings");
+          List<Row> found = spark.sql("SELECT v.vendor, count(*) AS n, sum(r.celsius) AS total "
+              + "FROM readings r JOIN vendors v ON r.sensor = v.sensor GROUP BY v.vendor").collectAsList();
+          take(found.size(), () -> {
+            List<Tuple2<String, Integer>> counts = new ArrayList<>();
+            for (Row row : found) counts.add(new Tuple2<>(row.getString(0), (int) row.getLong(1)));
+            return hashOf(counts);
+          });
+        });
+        break;
+      }
       default:
         throw new IllegalArgumentException("there is no workload " + workload);
     }
@@ -130,6 +156,10 @@ public class SparkBench {
         workload, records, median, times.get(0), times.get(times.size() - 1), records / Math.max(median, 1) * 1000,
         sink, hash, startup, version);
     System.exit(0);
+  }
+
+  static StructType schema(String columns) {
+    return StructType.fromDDL(columns);
   }
 
   static Tuple2<String, Integer> byBegin(String line) {

@@ -4,6 +4,9 @@
 //! ```sh
 //! cargo run --release -p millstream-sql --example bench_sql
 //! ```
+//!
+//! `-- batches ROWS COUNT` runs the statement on so many batches of a stream instead, and a loop by hand on the same, and gives a line of
+//! JSON of each: `cargo xtask vs-spark sql` sets Spark's beside them.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -22,7 +25,7 @@ use millstream_core::threads::{self, lock};
 use millstream_core::{Context, Error, ErrorKind, Rdd, Result, Time, secs};
 use millstream_sql::figures::{Kept, Published};
 use millstream_sql::{RecordBatch, Row, SqlContext, SqlStreams as _, from_columns, schema_of, to_columns};
-use millstream_streaming::{Conf, InputSource, Rate, StreamingContext};
+use millstream_streaming::{BatchInfo, Conf, InputSource, Rate, RddQueue, StreamingContext, StreamingListener};
 
 #[derive(Clone, Debug, PartialEq, Row, serde::Serialize, serde::Deserialize)]
 struct Reading {
@@ -117,6 +120,7 @@ fn sorted(mut totals: Vec<Total>) -> Vec<Total> {
     totals
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
 fn query_failed(e: datafusion::error::DataFusionError) -> Error {
     Error::new(ErrorKind::Data, e.to_string())
 }
@@ -260,6 +264,89 @@ fn columns(rows: i64, rounds: usize) -> Result<()> {
     Ok(())
 }
 
+// ---- batches of a stream, beside Spark's ----
+
+/// Batches that are not counted.
+const WARM_UP: usize = 2;
+
+/// How long batches took, from the start of their work to its end.
+#[derive(Clone, Debug, Default)]
+struct Processing(Arc<Mutex<Vec<Duration>>>);
+
+impl StreamingListener for Processing {
+    fn on_batch_completed(&self, batch: &BatchInfo) {
+        let took = batch.stamps.started.zip(batch.stamps.ended).map(|(started, ended)| ended.saturating_sub(started));
+        lock(&self.0).extend(took);
+    }
+}
+
+/// FNV-1a over each vendor's name and its count's eight bytes, lowest first; added up. As the other benchmarks hash.
+fn hash_of(totals: &[Total]) -> u64 {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    let one = |total: &Total| {
+        let name = total.vendor.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, step);
+        total.n.to_le_bytes().iter().fold(name, step)
+    };
+    totals.iter().map(one).fold(0, u64::wrapping_add)
+}
+
+/// Prints what an engine did, as the other benchmarks do.
+#[allow(clippy::print_stdout, reason = "it is what the example is for")]
+fn print_line(engine: &str, rows: i64, took: &[Duration], sink: usize, hash: u64) {
+    let mut ms: Vec<f64> = took[WARM_UP..].iter().map(|took| took.as_secs_f64() * 1e3).collect();
+    ms.sort_by(f64::total_cmp);
+    let (median, least, most) = (ms[ms.len() / 2], ms[0], ms[ms.len() - 1]);
+    println!(
+        "{{\"engine\":\"{engine}\",\"workload\":\"sql\",\"records\":{rows},\"ms_median\":{median:.4},\"ms_min\":{least:.4},\
+         \"ms_max\":{most:.4},\"records_per_s\":{:.0},\"sink\":{sink},\"result_hash\":\"{hash:016x}\"}}",
+        rows as f64 / median * 1e3
+    );
+}
+
+/// The statement on batches of so many rows, which are kept in memory, and the loop by hand.
+fn batches(rows: i64, count: usize) -> Result<()> {
+    let (all, vendors) = (readings(rows), vendors());
+    let map: HashMap<i64, String> = vendors.iter().map(|v| (v.sensor, v.vendor.clone())).collect();
+    let (mut took, mut sink, mut hash) = (Vec::new(), 0, 0);
+    for _ in 0..count {
+        let begun = monotonic();
+        let totals = by_hand(black_box(&all), &map);
+        took.push(monotonic().saturating_sub(begun));
+        (sink, hash) = (sink + totals.len(), hash_of(&totals));
+    }
+    print_line("hand", rows, &took, sink, hash);
+
+    let clock = ManualClock::new(Time::ZERO);
+    let builder = StreamingContext::builder(Conf::new("local[2]", "batches")?, secs(1));
+    let ssc = builder.with_clock(Arc::new(clock.clone()) as Arc<dyn Clock>).build()?;
+    let sql = SqlContext::new(&ssc)?;
+    sql.create_data_frame(vendors)?.create_or_replace_temp_view("vendors")?;
+    let kept = ssc.context().parallelize(all, 2).cache();
+    kept.count()?;
+    let queue = RddQueue::new();
+    (0..count).for_each(|_| queue.push(kept.clone()));
+    let found = Arc::new(Mutex::new((0, 0)));
+    let here = Arc::clone(&found);
+    ssc.queue_stream(&queue).sql::<Total>(&sql, "readings", STATEMENT).foreach_rdd(move |rdd, _| {
+        let totals = rdd.collect()?;
+        let mut found = lock(&here);
+        *found = (found.0 + totals.len(), hash_of(&totals));
+        Ok(())
+    });
+    let processing = Processing::default();
+    ssc.add_streaming_listener(processing.clone());
+    ssc.start()?;
+    for batch in 1..=count as i64 {
+        let at = Time::from_millis(batch * 1000);
+        clock.advance_to(at);
+        assert!(ssc.await_batch(at), "{:?}", ssc.await_termination_or_timeout(Duration::ZERO));
+    }
+    ssc.stop()?;
+    let (took, (sink, hash)) = (lock(&processing.0).clone(), *lock(&found));
+    print_line("millstream", rows, &took, sink, hash);
+    Ok(())
+}
+
 // ---- continuous aggregates ----
 
 /// How many groups the first batches bring, each.
@@ -361,7 +448,16 @@ fn publishing() -> Result<()> {
     Ok(())
 }
 
+#[allow(clippy::print_stdout, reason = "it is what the example is for")]
 fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [what, rows, count] = arguments.as_slice() {
+        let numbers = rows.parse::<i64>().ok().zip(count.parse::<usize>().ok().filter(|count| *count > WARM_UP));
+        let (rows, count) = numbers.filter(|_| what == "batches").ok_or_else(|| {
+            Error::new(ErrorKind::Config, "this is asked as `batches ROWS COUNT`, of more than two batches")
+        })?;
+        return batches(rows, count);
+    }
     for (rows, rounds) in [(10, 500), (1_000, 500), (100_000, 60)] {
         statement(rows, rounds)?;
     }
