@@ -73,6 +73,8 @@ fn main() -> Result<()> {
     };
     match arguments.as_slice() {
         [master, executors, slots] if master.contains("://") => measure(master, shape(executors, slots)?),
+        // Nothing would be measured, and nobody would know why.
+        [] => Err(Error::new(ErrorKind::Config, "which clusters? say 2,1 8,1 2,4 8,4")),
         shapes => shapes.iter().map(String::as_str).try_for_each(|text| {
             let (executors, slots) = text.split_once(',').unwrap_or((text, "1"));
             measure(&format!("local-cluster[{executors},{slots}]"), shape(executors, slots)?)

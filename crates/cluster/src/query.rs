@@ -31,7 +31,7 @@ const DEEPEST: usize = 200;
 /// The most bytes that the program of a stage may have: it goes to executors with each task.
 const LARGEST: usize = 256 << 20;
 
-/// From how many bytes on a program is written for each partition alone, if that is shorter.
+/// From how many bytes on, in all, partitions have a program each. Few are sent together: then executors read them once.
 const WORTH: usize = 16 << 10;
 
 /// For each partition of a shuffle, who reads it of the stage behind; nothing if it is the one of the same number.
@@ -137,14 +137,13 @@ fn is_deep<T>(inputs: &[&[(usize, T)]]) -> bool {
 /// Writes down what the tasks of a stage do: one program for all, or one for each partition of `real` where values that the program
 /// gave are worth it, as each task needs its own of them alone.
 fn programs(program: &dyn StageProgram, real: &[usize]) -> Result<(Bytes, Vec<Bytes>)> {
-    let whole = program.ship()?;
-    if whole.len() > WORTH && real.len() > 1 {
-        let own = real.iter().map(|p| program.ship_one(*p)?.map(|own| small_enough(own, LARGEST)).transpose());
-        if let Some(own) = own.collect::<Result<Option<Vec<_>>>>()? {
-            return Ok((Bytes::new(), own.into_iter().map(Bytes::from).collect()));
+    let own = real.iter().map(|p| program.ship_one(*p)?.map(|own| small_enough(own, LARGEST)).transpose());
+    match own.collect::<Result<Option<Vec<_>>>>()? {
+        Some(own) if own.iter().map(Vec::len).sum::<usize>() > WORTH => {
+            Ok((Bytes::new(), own.into_iter().map(Bytes::from).collect()))
         }
+        _ => small_enough(program.ship()?, LARGEST).map(|whole| (Bytes::from(whole), Vec::new())),
     }
-    small_enough(whole, LARGEST).map(|whole| (Bytes::from(whole), Vec::new()))
 }
 
 /// Refuses a program that could not be sent in time: that would look as if executors were lost, one after the other.
