@@ -5,8 +5,10 @@
 //! ```
 //!
 //! A state of a million keys takes a thousand updates in a batch of 5 ms. First nobody asks; then a client looks up one key after the
-//! other over the wire, by a prepared statement, with a pause of a millisecond between two.
+//! other over the wire, by a prepared statement, with a pause of a millisecond between two. Then, to tell what is the endpoint's from what
+//! is the machine's, it asks a server that knows nothing of streams and sends back what it gets.
 
+use std::io::{Read as _, Write as _};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,6 +19,8 @@ use millstream::streaming::{BatchInfo, InputSource, Rate, StreamingListener};
 use millstream_core::clock::monotonic;
 use millstream_core::threads::lock;
 use millstream_core::{Error, ErrorKind};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio_postgres::NoTls;
 
 const KEYS: i64 = 1_000_000;
@@ -87,6 +91,36 @@ async fn look_up(address: std::net::SocketAddr) -> std::result::Result<Vec<Durat
     Ok(took)
 }
 
+/// Sends a few bytes to and fro for a while, as often as keys are looked up, and returns how long each took.
+async fn echo(address: std::net::SocketAddr) -> std::io::Result<Vec<Duration>> {
+    let mut socket = TcpStream::connect(address).await?;
+    socket.set_nodelay(true)?;
+    let (begun, mut took, mut bytes) = (monotonic(), Vec::new(), [7u8; 64]);
+    while monotonic().saturating_sub(begun) < SPAN {
+        let asked = monotonic();
+        socket.write_all(&bytes).await?;
+        socket.read_exact(&mut bytes).await?;
+        took.push(monotonic().saturating_sub(asked));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(took)
+}
+
+/// Begins a server that sends back what it gets, on a thread of its own.
+fn begin_echo() -> Result<std::net::SocketAddr> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    millstream_core::threads::spawn("echo", move || {
+        if let Ok((mut socket, _)) = listener.accept() {
+            let _ = socket.set_nodelay(true);
+            let mut bytes = [0u8; 64];
+            while socket.read_exact(&mut bytes).and_then(|()| socket.write_all(&bytes)).is_ok() {}
+        }
+    })?
+    .detach();
+    Ok(address)
+}
+
 #[allow(clippy::print_stdout, reason = "it is what the example is for")]
 fn main() -> Result<()> {
     let ssc = StreamingContext::new("local[2]", "bench live", INTERVAL)?;
@@ -118,19 +152,24 @@ fn main() -> Result<()> {
         let quiet = span();
         let took = runtime.block_on(look_up(server.address())).map_err(asked)?;
         let asked = span();
+        let echoed = runtime.block_on(echo(begin_echo()?))?;
+        let beside = span();
+        let ratio = |these: &[Duration]| quantile(these, 0.99) / quantile(&quiet, 0.99);
+        let told = |what: &str, these: &[Duration]| {
+            format!("{what} median {:.2} ms, p99 {:.2} ms", quantile(these, 0.5), quantile(these, 0.99))
+        };
         println!(
-            "round {round}: {} look-ups of one key of {KEYS} over the wire: median {:.2} ms, p99 {:.2} ms; batches of {UPDATES} updates \
-             each 5 ms, due to ended: undisturbed median {:.2} ms, p99 {:.2} ms ({}), asked median {:.2} ms, p99 {:.2} ms ({}): p99 {:.2} times",
+            "round {round}: {} look-ups of one key of {KEYS} over the wire: {}; {}; batches of {UPDATES} updates each 5 ms, due to ended: \
+             {} of {}, {}: p99 {:.2} times, {}: p99 {:.2} times",
             took.len(),
-            quantile(&took, 0.5),
-            quantile(&took, 0.99),
-            quantile(&quiet, 0.5),
-            quantile(&quiet, 0.99),
+            told("asked", &took),
+            told("echoed", &echoed),
             quiet.len(),
-            quantile(&asked, 0.5),
-            quantile(&asked, 0.99),
-            asked.len(),
-            quantile(&asked, 0.99) / quantile(&quiet, 0.99),
+            told("undisturbed", &quiet),
+            told("while asked", &asked),
+            ratio(&asked),
+            told("beside the echo", &beside),
+            ratio(&beside),
         );
     }
     ssc.stop()?;

@@ -31,7 +31,7 @@ use crate::functions::default_of;
 use crate::limits::PREPARED;
 use crate::message::LONG;
 use crate::prepared::{Prepared, Reader, with_values};
-use crate::run::{self, Plan, Valued};
+use crate::run::{self, Valued};
 use crate::session::Connection;
 
 /// Answers one connection.
@@ -73,8 +73,11 @@ impl Handler {
             Command::Query => {
                 let plan = plan.ok_or_else(|| error(INTERNAL, "a query has no plan: that is a bug"))?;
                 let batch = connection.batch()?;
-                let fields = Arc::new(run::fields(&plan.plan, format, Some(Arc::clone(&client.options)))?);
-                Ok(Response::Query(run::run(connection, plan, batch, fields)))
+                let fields = Arc::new(run::fields(plan.plan(), format, Some(Arc::clone(&client.options)))?);
+                Ok(Response::Query(match run::look_up(connection, &plan, &batch, &fields) {
+                    Some(rows) => rows,
+                    None => run::run(connection, plan, batch, fields)?,
+                }))
             }
             Command::Begin => {
                 connection.begin();
@@ -142,7 +145,7 @@ impl Handler {
             return Err(error(NO_TRANSACTION, "DECLARE CURSOR can only be used in transaction blocks: BEGIN first"));
         }
         let plan = plan.ok_or_else(|| error(INTERNAL, "a cursor has no plan: that is a bug"))?;
-        let fields = Arc::new(run::fields(&plan.plan, &Format::UnifiedText, Some(Arc::clone(&client.options)))?);
+        let fields = Arc::new(run::fields(plan.plan(), &Format::UnifiedText, Some(Arc::clone(&client.options)))?);
         if self.connection.opened(name, &fields) > PREPARED {
             self.connection.closed(Some(name));
             return Err(error(TOO_MUCH, format!("more than {PREPARED} cursors are open: CLOSE some")));
@@ -152,7 +155,7 @@ impl Handler {
             plan: prepared.plan.clone(),
             fields: Some(Arc::clone(&fields)),
         };
-        let rows = run::run(&self.connection, plan, self.connection.batch()?, fields);
+        let rows = run::run(&self.connection, plan, self.connection.batch()?, fields)?;
         let portal =
             Portal::new_cursor(name.to_owned(), Arc::new(StoredStatement::new(name.to_owned(), kept, Vec::new())));
         portal.start(rows).await;
@@ -274,7 +277,7 @@ impl SimpleQueryHandler for Handler {
             let answered = async {
                 let prepared = self.reader.prepare(statement).await?;
                 let asked = Client { store: store(client)?, status, options: self.options() };
-                let plan = prepared.plan.as_ref().map(Plan::without_values);
+                let plan = prepared.plan.as_ref().map(|plan| plan.with(None)).transpose()?;
                 self.answer(&asked, &prepared, plan, &Format::UnifiedText).await
             };
             match answered.await {

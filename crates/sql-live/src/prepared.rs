@@ -92,7 +92,7 @@ impl QueryParser for Reader {
     fn get_parameter_types(&self, statement: &Prepared) -> PgWireResult<Vec<Type>> {
         match (&statement.command, &statement.plan) {
             (Command::Query | Command::Declare { .. }, Some(plan)) => {
-                parameters(&plan.asked)?.into_iter().map(|parameter| Ok(parameter.wire)).collect()
+                Ok(plan.parameters.iter().map(|parameter| parameter.wire.clone()).collect())
             }
             _ => Ok(Vec::new()),
         }
@@ -107,7 +107,8 @@ impl QueryParser for Reader {
 }
 
 /// A parameter of a plan.
-struct Parameter {
+#[derive(Debug)]
+pub(crate) struct Parameter {
     /// What the plan takes, if that is known.
     of: Option<DataType>,
     /// What the client is asked to send.
@@ -115,7 +116,7 @@ struct Parameter {
 }
 
 /// The parameters of a plan, `$1` first.
-fn parameters(plan: &LogicalPlan) -> PgWireResult<Vec<Parameter>> {
+pub(crate) fn parameters(plan: &LogicalPlan) -> PgWireResult<Vec<Parameter>> {
     let mut found: HashMap<usize, (Option<DataType>, Option<Type>)> = HashMap::new();
     let note = |expr: &Expr, found: &mut HashMap<usize, (Option<DataType>, Option<Type>)>| {
         let (placeholder, cast) = match expr {
@@ -164,13 +165,9 @@ fn alias(field: &FieldRef) -> Option<Type> {
 /// The plan with the values that the client has given.
 pub(crate) fn with_values(portal: &Portal<Prepared>, plan: &Plan) -> PgWireResult<Valued> {
     if portal.parameter_len() == 0 {
-        return Ok(plan.without_values());
+        return plan.with(None);
     }
-    let parameters = parameters(&plan.asked)?;
-    let of: Vec<Option<&DataType>> = parameters.iter().map(|parameter| parameter.of.as_ref()).collect();
-    let wire: Vec<Option<&Type>> = parameters.iter().map(|parameter| Some(&parameter.wire)).collect();
-    let values = deserialize_parameters_with_server_types(portal, &of, &wire)?;
-    let Valued { plan, is_optimised } = plan.without_values();
-    let plan = plan.replace_params_with_values(&values).map_err(|e| crate::error::of_plan(&e, ""))?;
-    Ok(Valued { plan, is_optimised })
+    let of: Vec<Option<&DataType>> = plan.parameters.iter().map(|parameter| parameter.of.as_ref()).collect();
+    let wire: Vec<Option<&Type>> = plan.parameters.iter().map(|parameter| Some(&parameter.wire)).collect();
+    plan.with(Some(deserialize_parameters_with_server_types(portal, &of, &wire)?))
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use arrow_pg::datatypes::{arrow_schema_to_pg_fields, field_into_pg_type};
 use datafusion::arrow::array::RecordBatch;
+use datafusion::common::ParamValues;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::LogicalPlan;
@@ -14,7 +15,7 @@ use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::Statement;
 use futures::{StreamExt as _, stream};
 use millstream_core::clock::monotonic;
-use millstream_sql::live::LiveBatch;
+use millstream_sql::live::{LiveBatch, Point};
 use pgwire::api::portal::Format;
 use pgwire::api::results::{FieldInfo, QueryResponse};
 use pgwire::error::{PgWireError, PgWireResult};
@@ -26,6 +27,7 @@ use tokio::task::AbortHandle;
 use crate::any::typed;
 use crate::error::{CANCELLED, INTERNAL, NOT_SUPPORTED, READ_ONLY, TOO_MUCH, TOO_OLD, TOO_WIDE, error, of_plan};
 use crate::kept::is_ready_before_its_values;
+use crate::prepared::{Parameter, parameters};
 use crate::rows;
 use crate::session::Connection;
 
@@ -44,22 +46,62 @@ const AHEAD: usize = 2;
 pub(crate) struct Plan {
     /// As it was read.
     pub(crate) asked: Arc<LogicalPlan>,
+    /// Its parameters, `$1` first.
+    pub(crate) parameters: Arc<[Parameter]>,
     /// The same, optimised, if that may be done before the values of its parameters are known.
-    pub(crate) ready: Option<Arc<LogicalPlan>>,
+    ready: Option<Arc<LogicalPlan>>,
+    /// The key that it asks for, if it asks for nothing else.
+    point: Option<Arc<Point>>,
 }
 
 impl Plan {
-    /// The plan as it is, the one that costs less to run.
-    pub(crate) fn without_values(&self) -> Valued {
-        let plan = self.ready.as_ref().unwrap_or(&self.asked);
-        Valued { plan: LogicalPlan::clone(plan), is_optimised: self.ready.is_some() }
+    /// The plan with its values, the one that costs less to run.
+    pub(crate) fn with(&self, values: Option<ParamValues>) -> PgWireResult<Valued> {
+        Ok(match (&self.ready, &self.point) {
+            (Some(ready), Some(point)) => Valued::Point { point: Arc::clone(point), plan: Arc::clone(ready), values },
+            (Some(ready), None) => Valued::Whole { plan: whole(ready, values)?, is_optimised: true },
+            (None, _) => Valued::Whole { plan: whole(&self.asked, values)?, is_optimised: false },
+        })
     }
 }
 
 /// A plan with its values.
-pub(crate) struct Valued {
-    pub(crate) plan: LogicalPlan,
-    pub(crate) is_optimised: bool,
+pub(crate) enum Valued {
+    Whole {
+        plan: LogicalPlan,
+        is_optimised: bool,
+    },
+    /// Its plan is optimised, and needs its values only if the key cannot be looked up without it.
+    Point {
+        point: Arc<Point>,
+        plan: Arc<LogicalPlan>,
+        values: Option<ParamValues>,
+    },
+}
+
+impl Valued {
+    /// The plan, for its columns.
+    pub(crate) fn plan(&self) -> &LogicalPlan {
+        match self {
+            Valued::Whole { plan, .. } => plan,
+            Valued::Point { plan, .. } => plan,
+        }
+    }
+
+    /// The plan, with its values in it, and whether it is optimised.
+    fn whole(self) -> PgWireResult<(LogicalPlan, bool)> {
+        match self {
+            Valued::Whole { plan, is_optimised } => Ok((plan, is_optimised)),
+            Valued::Point { plan, values, .. } => Ok((whole(&plan, values)?, true)),
+        }
+    }
+}
+
+fn whole(plan: &LogicalPlan, values: Option<ParamValues>) -> PgWireResult<LogicalPlan> {
+    match values {
+        Some(values) => plan.clone().replace_params_with_values(&values).map_err(|e| of_plan(&e, "")),
+        None => Ok(plan.clone()),
+    }
 }
 
 /// Plans a statement. It must be a query, also inside.
@@ -77,7 +119,9 @@ pub(crate) async fn plan(connection: &Arc<Connection>, statement: Statement) -> 
             false => {
                 // What cannot be optimised says why when it runs.
                 let ready = is_ready_before_its_values(&plan).then(|| session.optimize(&plan).ok()).flatten();
-                Ok(Plan { asked: Arc::new(plan), ready: ready.map(Arc::new) })
+                let point = ready.as_ref().and_then(Point::of).map(Arc::new);
+                let parameters = parameters(&plan)?.into();
+                Ok(Plan { asked: Arc::new(plan), parameters, ready: ready.map(Arc::new), point })
             }
         }
     });
@@ -155,7 +199,8 @@ pub(crate) fn run(
     plan: Valued,
     batch: Arc<LiveBatch>,
     fields: Arc<Vec<FieldInfo>>,
-) -> QueryResponse {
+) -> PgWireResult<QueryResponse> {
+    let plan = plan.whole()?;
     let (tell, told) = mpsc::channel(AHEAD);
     let session = Arc::clone(&connection.session);
     let age = connection.house.limits.age;
@@ -194,13 +239,41 @@ pub(crate) fn run(
         Err(failed) => stream::iter([Err(failed)]).right_stream(),
     });
     // A cursor that is at its end is asked again.
-    QueryResponse::new(fields, rows.fuse())
+    Ok(QueryResponse::new(fields, rows.fuse()))
+}
+
+/// Looks the row of a key up in memory, if the statement asks for no more: no thread for statements is woken for that. It is to be read
+/// at once, as the state stays as it is for so long.
+pub(crate) fn look_up(
+    connection: &Arc<Connection>,
+    plan: &Valued,
+    batch: &LiveBatch,
+    fields: &Arc<Vec<FieldInfo>>,
+) -> Option<QueryResponse> {
+    let Valued::Point { point, values, .. } = plan else { return None };
+    let row = point.look_up(batch, values.as_ref())?;
+    let (mut cancelled, timeout) = (connection.cancellations(), connection.timeout());
+    let of = Arc::clone(fields);
+    let rows = async move {
+        let row = tokio::select! {
+            biased;
+            row = row => row.map_err(|e| of_plan(&e, ""))?,
+            _ = cancelled.changed() => return Err(on_request()),
+            () = tokio::time::sleep(timeout) => return Err(too_long(timeout)),
+        };
+        rows::encoded(&of, &row)
+    };
+    let rows = stream::once(rows).flat_map(|rows| match rows {
+        Ok(rows) => stream::iter(rows.into_iter().map(Ok)).left_stream(),
+        Err(failed) => stream::iter([Err(failed)]).right_stream(),
+    });
+    Some(QueryResponse::new(Arc::clone(fields), rows.fuse()))
 }
 
 /// Computes the rows of a plan, on a thread for statements.
 async fn produce(
     session: Arc<tokio::sync::Mutex<datafusion::execution::SessionState>>,
-    Valued { plan, is_optimised }: Valued,
+    (plan, is_optimised): (LogicalPlan, bool),
     batch: Arc<LiveBatch>,
     tell: mpsc::Sender<Given>,
 ) -> PgWireResult<()> {
@@ -298,5 +371,41 @@ impl Reading {
         };
         self.over = !matches!(rows, Some(Ok(_)));
         rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_sql::SqlContext;
+    use millstream_testkit::{StreamTest, batches};
+
+    use super::*;
+    use crate::catalog;
+    use crate::dialect::Dialect;
+    use crate::limits::ServeSpec;
+    use crate::session::House;
+
+    #[test]
+    fn what_asks_for_one_key_is_known_when_it_is_prepared() {
+        let test = StreamTest::new();
+        let pairs = test.input(batches![[("a".to_owned(), 1i64)]]);
+        let sql = SqlContext::new(test.ssc()).unwrap();
+        sql.register_state("totals", &pairs.update_state_by_key(|new, old| new.last().copied().or(old)));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let limits = ServeSpec::at("127.0.0.1:0").limits;
+        let base = catalog::session(&sql, &limits).unwrap();
+        let connection = Connection::new(&Arc::new(House::new(&sql, base, limits, runtime.handle().clone())));
+        for (text, is_point) in [
+            ("SELECT value FROM totals WHERE key = $1", true),
+            ("SELECT t.*, t.value AS v FROM totals AS t WHERE 'a' = t.key", true),
+            ("SELECT \"value\" FROM public.totals WHERE key = 'a'::text", true),
+            ("SELECT value FROM totals WHERE key = $1 AND value > 3", false),
+            ("SELECT value FROM totals WHERE key = lower($1)", false),
+            ("SELECT value FROM totals", false),
+        ] {
+            let statement = Dialect::new().read(text).unwrap().remove(0);
+            let plan = runtime.block_on(plan(&connection, statement)).unwrap();
+            assert_eq!(plan.point.is_some(), is_point, "{text}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use millstream::sql::{RecordBatch, SqlContext, SqlStreams as _};
+use millstream::sql::{Date, RecordBatch, SqlContext, SqlStreams as _};
 use millstream::sql_live::{ServeSpec, ServeSql as _, Server};
 use millstream::{State, StateSpec};
 use millstream_testkit::{Batches, Check, StreamTest};
@@ -99,6 +99,12 @@ fn keys_are_looked_up_and_all_are_read_wherever_the_states_are() {
             for (sensor, want) in [("k7", Some(2i64)), ("k8", Some(2)), ("k10", Some(1)), ("nobody", None)] {
                 let row = client.query_opt(&one, &[&sensor]).await.unwrap();
                 assert_eq!(row.map(|row| row.get::<_, i64>(0)), want, "{sensor}, {check:?}");
+            }
+            let one = client.prepare("SELECT times, batch, hottest FROM seen WHERE key = $1").await.unwrap();
+            for (sensor, want) in [("k7", Some((2i64, 500.0))), ("k10", Some((1, 10.0))), ("nobody", None)] {
+                let row = client.query_opt(&one, &[&sensor]).await.unwrap();
+                let row = row.map(|row| (row.get::<_, i64>(0), row.get::<_, f64>(2)));
+                assert_eq!(row, want, "{sensor}, {check:?}");
             }
             let both = client.prepare("SELECT n FROM halves WHERE sensor = $1 AND high = $2").await.unwrap();
             let row = client.query_one(&both, &[&"k7", &1i64]).await.unwrap();
@@ -246,4 +252,60 @@ fn a_key_may_be_of_any_type_that_groups_are_made_of() {
     assert_eq!(ask(&client, "SELECT n FROM t0 WHERE k IN (0.0, -0.0)"), "2", "there is one zero");
     assert_eq!(ask(&client, "SELECT n FROM t7 WHERE k IS NULL"), "2");
     assert_eq!(ask(&client, "SELECT n FROM t7 WHERE k = NULL"), "");
+}
+
+/// What a statement about one key gives that is answered from the table itself must be what its plan would give.
+#[test]
+fn one_key_is_looked_up_as_a_plan_would_find_it_whatever_its_type() {
+    let mut test = Check::new(3, 2).context();
+    let pairs = test.input(of(vec![(0..40).map(|n| (format!("k{n}"), f64::from(n))).collect()]));
+    let sql = SqlContext::new(test.ssc()).unwrap();
+    macro_rules! states {
+        ($($name:literal: $of:expr;)*) => {$({
+            let keyed = pairs.map(|(key, n): (String, f64)| ($of(key, n as i64), (n as i64, 1i64)));
+            sql.register_state($name, &keyed.update_state_by_key(|new, old| new.last().copied().or(old)));
+        })*};
+    }
+    states! {
+        "texts": |key, _| key;
+        "longs": |_, n| n;
+        "ints": |_, n| n as i32;
+        "shorts": |_, n| n as i16;
+        "unsigned": |_, n| n as u32;
+        "flags": |_, n| n > 20;
+        "days": |_, n: i64| Date::from_days(19_723 + n as i32);
+        "bytes": |key: String, _| bytes::Bytes::from(key);
+        "some": |key, n| (n != 7).then_some(key);
+    }
+    let server = sql.serve_with(ServeSpec::at("127.0.0.1:0")).unwrap();
+    test.run(1).unwrap();
+    let client = connect_to(server.address(), "user=test").unwrap();
+    for (table, values) in [
+        ("texts", &["'k7'", "'k39'", "'nobody'", "NULL", "'K7'"][..]),
+        ("longs", &["7", "39", "-1", "NULL", "CAST(8 AS SMALLINT)", "9.0", "9.5"]),
+        ("ints", &["7", "CAST(8 AS BIGINT)", "9223372036854775807"]),
+        ("shorts", &["7", "65543"]),
+        ("unsigned", &["7", "-1", "4294967303"]),
+        ("flags", &["true", "false", "NULL"]),
+        ("days", &["DATE '2024-01-08'", "DATE '2025-01-01'", "'2024-01-08'"]),
+        ("bytes", &["CAST('k7' AS BYTEA)", "CAST('' AS BYTEA)"]),
+        ("some", &["'k7'", "'k8'", "NULL"]),
+    ] {
+        for value in values {
+            for columns in ["*", "_1", "_2 AS n, key, batch, t._1, key AS again"] {
+                let looked_up = ask(&client, &format!("SELECT {columns} FROM {table} t WHERE key = {value}"));
+                let read = format!("SELECT {columns} FROM {table} t WHERE key >= {value} AND key <= {value}");
+                assert_eq!(looked_up, ask(&client, &read), "{columns} of {table}, {value}");
+            }
+        }
+    }
+    assert_eq!(ask(&client, "SELECT _1 FROM texts WHERE key = 'k7'"), "7");
+    RUNTIME.block_on(async {
+        let one = client.prepare("SELECT _1, key FROM some WHERE $1 = key").await.unwrap();
+        for (key, want) in [(Some("k8"), Some(8i64)), (Some("k7"), None), (Some("nobody"), None), (None, None)] {
+            let row = client.query_opt(&one, &[&key]).await.unwrap();
+            assert_eq!(row.as_ref().map(|row| row.get::<_, i64>(0)), want, "{key:?}");
+            assert_eq!(row.as_ref().map(|row| row.get::<_, &str>(1)), want.and(key), "{key:?}");
+        }
+    });
 }

@@ -123,6 +123,11 @@ impl AnyState for GroupTable {
         self.states.len()
     }
 
+    /// Groups are made results first, by the program's functions.
+    fn is_at_hand(&self) -> bool {
+        false
+    }
+
     fn look_up(&self, keys: &[ArrayRef]) -> PlanResult<BoxFuture<'static, PlanResult<ArrowBatch>>> {
         let keys = self.answers.planned.groups().packed_keys(keys).map_err(of_ours)?;
         let (groups, answers) = (found(&self.states, keys), Arc::clone(&self.answers));

@@ -9,9 +9,11 @@
 //!   its jobs             ├─ readings: columns ─┐
 //!                        └─ counts: a view ────┴─► all are there: published ──► newest
 //!   a statement          takes newest, once, and hands it to all of its leaves       leaf.rs
+//!     about one key      asks the state itself                                       point.rs
 //! ```
 
 mod leaf;
+mod point;
 mod register;
 mod states;
 
@@ -28,6 +30,7 @@ use millstream_core::threads::lock;
 use millstream_core::{Error, ErrorKind, Result, Time, mutants};
 
 use self::leaf::LeafTable;
+pub use self::point::Point;
 pub use self::states::States;
 pub(crate) use self::states::{AnyState, found, of_ours, read, times};
 use crate::context::SqlContext;

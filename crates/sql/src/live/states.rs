@@ -77,6 +77,8 @@ impl<K: Key + Cell, S: ExchangeData + Row> States for DStream<(K, S)> {
 #[doc(hidden)]
 pub trait AnyState: fmt::Debug + Send + Sync {
     fn len(&self) -> usize;
+    /// Says whether a look-up is no more than a look into the memory of this process: no closure of the program, no job.
+    fn is_at_hand(&self) -> bool;
     /// Looks up some keys, each of which stands there once: a column for each of those that make a key. It is never run by a thread that
     /// would wait for a batch.
     fn look_up(&self, keys: &[ArrayRef]) -> PlanResult<BoxFuture<'static, PlanResult<ArrowBatch>>>;
@@ -168,6 +170,10 @@ impl<K, S> fmt::Debug for StateOf<K, S> {
 impl<K: Key + Cell, S: ExchangeData + Row> AnyState for StateOf<K, S> {
     fn len(&self) -> usize {
         self.states.len()
+    }
+
+    fn is_at_hand(&self) -> bool {
+        matches!(self.states, Behind::Here(_))
     }
 
     fn look_up(&self, keys: &[ArrayRef]) -> PlanResult<BoxFuture<'static, PlanResult<ArrowBatch>>> {
