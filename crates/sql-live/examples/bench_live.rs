@@ -69,7 +69,7 @@ fn quantile(times: &[Duration], part: f64) -> f64 {
         .map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
 }
 
-fn asked(error: tokio_postgres::Error) -> Error {
+fn asked(error: &tokio_postgres::Error) -> Error {
     Error::new(ErrorKind::Data, error.to_string())
 }
 
@@ -150,7 +150,7 @@ fn main() -> Result<()> {
         let _ = span();
         pass(SPAN)?;
         let quiet = span();
-        let took = runtime.block_on(look_up(server.address())).map_err(asked)?;
+        let took = runtime.block_on(look_up(server.address())).map_err(|e| asked(&e))?;
         let asked = span();
         let echoed = runtime.block_on(echo(begin_echo()?))?;
         let beside = span();
