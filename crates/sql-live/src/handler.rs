@@ -75,7 +75,10 @@ impl Handler {
                 let batch = connection.batch()?;
                 let fields = Arc::new(run::fields(plan.plan(), format, Some(Arc::clone(&client.options)))?);
                 Ok(Response::Query(match run::look_up(connection, &plan, &batch, &fields) {
-                    Some(rows) => rows,
+                    Some(rows) => {
+                        run::let_go(connection, batch);
+                        rows
+                    }
                     None => run::run(connection, plan, batch, fields)?,
                 }))
             }

@@ -92,7 +92,7 @@ impl QueryParser for Reader {
     fn get_parameter_types(&self, statement: &Prepared) -> PgWireResult<Vec<Type>> {
         match (&statement.command, &statement.plan) {
             (Command::Query | Command::Declare { .. }, Some(plan)) => {
-                Ok(plan.parameters.iter().map(|parameter| parameter.wire.clone()).collect())
+                Ok(plan.parameters()?.iter().map(|parameter| parameter.wire.clone()).collect())
             }
             _ => Ok(Vec::new()),
         }
@@ -167,7 +167,8 @@ pub(crate) fn with_values(portal: &Portal<Prepared>, plan: &Plan) -> PgWireResul
     if portal.parameter_len() == 0 {
         return plan.with(None);
     }
-    let of: Vec<Option<&DataType>> = plan.parameters.iter().map(|parameter| parameter.of.as_ref()).collect();
-    let wire: Vec<Option<&Type>> = plan.parameters.iter().map(|parameter| Some(&parameter.wire)).collect();
+    let parameters = plan.parameters()?;
+    let of: Vec<Option<&DataType>> = parameters.iter().map(|parameter| parameter.of.as_ref()).collect();
+    let wire: Vec<Option<&Type>> = parameters.iter().map(|parameter| Some(&parameter.wire)).collect();
     plan.with(Some(deserialize_parameters_with_server_types(portal, &of, &wire)?))
 }

@@ -46,19 +46,27 @@ const AHEAD: usize = 2;
 pub(crate) struct Plan {
     /// As it was read.
     pub(crate) asked: Arc<LogicalPlan>,
-    /// Its parameters, `$1` first.
-    pub(crate) parameters: Arc<[Parameter]>,
     /// The same, optimised, if that may be done before the values of its parameters are known.
     ready: Option<Arc<LogicalPlan>>,
-    /// The key that it asks for, if it asks for nothing else.
-    point: Option<Arc<Point>>,
+    /// The key that it asks for, if it asks for nothing else, and its parameters.
+    point: Option<(Arc<Point>, Arc<[Parameter]>)>,
 }
 
 impl Plan {
+    /// Its parameters, `$1` first. They are kept where they are few and asked for often.
+    pub(crate) fn parameters(&self) -> PgWireResult<Arc<[Parameter]>> {
+        match &self.point {
+            Some((_, parameters)) => Ok(Arc::clone(parameters)),
+            None => Ok(parameters(&self.asked)?.into()),
+        }
+    }
+
     /// The plan with its values, the one that costs less to run.
     pub(crate) fn with(&self, values: Option<ParamValues>) -> PgWireResult<Valued> {
         Ok(match (&self.ready, &self.point) {
-            (Some(ready), Some(point)) => Valued::Point { point: Arc::clone(point), plan: Arc::clone(ready), values },
+            (Some(ready), Some((point, _))) => {
+                Valued::Point { point: Arc::clone(point), plan: Arc::clone(ready), values }
+            }
             (Some(ready), None) => Valued::Whole { plan: whole(ready, values)?, is_optimised: true },
             (None, _) => Valued::Whole { plan: whole(&self.asked, values)?, is_optimised: false },
         })
@@ -119,9 +127,14 @@ pub(crate) async fn plan(connection: &Arc<Connection>, statement: Statement) -> 
             false => {
                 // What cannot be optimised says why when it runs.
                 let ready = is_ready_before_its_values(&plan).then(|| session.optimize(&plan).ok()).flatten();
-                let point = ready.as_ref().and_then(Point::of).map(Arc::new);
-                let parameters = parameters(&plan)?.into();
-                Ok(Plan { asked: Arc::new(plan), parameters, ready: ready.map(Arc::new), point })
+                let point = match ready.as_ref().and_then(Point::of) {
+                    Some(point) => {
+                        let parameters = parameters(&plan)?;
+                        (parameters.len() <= point.parameters()).then(|| (Arc::new(point), parameters.into()))
+                    }
+                    None => None,
+                };
+                Ok(Plan { asked: Arc::new(plan), ready: ready.map(Arc::new), point })
             }
         }
     });
@@ -251,6 +264,11 @@ pub(crate) fn look_up(
     fields: &Arc<Vec<FieldInfo>>,
 ) -> Option<QueryResponse> {
     let Valued::Point { point, values, .. } = plan else { return None };
+    // What a state was long ago takes longer to find. And there may be a limit of no rows at all.
+    let is_old = connection.is_in_transaction() && connection.house.sql.live().newest().time() != batch.time();
+    if is_old || connection.house.limits.rows == 0 {
+        return None;
+    }
     let row = point.look_up(batch, values.as_ref())?;
     let (mut cancelled, timeout) = (connection.cancellations(), connection.timeout());
     let of = Arc::clone(fields);
@@ -268,6 +286,13 @@ pub(crate) fn look_up(
         Err(failed) => stream::iter([Err(failed)]).right_stream(),
     });
     Some(QueryResponse::new(Arc::clone(fields), rows.fuse()))
+}
+
+/// Lets go of a batch. If nobody else has it any more, that may take a while: it is no work for a thread that speaks with clients.
+pub(crate) fn let_go(connection: &Connection, batch: Arc<LiveBatch>) {
+    if Arc::strong_count(&batch) == 1 {
+        drop(connection.house.queries.spawn(async move { drop(batch) }));
+    }
 }
 
 /// Computes the rows of a plan, on a thread for statements.

@@ -263,7 +263,10 @@ fn one_key_is_looked_up_as_a_plan_would_find_it_whatever_its_type() {
     macro_rules! states {
         ($($name:literal: $of:expr;)*) => {$({
             let keyed = pairs.map(|(key, n): (String, f64)| ($of(key, n as i64), (n as i64, 1i64)));
-            sql.register_state($name, &keyed.update_state_by_key(|new, old| new.last().copied().or(old)));
+            let last = StateSpec::function(|_: &_, new: Option<(i64, i64)>, state: &mut State<'_, (i64, i64)>| {
+                new.into_iter().for_each(|new| state.update(new));
+            });
+            sql.register_state($name, &keyed.map_with_state(last));
         })*};
     }
     states! {

@@ -1,13 +1,14 @@
 //! Statements that ask a state for one key, `SELECT … FROM totals WHERE key = $1`: they are answered from the table itself, without
 //! operators, which would be made anew for each of them.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch as ArrowBatch};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::datasource::source_as_provider;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator};
 use futures::future::{BoxFuture, FutureExt as _};
@@ -36,7 +37,7 @@ enum Value {
 impl Point {
     /// Recognises such a statement by its plan, which has been optimised.
     pub fn of(plan: &LogicalPlan) -> Option<Point> {
-        let Asked { table, schema, keys, columns, conditions } = asked(plan)?;
+        let Asked { table, schema, keys, columns, conditions } = asked(plan, DEEPEST)?;
         let of = |at: &usize| {
             let mut values = conditions.iter().filter(|(column, _)| column == at).map(|(_, value)| value);
             // Two that ask for two values find nothing: that is rare, and the plan knows it.
@@ -46,7 +47,12 @@ impl Point {
         (!key.is_empty() && key.len() == conditions.len()).then_some(Point { table, schema, key, columns })
     }
 
-    /// Looks the key up in a batch. Nothing if that is more than a look into memory, or if the values are of other types: then
+    /// How many parameters it has: a column of the key has one at most.
+    pub fn parameters(&self) -> usize {
+        self.key.len()
+    }
+
+    /// Looks the key up in a batch. Nothing if that is more than a short look into memory, or if the values are of other types: then
     /// the plan must be run. It is never run by a thread that would wait for a batch.
     pub fn look_up(
         &self,
@@ -69,8 +75,13 @@ impl Point {
             }
             key.push(value.to_array().ok()?);
         }
-        let (found, columns) = (state.look_up(&key).ok()?, self.columns.clone());
-        Some(found.map(move |rows| Ok(rows?.project(&columns)?)).boxed())
+        // The program's types are asked for hashes and copies of keys. What is wrong with one of them, the plan says.
+        let found = catch_unwind(AssertUnwindSafe(|| state.look_up(&key))).ok()?.ok()?;
+        let columns = self.columns.clone();
+        let row = AssertUnwindSafe(found.map(move |rows| Ok(rows?.project(&columns)?))).catch_unwind();
+        let table = self.table.clone();
+        let panicked = move |_| Err(DataFusionError::Execution(format!("a look-up in `{table}` panicked")));
+        Some(row.map(move |row| row.unwrap_or_else(panicked)).boxed())
     }
 }
 
@@ -85,7 +96,11 @@ struct Asked {
     conditions: Vec<(usize, Value)>,
 }
 
-fn asked(plan: &LogicalPlan) -> Option<Asked> {
+/// How deep a plan may be: nobody asks for one key in more steps.
+const DEEPEST: usize = 16;
+
+fn asked(plan: &LogicalPlan, deep: usize) -> Option<Asked> {
+    let of = |input: &LogicalPlan| deep.checked_sub(1).and_then(|deep| asked(input, deep));
     match plan {
         LogicalPlan::TableScan(scan) if scan.fetch.is_none() => {
             let provider = source_as_provider(&scan.source).ok()?;
@@ -96,9 +111,9 @@ fn asked(plan: &LogicalPlan) -> Option<Asked> {
             Some(Asked { table: name, schema, keys, columns, conditions: Vec::new() })
         }
         // It gives another name to what it has.
-        LogicalPlan::SubqueryAlias(alias) => asked(&alias.input),
+        LogicalPlan::SubqueryAlias(alias) => of(&alias.input),
         LogicalPlan::Filter(filter) => {
-            let mut asked = asked(&filter.input)?;
+            let mut asked = of(&filter.input)?;
             for condition in split_conjunction(&filter.predicate) {
                 let (column, value) = condition_of(condition)?;
                 let at = filter.input.schema().maybe_index_of_column(column)?;
@@ -107,7 +122,7 @@ fn asked(plan: &LogicalPlan) -> Option<Asked> {
             Some(asked)
         }
         LogicalPlan::Projection(projection) => {
-            let mut asked = asked(&projection.input)?;
+            let mut asked = of(&projection.input)?;
             let column = |expr: &Expr| {
                 let Expr::Column(column) = expr.clone().unalias() else { return None };
                 asked.columns.get(projection.input.schema().maybe_index_of_column(&column)?).copied()

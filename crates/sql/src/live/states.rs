@@ -77,7 +77,7 @@ impl<K: Key + Cell, S: ExchangeData + Row> States for DStream<(K, S)> {
 #[doc(hidden)]
 pub trait AnyState: fmt::Debug + Send + Sync {
     fn len(&self) -> usize;
-    /// Says whether a look-up is no more than a look into the memory of this process: no closure of the program, no job.
+    /// Says whether a look-up is no more than a short look into the memory of this process: no closure of the program, no job.
     fn is_at_hand(&self) -> bool;
     /// Looks up some keys, each of which stands there once: a column for each of those that make a key. It is never run by a thread that
     /// would wait for a batch.
@@ -173,7 +173,7 @@ impl<K: Key + Cell, S: ExchangeData + Row> AnyState for StateOf<K, S> {
     }
 
     fn is_at_hand(&self) -> bool {
-        matches!(self.states, Behind::Here(_))
+        matches!(&self.states, Behind::Here(view) if view.is_at_hand())
     }
 
     fn look_up(&self, keys: &[ArrayRef]) -> PlanResult<BoxFuture<'static, PlanResult<ArrowBatch>>> {

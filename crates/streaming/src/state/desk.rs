@@ -62,6 +62,8 @@ impl<K, S> Desk<K, S> {
     /// Has something done, now or by who has the lock, and does not wait.
     pub(super) fn ask(&self, ask: Ask<K, S>) {
         if let Some(mut base) = self.try_lock() {
+            // What others have left comes first: a version that is let go of now may be the one that they look at.
+            self.serve(&mut base, None);
             return ask.answer(&mut base, None);
         }
         {
@@ -131,5 +133,26 @@ impl<K, S> Drop for Locked<'_, K, S> {
                 };
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn what_was_left_is_done_before_the_version_goes_that_it_looks_at() {
+        let mut base: Base<i64, i64> = Base::empty();
+        base.hold(0);
+        let desk = Desk::new(base);
+        let (tell, told) = mpsc::channel();
+        // As if who left it had been stopped before it tried the lock.
+        lock(&desk.left).push(Ask::Look(Box::new(move |base, _| drop(tell.send(base.is_held(0))))));
+        desk.waiting.store(1, Ordering::SeqCst);
+        desk.ask(Ask::LetGo(0));
+        assert_eq!(told.try_recv(), Ok(true));
+        assert!(!desk.lock().is_held(0));
     }
 }

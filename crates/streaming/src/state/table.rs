@@ -445,6 +445,11 @@ impl<K, S> Base<K, S> {
         *self.holders.entry(version).or_default() += 1;
     }
 
+    #[cfg(test)]
+    pub(super) fn is_held(&self, version: u64) -> bool {
+        self.holders.contains_key(&version)
+    }
+
     pub(super) fn let_go(&mut self, version: u64) {
         if let Some(count) = self.holders.get_mut(&version) {
             *count -= 1;

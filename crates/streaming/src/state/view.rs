@@ -133,6 +133,15 @@ impl<K: Key, S: Data> StateView<K, S> {
         })
     }
 
+    /// Says whether a look-up is short: if not, all keys of a partition may have to be looked at first.
+    #[doc(hidden)]
+    pub fn is_at_hand(&self) -> bool {
+        self.parts.iter().all(|part| match part {
+            Part::Table(_) => true,
+            Part::Rows { index, .. } => index.get().is_some(),
+        })
+    }
+
     /// Has `then` told the state that a key had: here and now, or by the thread that changes the table at this time. It must be short.
     #[doc(hidden)]
     pub fn look_up(self: Arc<Self>, key: K, then: impl FnOnce(Option<S>) + Send + 'static) {
