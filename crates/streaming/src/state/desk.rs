@@ -149,7 +149,7 @@ mod tests {
         let desk = Desk::new(base);
         let (tell, told) = mpsc::channel();
         // As if who left it had been stopped before it tried the lock.
-        lock(&desk.left).push(Ask::Look(Box::new(move |base, _| drop(tell.send(base.is_held(0))))));
+        lock(&desk.left).push(Ask::Look(Box::new(move |base, _| tell.send(base.is_held(0)).unwrap())));
         desk.waiting.store(1, Ordering::SeqCst);
         desk.ask(Ask::LetGo(0));
         assert_eq!(told.try_recv(), Ok(true));
