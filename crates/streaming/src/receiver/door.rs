@@ -46,6 +46,10 @@ impl Door {
     /// Decides about items at `now`, and takes note of what comes of them.
     pub(crate) fn enter(&mut self, asking: &mut Asking, now: Duration) -> Entry {
         let place = self.room.place(asking.items, asking.block, asking.is_covered);
+        // Before anybody is told: whoever hears that the room is full finds what waits, even if there is room again by then.
+        if place == Place::Outside && !std::mem::replace(&mut asking.has_waited, true) {
+            self.room.block(asking.items);
+        }
         if !matches!(place, Place::Here(_)) && self.room.is_news() {
             return Entry::Tell(if place == Place::Nowhere { WhenFull::Shed } else { WhenFull::Block });
         }
@@ -55,12 +59,7 @@ impl Door {
                 self.room.shed(asking.items);
                 return Entry::Dropped;
             }
-            Place::Outside => {
-                if !std::mem::replace(&mut asking.has_waited, true) {
-                    self.room.block(asking.items);
-                }
-                return Entry::WaitForRoom;
-            }
+            Place::Outside => return Entry::WaitForRoom,
         };
         let Some(limiter) = self.limit.limiter().filter(|_| !asking.is_free) else { return Entry::Come(here) };
         let wait = limiter.wait(now);
@@ -96,6 +95,7 @@ mod tests {
         free.room.buffer(6);
         let mut waits = asking(1);
         assert_eq!(free.enter(&mut waits, now), Entry::Tell(WhenFull::Block), "once");
+        assert_eq!(free.room.total().blocked, 1, "who is told of it finds it counted");
         assert_eq!(free.enter(&mut waits, now), Entry::WaitForRoom);
         assert_eq!(free.enter(&mut waits, now), Entry::WaitForRoom);
         assert_eq!(free.room.total().blocked, 1, "they are counted once");
