@@ -126,7 +126,7 @@ fn run_ours(root: &Path, asked: &Asked, file: &Path) -> Result<Vec<Line>, String
     if asked.workload == "sql" {
         // It builds DataFusion, which the other workloads do without.
         command.args(["--package", "millstream-sql", "--example", "bench_sql", "--", "batches", ROWS]);
-        command.arg(asked.batches.to_string());
+        command.args([asked.batches, asked.threads].map(|number| number.to_string()));
     } else {
         command.args(["--package", "millstream-bench", "--"]).arg(&asked.workload).arg(file).arg("--json");
         command.args(["--threads", &asked.threads.to_string(), "--batches", &asked.batches.to_string()]);

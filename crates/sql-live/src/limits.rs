@@ -126,7 +126,8 @@ impl ServeSpec {
         self
     }
 
-    /// On how many threads statements run: two, unless told otherwise. What they take of the processor the batches have not.
+    /// On how many threads statements run: two, unless told otherwise. What they take of the processor the batches have not. Short
+    /// look-ups of one key are answered without them.
     #[must_use]
     pub fn threads(mut self, threads: usize) -> ServeSpec {
         self.limits.threads = threads.max(1);

@@ -13,7 +13,7 @@ use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as Parsed;
 use datafusion::sql::sqlparser::ast::Statement;
-use futures::{StreamExt as _, stream};
+use futures::{Stream, StreamExt as _, stream};
 use millstream_core::clock::monotonic;
 use millstream_sql::live::{LiveBatch, Point};
 use pgwire::api::portal::Format;
@@ -183,6 +183,10 @@ fn too_long(timeout: Duration) -> PgWireError {
     error(CANCELLED, format!("canceling statement due to statement timeout: it took longer than {timeout:?}"))
 }
 
+fn too_many(most: usize) -> PgWireError {
+    error(TOO_MUCH, format!("the statement gives more than {most} rows: ask for fewer, with LIMIT or a condition"))
+}
+
 /// The most columns that an answer may have, as in Postgres.
 const COLUMNS: usize = 1664;
 
@@ -247,12 +251,20 @@ pub(crate) fn run(
         let fields = Arc::clone(&of);
         async move { reading.next(&fields).await.map(|rows| (rows, reading)) }
     });
+    Ok(one_by_one(fields, rows))
+}
+
+/// The answer to a query, whose rows come some at a time.
+fn one_by_one(
+    fields: Arc<Vec<FieldInfo>>,
+    rows: impl Stream<Item = PgWireResult<Vec<DataRow>>> + Send + 'static,
+) -> QueryResponse {
     let rows = rows.flat_map(|rows| match rows {
         Ok(rows) => stream::iter(rows.into_iter().map(Ok)).left_stream(),
         Err(failed) => stream::iter([Err(failed)]).right_stream(),
     });
     // A cursor that is at its end is asked again.
-    Ok(QueryResponse::new(fields, rows.fuse()))
+    QueryResponse::new(fields, rows.fuse())
 }
 
 /// Looks the row of a key up in memory, if the statement asks for no more: no thread for statements is woken for that. It is to be read
@@ -264,13 +276,13 @@ pub(crate) fn look_up(
     fields: &Arc<Vec<FieldInfo>>,
 ) -> Option<QueryResponse> {
     let Valued::Point { point, values, .. } = plan else { return None };
-    // What a state was long ago takes longer to find. And there may be a limit of no rows at all.
-    let is_old = connection.is_in_transaction() && connection.house.sql.live().newest().time() != batch.time();
-    if is_old || connection.house.limits.rows == 0 {
+    // What a state was long ago takes longer to find.
+    if connection.is_in_transaction() && connection.house.sql.live().newest().time() != batch.time() {
         return None;
     }
     let row = point.look_up(batch, values.as_ref())?;
-    let (mut cancelled, timeout) = (connection.cancellations(), connection.timeout());
+    let (mut cancelled, timeout, most) =
+        (connection.cancellations(), connection.timeout(), connection.house.limits.rows);
     let of = Arc::clone(fields);
     let rows = async move {
         let row = tokio::select! {
@@ -279,13 +291,9 @@ pub(crate) fn look_up(
             _ = cancelled.changed() => return Err(on_request()),
             () = tokio::time::sleep(timeout) => return Err(too_long(timeout)),
         };
-        rows::encoded(&of, &row)
+        if row.num_rows() > most { Err(too_many(most)) } else { rows::encoded(&of, &row) }
     };
-    let rows = stream::once(rows).flat_map(|rows| match rows {
-        Ok(rows) => stream::iter(rows.into_iter().map(Ok)).left_stream(),
-        Err(failed) => stream::iter([Err(failed)]).right_stream(),
-    });
-    Some(QueryResponse::new(Arc::clone(fields), rows.fuse()))
+    Some(one_by_one(Arc::clone(fields), stream::once(rows)))
 }
 
 /// Lets go of a batch. If nobody else has it any more, that may take a while: it is no work for a thread that speaks with clients.
@@ -377,13 +385,7 @@ impl Reading {
         let rows = match given {
             Some(Given::End) => None,
             Some(Given::Failed(failed)) => Some(Err(failed)),
-            Some(Given::Rows(rows)) if rows.num_rows() > self.rows_left => {
-                let text = format!(
-                    "the statement gives more than {} rows: ask for fewer, with LIMIT or a condition",
-                    self.rows
-                );
-                Some(Err(error(TOO_MUCH, text)))
-            }
+            Some(Given::Rows(rows)) if rows.num_rows() > self.rows_left => Some(Err(too_many(self.rows))),
             Some(Given::Rows(rows)) => {
                 self.rows_left -= rows.num_rows();
                 Some(rows::encoded(fields, &rows))

@@ -49,7 +49,8 @@ pub trait ServeSql {
     ///
     /// # Cost
     ///
-    /// Statements take the processor from the batches on two threads at most, and nothing else: no batch waits for one.
+    /// Statements take the processor from the batches on two threads at most, and nothing else: no batch waits for one. What asks a state
+    /// for one key is answered by the threads that speak with clients, two as well.
     ///
     /// # Spark
     ///

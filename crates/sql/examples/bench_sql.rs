@@ -5,7 +5,7 @@
 //! cargo run --release -p millstream-sql --example bench_sql
 //! ```
 //!
-//! `-- batches ROWS COUNT` runs the statement on so many batches of a stream instead, and a loop by hand on the same, and gives a line of
+//! `-- batches ROWS COUNT THREADS` runs the statement on so many batches of a stream instead, and a loop by hand on the same, and gives a line of
 //! JSON of each: `cargo xtask vs-spark sql` sets Spark's beside them.
 
 use std::collections::HashMap;
@@ -304,7 +304,7 @@ fn print_line(engine: &str, rows: i64, took: &[Duration], sink: usize, hash: u64
 }
 
 /// The statement on batches of so many rows, which are kept in memory, and the loop by hand.
-fn batches(rows: i64, count: usize) -> Result<()> {
+fn batches(rows: i64, count: usize, threads: usize) -> Result<()> {
     let (all, vendors) = (readings(rows), vendors());
     let map: HashMap<i64, String> = vendors.iter().map(|v| (v.sensor, v.vendor.clone())).collect();
     let (mut took, mut sink, mut hash) = (Vec::new(), 0, 0);
@@ -317,11 +317,11 @@ fn batches(rows: i64, count: usize) -> Result<()> {
     print_line("hand", rows, &took, sink, hash);
 
     let clock = ManualClock::new(Time::ZERO);
-    let builder = StreamingContext::builder(Conf::new("local[2]", "batches")?, secs(1));
+    let builder = StreamingContext::builder(Conf::new(&format!("local[{threads}]"), "batches")?, secs(1));
     let ssc = builder.with_clock(Arc::new(clock.clone()) as Arc<dyn Clock>).build()?;
     let sql = SqlContext::new(&ssc)?;
     sql.create_data_frame(vendors)?.create_or_replace_temp_view("vendors")?;
-    let kept = ssc.context().parallelize(all, 2).cache();
+    let kept = ssc.context().parallelize(all, threads).cache();
     kept.count()?;
     let queue = RddQueue::new();
     (0..count).for_each(|_| queue.push(kept.clone()));
@@ -451,12 +451,14 @@ fn publishing() -> Result<()> {
 #[allow(clippy::print_stdout, reason = "it is what the example is for")]
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [what, rows, count] = arguments.as_slice() {
-        let numbers = rows.parse::<i64>().ok().zip(count.parse::<usize>().ok().filter(|count| *count > WARM_UP));
-        let (rows, count) = numbers.filter(|_| what == "batches").ok_or_else(|| {
-            Error::new(ErrorKind::Config, "this is asked as `batches ROWS COUNT`, of more than two batches")
-        })?;
-        return batches(rows, count);
+    if let [what, rows, count, threads] = arguments.as_slice() {
+        let count = count.parse().ok().filter(|count| *count > WARM_UP);
+        let (Ok(rows), Some(count), Ok(threads), "batches") = (rows.parse(), count, threads.parse(), what.as_str())
+        else {
+            let text = "this is asked as `batches ROWS COUNT THREADS`, of more than two batches";
+            return Err(Error::new(ErrorKind::Config, text));
+        };
+        return batches(rows, count, threads);
     }
     for (rows, rounds) in [(10, 500), (1_000, 500), (100_000, 60)] {
         statement(rows, rounds)?;
