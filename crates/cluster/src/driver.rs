@@ -7,18 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
-use ballista_core::config::{
-    BALLISTA_CLIENT_GRPC_MAX_MESSAGE_SIZE, BALLISTA_CLIENT_GRPC_TIMEOUT_SECONDS, BALLISTA_SHUFFLE_COMPRESSION_CODEC,
-    TaskSchedulingPolicy,
-};
-use ballista_core::extension::SessionConfigExt;
-use ballista_core::utils::{default_config_producer, default_session_builder};
+use ballista_core::config::TaskSchedulingPolicy;
+use ballista_core::serde::{BallistaCodec, BallistaLogicalExtensionCodec};
+use ballista_core::utils::default_session_builder;
 use ballista_scheduler::cluster::BallistaCluster;
 use ballista_scheduler::cluster::memory::InMemoryJobState;
 use ballista_scheduler::config::SchedulerConfig;
-use ballista_scheduler::scheduler_process::{create_scheduler, start_grpc_service_with_listener};
+use ballista_scheduler::metrics::default_metrics_collector;
+use ballista_scheduler::scheduler_process::start_grpc_service_with_listener;
 use ballista_scheduler::scheduler_server::SchedulerServer;
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::prelude::SessionContext;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use millstream_core::backend::{Backend, JobEnds, JobHandle};
 use millstream_core::conf::{ClusterConf, ClusterMaster, EngineConf};
@@ -37,7 +35,7 @@ use crate::blocks::{DriverStore, Places};
 use crate::desk::{Desk, DeskHost, Join, Member, Tell};
 use crate::direct::Direct;
 use crate::endings::Unheard;
-use crate::executor::{MESSAGE, MESSAGE_SECONDS, Orders, begun_as_executor};
+use crate::executor::{MESSAGE, Orders, begun_as_executor};
 use crate::folders::Folder;
 use crate::hosts::DriverHost;
 use crate::job::run_query;
@@ -50,6 +48,7 @@ use crate::residents::Lodged;
 use crate::running::Running;
 use crate::secret::{Secret, only_here};
 use crate::sent::Sent;
+use crate::settings::{Launcher, settings};
 use crate::slots::Slots;
 
 /// After how many seconds Ballista forgets a job that has ended.
@@ -264,13 +263,6 @@ impl fmt::Debug for Cluster {
     }
 }
 
-/// Returns settings with what messages may be like.
-fn connecting() -> SessionConfig {
-    SessionConfig::new_with_ballista()
-        .set_str(BALLISTA_CLIENT_GRPC_MAX_MESSAGE_SIZE, &MESSAGE.to_string())
-        .set_str(BALLISTA_CLIENT_GRPC_TIMEOUT_SECONDS, &MESSAGE_SECONDS.to_string())
-}
-
 /// After how many seconds without a sign Ballista gives an executor up by itself: behind the desk, which does it better.
 fn second_silence(conf: &ClusterConf) -> u64 {
     conf.executor_silence.as_secs() + 4
@@ -300,7 +292,6 @@ async fn begin(
         // Executors report to where the scheduler says that it is.
         bind_port: scheduler_port,
         scheduling_policy: TaskSchedulingPolicy::PushStaged,
-        override_physical_codec: Some(Arc::new(StageCodec::new(secret))),
         // Whoever fetches the results removes them behind that.
         finished_job_data_clean_up_interval_seconds: 0,
         finished_job_state_clean_up_interval_seconds: FORGET,
@@ -311,22 +302,20 @@ async fn begin(
         grpc_server_max_decoding_message_size: MESSAGE,
         grpc_server_max_encoding_message_size: MESSAGE,
         grpc_client_max_message_size: MESSAGE,
-        override_config_producer: Some(Arc::new(connecting)),
+        override_config_producer: Some(Arc::new(settings)),
         // It would tell strangers of our jobs, and end them.
         disable_rest_api: true,
         ..SchedulerConfig::default()
     };
-    let jobs =
-        InMemoryJobState::new("millstream", Arc::new(default_session_builder), Arc::new(default_config_producer));
+    let jobs = InMemoryJobState::new("millstream", Arc::new(default_session_builder), Arc::new(settings));
     let cluster = BallistaCluster::new(Arc::clone(&slots) as _, Arc::new(jobs));
-    let scheduler: Scheduler = create_scheduler(cluster, Arc::new(config))
+    let scheduler = begin_scheduler(cluster, Arc::new(config), StageCodec::new(secret))
         .await
         .map_err(|error| failed("the scheduler could not be started", error))?;
     tokio::spawn(start_grpc_service_with_listener(listener, scheduler.clone()));
-    let session = connecting().set_str(BALLISTA_SHUFFLE_COMPRESSION_CODEC, "none");
     Ok(Inner {
         scheduler,
-        session: Arc::new(SessionContext::new_with_config(session)),
+        session: Arc::new(SessionContext::new_with_config(settings())),
         connections: Connections::default(),
         slots,
         runtime,
@@ -352,6 +341,21 @@ async fn begin(
         #[cfg(test)]
         fetching: Mutex::default(),
     })
+}
+
+/// Puts the scheduler together, as Ballista's `create_scheduler` does, but with a launcher of ours.
+async fn begin_scheduler(
+    cluster: BallistaCluster,
+    config: Arc<SchedulerConfig>,
+    codec: StageCodec,
+) -> ballista_core::error::Result<Scheduler> {
+    let codec = BallistaCodec::new(Arc::new(BallistaLogicalExtensionCodec::default()), Arc::new(codec));
+    let at = config.scheduler_endpoint();
+    let launcher = Arc::new(Launcher { scheduler: at.clone() });
+    let metrics = default_metrics_collector()?;
+    let mut scheduler = Scheduler::new_with_task_launcher(at, cluster, codec, config, metrics, launcher);
+    scheduler.init().await?;
+    Ok(scheduler)
 }
 
 /// Lets go of executors that Ballista has given up: what they still say is heard by nobody.

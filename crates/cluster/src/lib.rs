@@ -60,6 +60,7 @@ mod running;
 mod secret;
 mod sent;
 mod serve;
+mod settings;
 mod slots;
 mod stage;
 

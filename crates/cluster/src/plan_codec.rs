@@ -80,7 +80,7 @@ mod tests {
     use crate::stage::{Readers, TaskStamp, Work};
 
     fn desc() -> StageDesc {
-        let task = TaskStamp { slice: vec![1], attempt: 0, elsewhere: false, programs: Vec::new() };
+        let task = TaskStamp { slice: vec![1], at_once: 1, attempt: 0, elsewhere: false, programs: Vec::new() };
         StageDesc { engine: 3, stage: 1, work: Work::Pass, readers: Readers::Driver(9), tried: 0, task }
     }
 

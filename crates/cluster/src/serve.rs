@@ -12,16 +12,13 @@ use ballista_core::client_pool::BallistaClientPool;
 use ballista_core::extension::SessionConfigExt;
 use ballista_core::serde::protobuf::scheduler_grpc_client::SchedulerGrpcClient;
 use ballista_core::serde::{BallistaCodec, BallistaLogicalExtensionCodec};
-use ballista_core::utils::{
-    GrpcClientConfig, create_grpc_client_endpoint, create_grpc_server, default_config_producer,
-};
+use ballista_core::utils::{GrpcClientConfig, create_grpc_client_endpoint, create_grpc_server};
 use ballista_executor::executor::Executor;
 use ballista_executor::executor_process::{ExecutorProcessConfig, satisfy_dir_ttl, structure_executor_metadata};
 use ballista_executor::executor_server;
 use ballista_executor::flight_service::BallistaFlightService;
 use ballista_executor::health::ExecutorHealth;
 use ballista_executor::metrics::LoggingMetricsCollector;
-use ballista_executor::runtime_cache::{DefaultSessionRuntimeCache, MemoryPoolPolicy};
 use ballista_executor::shutdown::ShutdownNotifier;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
@@ -33,9 +30,7 @@ use tonic::transport::server::TcpIncoming;
 use crate::engine::Engine;
 use crate::executor::MESSAGE;
 use crate::plan_codec::StageCodec;
-
-/// How many sessions' files and caches are kept. There is one a driver.
-const SESSIONS: usize = 4;
+use crate::settings::settings;
 
 fn failed(doing: &str, error: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::Unavailable, format!("{doing}: {error}"))
@@ -66,24 +61,21 @@ pub(crate) async fn serve(
 ) -> Result<()> {
     let config = Arc::new(config);
     let folder = config.work_dir.clone().unwrap_or_default();
-    let runtime: RuntimeProducer = {
-        let folder = folder.clone();
-        Arc::new(move |_| RuntimeEnvBuilder::new().with_temp_file_path(folder.clone()).build_arc())
-    };
-    // Memory is counted by the engine, and not by DataFusion.
-    let unbounded: MemoryPoolPolicy = Arc::new(|runtime, _, _| Ok(runtime));
-    let sessions = DefaultSessionRuntimeCache::new(Arc::clone(&runtime), unbounded, SESSIONS);
+    // One for all tasks: memory is counted by the engine, and not by DataFusion.
+    let runtime = RuntimeEnvBuilder::new().with_temp_file_path(folder.clone()).build_arc();
+    let runtime = runtime.map_err(|error| failed("an executor's tasks cannot be run", error))?;
+    let runtime: RuntimeProducer = Arc::new(move |_| Ok(Arc::clone(&runtime)));
     let executor = Executor::new(
         structure_executor_metadata(&config, config.vcores as u32),
         &folder,
         runtime,
-        Arc::new(default_config_producer),
+        Arc::new(settings),
         Arc::default(),
         Arc::new(LoggingMetricsCollector::default()),
         config.vcores,
         Arc::new(Engine::new(connections)),
     );
-    let executor = Arc::new(executor.with_session_runtime_cache(Some(Arc::new(sessions))));
+    let executor = Arc::new(executor);
 
     let flight = FlightServiceServer::new(BallistaFlightService::new(folder.clone()))
         .max_decoding_message_size(MESSAGE as usize)
@@ -98,8 +90,8 @@ pub(crate) async fn serve(
     let scheduler = format!("{}:{}", config.scheduler_host, config.scheduler_port);
     let not_reached =
         |error: &dyn std::fmt::Display| failed(&format!("the scheduler at {scheduler} is not reached"), error);
-    let settings = GrpcClientConfig::from(&default_config_producer().ballista_config());
-    let mut endpoint = create_grpc_client_endpoint(format!("http://{scheduler}"), Some(&settings))
+    let client = GrpcClientConfig::from(&settings().ballista_config());
+    let mut endpoint = create_grpc_client_endpoint(format!("http://{scheduler}"), Some(&client))
         .map_err(|error| not_reached(&error))?;
     if let Some(change) = &config.override_create_grpc_client_endpoint {
         endpoint = change(endpoint).map_err(|error| not_reached(&error))?;

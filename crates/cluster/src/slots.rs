@@ -17,7 +17,7 @@ use ballista_scheduler::cluster::memory::InMemoryClusterState;
 use ballista_scheduler::cluster::{BoundTask, ClusterState, ClusterStateEventStream, ExecutorSlot};
 use ballista_scheduler::config::TaskDistributionPolicy;
 use ballista_scheduler::state::execution_graph::{TaskDescription, create_task_info};
-use ballista_scheduler::state::execution_stage::{ExecutionStage, RunningStage};
+use ballista_scheduler::state::execution_stage::{ExecutionStage, RunningStage, TaskInfo};
 use ballista_scheduler::state::task_manager::JobInfoCache;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::physical_plan::ExecutionPlan;
@@ -78,6 +78,11 @@ impl Placed {
             *losses += 1;
             *losses == MOST_LOSSES
         })
+    }
+
+    /// Says whether a partition has been given to a task before: if that was lost or has failed, it may have been because of it.
+    fn is_again(&self, part: &Part) -> bool {
+        self.attempts.contains_key(part)
     }
 
     /// Returns which attempt a task at some partitions of a stage is: no other one at any of them has the same number.
@@ -220,6 +225,78 @@ pub(crate) fn place(
     (placed, waiting)
 }
 
+/// For how long a slot may be busy with partitions that are given to it in one task. Beside that, what a task costs for itself is little.
+const SPELL: Duration = Duration::from_millis(20);
+
+/// A task of a stage that has ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ran {
+    took: Duration,
+    partitions: usize,
+    slots: u32,
+}
+
+/// Says how many partitions of a stage a slot is given in one task, to run them one after the other: where they are short, as many as
+/// take a [spell](SPELL) by what those have taken that have ended, but no more than its share of the `left` ones. Nothing is known of
+/// the first, so these go one by one.
+pub(crate) fn depth(ended: impl Iterator<Item = Ran>, left: usize, slots: u32) -> usize {
+    let (mut took, mut partitions) = (Duration::ZERO, 0);
+    for ran in ended {
+        // Executors say it in whole milliseconds.
+        took += (ran.took + Duration::from_millis(1)) * ran.slots;
+        partitions += ran.partitions;
+    }
+    if partitions == 0 || took.is_zero() {
+        return 1;
+    }
+    let in_a_spell = SPELL.as_micros() * partitions as u128 / took.as_micros();
+    let share = left.div_ceil(slots.max(1) as usize);
+    (in_a_spell.min(share as u128) as usize).max(1)
+}
+
+/// Gives executors that have just been given partitions more of those that wait, up to `depth` for each slot, and returns those that
+/// still wait. Who waits for an executor goes there or nowhere. What is not tried for the first time shares its task with no more than
+/// it did: the others would be lost, or fail, with it.
+pub(crate) fn deepen(
+    placed: &mut BTreeMap<usize, Vec<usize>>,
+    waiting: Vec<usize>,
+    (wish_of, is_again): (impl Fn(usize) -> Option<Wish>, impl Fn(usize) -> bool),
+    (depth, executors): (usize, usize),
+) -> Vec<usize> {
+    if depth < 2 || waiting.is_empty() {
+        return waiting;
+    }
+    let fresh = placed.iter().filter(|(_, slice)| !slice.iter().any(|partition| is_again(*partition)));
+    let mut room: BTreeMap<usize, usize> = fresh.map(|(at, slice)| (*at, slice.len() * (depth - 1))).collect();
+    let mut still = Vec::new();
+    for partition in waiting {
+        let wish = wish_of(partition);
+        let best = wish.map_or(partition % executors.max(1), |wish| wish.at);
+        let is_bound = wish.is_some_and(|wish| !wish.light);
+        let has_room = |at: &usize| room.get(at).is_some_and(|room| *room > 0);
+        let any = || room.iter().max_by_key(|(_, room)| **room).map(|(at, _)| *at).filter(|_| !is_bound);
+        let at = Some(best).filter(has_room).or_else(any).filter(has_room).filter(|_| !is_again(partition));
+        match at {
+            Some(at) => {
+                room.entry(at).and_modify(|room| *room -= 1);
+                placed.entry(at).or_default().push(partition);
+            }
+            None => still.push(partition),
+        }
+    }
+    still
+}
+
+/// Returns the tasks of a stage that have succeeded.
+fn ended(stage: &RunningStage) -> impl Iterator<Item = Ran> {
+    let has_ended = |task: &&TaskInfo| matches!(task.task_status, task_status::Status::Successful(_));
+    stage.task_infos.iter().filter(has_ended).map(|task| Ran {
+        took: Duration::from_millis(task.end_exec_time.saturating_sub(task.start_exec_time) as u64),
+        partitions: task.global_input_partition_ids.len(),
+        slots: task.vcores_consumed,
+    })
+}
+
 /// Says whether any partition has no task yet that may have one. Whenever a task ends the scheduler asks who is to run what, and
 /// mostly nothing is left: to find that out must not cost more with more executors.
 async fn something_waits(jobs: &HashMap<JobId, JobInfoCache>) -> bool {
@@ -270,16 +347,16 @@ fn bind(
     session: &str,
     job: &JobId,
     executor: &str,
-    slice: Vec<usize>,
+    (slice, slots): (Vec<usize>, u32),
     (attempt, elsewhere): (u32, bool),
 ) -> datafusion::error::Result<BoundTask> {
     let task_id = stage.task_infos.len();
     let task_attempt = slice.iter().filter_map(|p| stage.task_failure_numbers.get(*p)).copied().max().unwrap_or(0);
-    let plan = stamped(&stage.plan, &TaskStamp { slice: slice.clone(), attempt, elsewhere, programs: Vec::new() })?;
-    let vcores_consumed = slice.len() as u32;
+    let stamp = TaskStamp { slice: slice.clone(), at_once: slots, attempt, elsewhere, programs: Vec::new() };
+    let plan = stamped(&stage.plan, &stamp)?;
     let mut info = create_task_info(executor.to_owned(), task_id);
     info.global_input_partition_ids.clone_from(&slice);
-    info.vcores_consumed = vcores_consumed;
+    info.vcores_consumed = slots;
     stage.task_infos.push(info);
     let task = TaskDescription {
         session_id: session.to_owned(),
@@ -287,7 +364,7 @@ fn bind(
         stage_attempt_num: stage.stage_attempt_num,
         task_attempt,
         global_input_partition_ids: slice,
-        vcores_consumed,
+        vcores_consumed: slots,
         plan,
         session_config: Arc::clone(&stage.session_config),
     };
@@ -335,6 +412,7 @@ impl ClusterState for Slots {
         let (leaving, executors): (Vec<_>, Vec<_>) = executors.into_iter().partition(|e| self.is_leaving(&e.id));
         let mut free: Vec<u32> = executors.iter().map(free_of).collect();
         let mut free_of_leaving: Vec<u32> = leaving.iter().map(free_of).collect();
+        let in_all = executors.iter().map(|executor| executor.specification.vcores).sum();
         let members = lock(&self.members).clone();
         let candidates: Vec<Candidate<'_>> = executors
             .iter()
@@ -357,8 +435,12 @@ impl ClusterState for Slots {
             let mut seen = Vec::new();
             while let Some(stage) = graph.fetch_running_stage(&seen) {
                 seen.push(stage.stage_id);
-                let pending = stage.pending.next_slice(usize::MAX);
                 let (prefer, wishes) = preferred(&stage.plan);
+                let depth = depth(ended(stage), stage.pending.remaining(), in_all);
+                // Where none wishes for anything no more are looked at than have a place: what waits may be long.
+                let is_plain = wishes.is_empty() && prefer.iter().all(Option::is_none);
+                let most = if is_plain { free.iter().sum::<u32>() as usize * depth } else { usize::MAX };
+                let pending = stage.pending.next_slice(most);
                 let best = if pending.is_empty() { Vec::new() } else { choose(&wishes, &candidates) };
                 let number = stage.stage_id;
                 let home_that_leaves = |partition: &usize| {
@@ -371,7 +453,11 @@ impl ClusterState for Slots {
                     |partition| home_that_leaves(&partition).map(|at| Wish { at, impatient: false, light: false });
                 let (last, not_yet) = place(last, stays, &mut free_of_leaving);
                 stage.pending.reschedule(not_yet);
-                let last: Vec<_> = last.into_iter().map(|(at, slice)| (&leaving[at].id, slice)).collect();
+                let alone = |slice: Vec<usize>| {
+                    let slots = slice.len() as u32;
+                    (slice, slots)
+                };
+                let last: Vec<_> = last.into_iter().map(|(at, slice)| (&leaving[at].id, alone(slice))).collect();
                 let light = |partition: usize| {
                     let at = best.get(partition).copied().flatten()?;
                     Some(Wish { at, impatient: false, light: true })
@@ -386,7 +472,10 @@ impl ClusterState for Slots {
                     Some(Wish { at, impatient: !home.stays && waited >= self.patience, light: false })
                 };
                 let wish_of = |partition: usize| at_home(partition).or_else(|| light(partition));
-                let (placed, waiting) = place(pending, wish_of, &mut free);
+                let (mut placed, waiting) = place(pending, wish_of, &mut free);
+                let slots: BTreeMap<usize, u32> = placed.iter().map(|(at, slice)| (*at, slice.len() as u32)).collect();
+                let is_again = |partition: usize| before.is_again(&(job.clone(), number, partition));
+                let waiting = deepen(&mut placed, waiting, (wish_of, is_again), (depth, executors.len()));
                 let may_move = |p: &&usize| prefer.get(**p).and_then(Option::as_ref).is_some_and(|home| !home.stays);
                 for partition in waiting.iter().filter(may_move) {
                     before.waits.entry((job.clone(), number, *partition)).or_insert_with(|| {
@@ -396,14 +485,14 @@ impl ClusterState for Slots {
                     });
                 }
                 stage.pending.reschedule(waiting);
-                let placed = placed.into_iter().map(|(at, slice)| (&executors[at].id, slice));
-                for (executor, slice) in last.into_iter().chain(placed) {
+                let placed = placed.into_iter().map(|(at, slice)| (&executors[at].id, (slice, slots[&at])));
+                for (executor, (slice, slots)) in last.into_iter().chain(placed) {
                     let home_of = |p: &usize| prefer.get(*p).and_then(Option::as_ref);
                     let elsewhere = slice.iter().filter_map(home_of).any(|home| *home.executor != **executor);
                     let parts: Vec<Part> = slice.iter().map(|partition| (job.clone(), number, *partition)).collect();
                     let attempt = before.attempt(&parts);
                     runs.entry(executor.clone()).or_default().extend(parts);
-                    bound.push(bind(stage, &session, job, executor, slice, (attempt, elsewhere))?);
+                    bound.push(bind(stage, &session, job, executor, (slice, slots), (attempt, elsewhere))?);
                 }
             }
         }
@@ -504,6 +593,50 @@ mod tests {
         assert_eq!(placed(&[0, 2], &[1, 1]), (vec![(0, vec![0]), (1, vec![2])], vec![], vec![0, 0]));
         assert_eq!(placed(&[0, 2, 4], &[1, 1]), (vec![(0, vec![0]), (1, vec![2])], vec![4], vec![0, 0]));
         assert_eq!(placed(&[0, 1, 2], &[0, 3]), (vec![(1, vec![1, 0, 2])], vec![], vec![0, 0]));
+    }
+
+    #[test]
+    fn a_slot_is_given_as_many_short_partitions_as_take_a_spell_and_no_more_than_its_share() {
+        let ran = |took, partitions, slots| Ran { took: Duration::from_millis(took), partitions, slots };
+        for (ended, left, slots, want, why) in [
+            (vec![], 100, 1, 1, "nothing is known of the first"),
+            (vec![ran(0, 1, 1)], 100, 2, 20, "a millisecond, as it may have been"),
+            (vec![ran(3, 1, 1)], 100, 2, 5, ""),
+            (vec![ran(3, 1, 1), ran(9, 4, 1)], 100, 2, 7, "several in a task"),
+            (vec![ran(3, 2, 2)], 100, 2, 5, "two at once take as long as one"),
+            (vec![ran(3, 1, 1)], 5, 2, 3, "its share"),
+            (vec![ran(3, 1, 1)], 0, 0, 1, ""),
+            (vec![ran(0, 1, 1), ran(500, 1, 1)], 100, 2, 1, "some are long"),
+            (vec![ran(20, 1, 1)], 100, 2, 1, ""),
+        ] {
+            assert_eq!(depth(ended.into_iter(), left, slots), want, "{why}");
+        }
+    }
+
+    #[test]
+    fn what_waits_follows_behind_what_was_placed_if_that_is_for_it() {
+        let deep = |slices: &[(usize, &[usize])], waiting: &[usize], depth| {
+            let mut placed: BTreeMap<usize, Vec<usize>> =
+                slices.iter().map(|(at, slice)| (*at, slice.to_vec())).collect();
+            let wish = |partition| match partition {
+                10.. => Some(Wish { at: 1, impatient: false, light: partition >= 20 }),
+                _ => None,
+            };
+            let still = deepen(&mut placed, waiting.to_vec(), (wish, |partition| partition == 9), (depth, 2));
+            (placed.into_values().collect::<Vec<_>>(), still)
+        };
+        assert_eq!(deep(&[(0, &[0]), (1, &[1])], &[2, 3, 4], 1), (vec![vec![0], vec![1]], vec![2, 3, 4]));
+        assert_eq!(deep(&[(0, &[0]), (1, &[1])], &[2, 3, 4], 2), (vec![vec![0, 2], vec![1, 3]], vec![4]));
+        assert_eq!(deep(&[(0, &[0, 2]), (1, &[1])], &[4, 6, 8, 3, 5], 3).0, [vec![0, 2, 4, 6, 8], vec![1, 3, 5]]);
+        assert_eq!(deep(&[(0, &[0])], &[3, 10, 20], 9), (vec![vec![0, 3, 20]], vec![10]), "10 waits for another one");
+        assert_eq!(deep(&[(1, &[1])], &[3, 10, 20], 9), (vec![vec![1, 3, 10, 20]], vec![]));
+        assert_eq!(
+            deep(&[(0, &[0]), (1, &[9])], &[3, 5], 9),
+            (vec![vec![0, 3, 5], vec![9]], vec![]),
+            "9 is tried again"
+        );
+        assert_eq!(deep(&[(0, &[0])], &[9, 2], 9), (vec![vec![0, 2]], vec![9]));
+        assert_eq!(deep(&[], &[2], 9), (vec![], vec![2]));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use millstream_core::plan::away::{AwayBlock, AwayNote, AwayTask};
 use millstream_core::plan::{Preference, Properties, StageId};
 use millstream_core::{Result, ShuffleId, bug, codec};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 use crate::blocks::Home;
 use crate::direct::SMALL;
@@ -51,6 +52,8 @@ pub(crate) struct StageDesc {
 pub(crate) struct TaskStamp {
     /// Which partitions of the stage the task has, as Ballista counts them, in its own order.
     pub(crate) slice: Vec<usize>,
+    /// How many of them may run at once: as many as slots were taken for them.
+    pub(crate) at_once: u32,
     /// Which attempt it is, from 0.
     pub(crate) attempt: u32,
     /// Whether what it reads is kept by another executor, which had no slot for too long.
@@ -116,6 +119,8 @@ pub(crate) struct StageExec {
     programs: Arc<[Bytes]>,
     /// Set when the task is given up, on the executor where it runs.
     given_up: Arc<AtomicBool>,
+    /// The slots of the task, where it runs.
+    turns: Arc<Semaphore>,
     properties: Arc<PlanProperties>,
 }
 
@@ -129,8 +134,9 @@ impl StageExec {
             Boundedness::Bounded,
         );
         let (prefer, wishes, programs) = (Arc::from([]), Arc::from([]), Arc::from([]));
+        let turns = Arc::new(Semaphore::new(desc.task.at_once.max(1) as usize));
         let (given_up, properties) = (Arc::default(), Arc::new(properties));
-        StageExec { desc, inputs, prefer, wishes, programs, given_up, properties }
+        StageExec { desc, inputs, prefer, wishes, programs, given_up, turns, properties }
     }
 
     /// Returns the stage with the executors that have what its partitions read, and with what these wish for.
@@ -222,8 +228,11 @@ impl ExecutionPlan for StageExec {
         let Some(place) = self.desc.task.slice.get(partition).copied() else {
             return Err(failure::told(&bug!("a task has no partition {partition}")));
         };
-        let (desc, given_up) = (Arc::clone(&self.desc), Arc::clone(&self.given_up));
+        let (desc, given_up, turns) = (Arc::clone(&self.desc), Arc::clone(&self.given_up), Arc::clone(&self.turns));
         let output = stream::once(async move {
+            // Before its input is fetched: what waits takes no memory.
+            let turn = turns.acquire().await;
+            let _turn = turn.map_err(|error| failure::told(&bug!("a task has no slots: {error}")))?;
             let mut rows = RowReader::default();
             for mut input in inputs {
                 // A stage that reads from nobody has a row a partition, which says nothing more.

@@ -199,6 +199,10 @@ fn a_job_that_ends_every_executor_ends_itself_and_says_why() {
     assert!(error.to_string().contains("4 executors") && error.to_string().contains("more memory"), "{error}");
     cluster.await_executors(2, Duration::from_secs(60)).unwrap();
     assert_eq!(context.range(0, 4, 1, 2).count().unwrap(), 4, "the next job is as good as ever");
+    // Short ones go several in a task: it is the right one of them that is named.
+    let deadly = context.range(0, 64, 1, 64).map(|x| if x == 50 { std::process::abort() } else { x });
+    let error = deadly.collect().unwrap_err();
+    assert!(error.to_string().contains("partition 50 of"), "{error}");
 }
 
 /// What is told of executors, and how long each has run.
