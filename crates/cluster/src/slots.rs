@@ -226,7 +226,7 @@ pub(crate) fn place(
 }
 
 /// For how long a slot may be busy with partitions that are given to it in one task. Beside that, what a task costs for itself is little.
-const SPELL: Duration = Duration::from_millis(20);
+const SPELL: Duration = Duration::from_millis(50);
 
 /// A task of a stage that has ended.
 #[derive(Clone, Copy, Debug)]
@@ -600,14 +600,15 @@ mod tests {
         let ran = |took, partitions, slots| Ran { took: Duration::from_millis(took), partitions, slots };
         for (ended, left, slots, want, why) in [
             (vec![], 100, 1, 1, "nothing is known of the first"),
-            (vec![ran(0, 1, 1)], 100, 2, 20, "a millisecond, as it may have been"),
-            (vec![ran(3, 1, 1)], 100, 2, 5, ""),
-            (vec![ran(3, 1, 1), ran(9, 4, 1)], 100, 2, 7, "several in a task"),
-            (vec![ran(3, 2, 2)], 100, 2, 5, "two at once take as long as one"),
+            (vec![ran(0, 1, 1)], 1000, 2, 50, "a millisecond, as it may have been"),
+            (vec![ran(3, 1, 1)], 100, 2, 12, ""),
+            (vec![ran(3, 1, 1), ran(9, 4, 1)], 100, 2, 17, "several in a task"),
+            (vec![ran(3, 2, 2)], 100, 2, 12, "two at once take as long as one"),
             (vec![ran(3, 1, 1)], 5, 2, 3, "its share"),
             (vec![ran(3, 1, 1)], 0, 0, 1, ""),
             (vec![ran(0, 1, 1), ran(500, 1, 1)], 100, 2, 1, "some are long"),
-            (vec![ran(20, 1, 1)], 100, 2, 1, ""),
+            (vec![ran(20, 1, 1)], 100, 2, 2, ""),
+            (vec![ran(49, 1, 1)], 100, 2, 1, ""),
         ] {
             assert_eq!(depth(ended.into_iter(), left, slots), want, "{why}");
         }
