@@ -228,6 +228,9 @@ pub(crate) fn place(
 /// For how long a slot may be busy with partitions that are given to it in one task. Beside that, what a task costs for itself is little.
 const SPELL: Duration = Duration::from_millis(50);
 
+/// How many bytes of programs of their own the partitions of a task may have beyond one for each slot: they are sent in one message.
+const BURDEN: usize = 4 << 20;
+
 /// A task of a stage that has ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ran {
@@ -237,8 +240,8 @@ pub(crate) struct Ran {
 }
 
 /// Says how many partitions of a stage a slot is given in one task, to run them one after the other: where they are short, as many as
-/// take a [spell](SPELL) by what those have taken that have ended, but no more than its share of the `left` ones. Nothing is known of
-/// the first, so these go one by one.
+/// take a [spell](SPELL) by what those have taken that have ended, but no more than its share of the `left` ones, and than twice what
+/// has ended for each slot: of few little is known. So the first go one by one.
 pub(crate) fn depth(ended: impl Iterator<Item = Ran>, left: usize, slots: u32) -> usize {
     let (mut took, mut partitions) = (Duration::ZERO, 0);
     for ran in ended {
@@ -249,14 +252,15 @@ pub(crate) fn depth(ended: impl Iterator<Item = Ran>, left: usize, slots: u32) -
     if partitions == 0 || took.is_zero() {
         return 1;
     }
+    let slots = slots.max(1) as usize;
     let in_a_spell = SPELL.as_micros() * partitions as u128 / took.as_micros();
-    let share = left.div_ceil(slots.max(1) as usize);
-    (in_a_spell.min(share as u128) as usize).max(1)
+    let (known, share) = (2 * partitions / slots, left.div_ceil(slots));
+    (in_a_spell.min(known as u128).min(share as u128) as usize).max(1)
 }
 
 /// Gives executors that have just been given partitions more of those that wait, up to `depth` for each slot, and returns those that
-/// still wait. Who waits for an executor goes there or nowhere. What is not tried for the first time shares its task with no more than
-/// it did: the others would be lost, or fail, with it.
+/// still wait: first those that belong there, then any that belong nowhere. What is not tried for the first time shares its task with
+/// no more than it did: the others would be lost, or fail, with it.
 pub(crate) fn deepen(
     placed: &mut BTreeMap<usize, Vec<usize>>,
     waiting: Vec<usize>,
@@ -268,23 +272,20 @@ pub(crate) fn deepen(
     }
     let fresh = placed.iter().filter(|(_, slice)| !slice.iter().any(|partition| is_again(*partition)));
     let mut room: BTreeMap<usize, usize> = fresh.map(|(at, slice)| (*at, slice.len() * (depth - 1))).collect();
-    let mut still = Vec::new();
-    for partition in waiting {
-        let wish = wish_of(partition);
-        let best = wish.map_or(partition % executors.max(1), |wish| wish.at);
-        let is_bound = wish.is_some_and(|wish| !wish.light);
-        let has_room = |at: &usize| room.get(at).is_some_and(|room| *room > 0);
-        let any = || room.iter().max_by_key(|(_, room)| **room).map(|(at, _)| *at).filter(|_| !is_bound);
-        let at = Some(best).filter(has_room).or_else(any).filter(has_room).filter(|_| !is_again(partition));
-        match at {
-            Some(at) => {
-                room.entry(at).and_modify(|room| *room -= 1);
-                placed.entry(at).or_default().push(partition);
-            }
-            None => still.push(partition),
+    let mut give = |partition: usize, at: usize| {
+        let is_room = room.get(&at).is_some_and(|room| *room > 0);
+        if is_room {
+            room.entry(at).and_modify(|room| *room -= 1);
+            placed.entry(at).or_default().push(partition);
         }
-    }
-    still
+        is_room
+    };
+    let best = |partition| wish_of(partition).map_or(partition % executors.max(1), |wish: Wish| wish.at);
+    let (again, waiting): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|partition| is_again(*partition));
+    let elsewhere: Vec<usize> = waiting.into_iter().filter(|partition| !give(*partition, best(*partition))).collect();
+    let is_taken = |partition: &usize| wish_of(*partition).is_none() && (0..executors).any(|at| give(*partition, at));
+    let (_, still): (Vec<_>, Vec<_>) = elsewhere.into_iter().partition(is_taken);
+    again.into_iter().chain(still).collect()
 }
 
 /// Returns the tasks of a stage that have succeeded.
@@ -314,17 +315,18 @@ async fn something_waits(jobs: &HashMap<JobId, JobInfoCache>) -> bool {
     false
 }
 
-/// Returns, for each partition of a stage, the executor that has what it reads, and where it would best read the rest.
-fn preferred(plan: &Arc<dyn ExecutionPlan>) -> (Arc<[Option<Home>]>, Arc<[Option<Preference>]>) {
+/// Returns, for each partition of a stage, the executor that has what it reads, and where it would best read the rest; and how long
+/// the programs are that they have for themselves, at most.
+fn preferred(plan: &Arc<dyn ExecutionPlan>) -> (Arc<[Option<Home>]>, Arc<[Option<Preference>]>, usize) {
     // The stage's operator stands right under the one that writes its rows.
     let mut plan = plan;
     loop {
         if let Some(stage) = plan.downcast_ref::<StageExec>() {
-            return (Arc::clone(&stage.prefer), Arc::clone(&stage.wishes));
+            return (Arc::clone(&stage.prefer), Arc::clone(&stage.wishes), stage.longest_program());
         }
         match plan.children().as_slice() {
             [child] => plan = child,
-            _ => return (Arc::from([]), Arc::from([])),
+            _ => return (Arc::from([]), Arc::from([]), 0),
         }
     }
 }
@@ -435,11 +437,13 @@ impl ClusterState for Slots {
             let mut seen = Vec::new();
             while let Some(stage) = graph.fetch_running_stage(&seen) {
                 seen.push(stage.stage_id);
-                let (prefer, wishes) = preferred(&stage.plan);
-                let depth = depth(ended(stage), stage.pending.remaining(), in_all);
-                // Where none wishes for anything no more are looked at than have a place: what waits may be long.
+                let (prefer, wishes, program) = preferred(&stage.plan);
+                let depth = depth(ended(stage), stage.pending.remaining(), in_all).min(BURDEN / program.max(1) + 1);
+                // Where none wishes for anything no more are looked at than it takes to find those that belong where slots are: what
+                // waits may be long.
                 let is_plain = wishes.is_empty() && prefer.iter().all(Option::is_none);
-                let most = if is_plain { free.iter().sum::<u32>() as usize * depth } else { usize::MAX };
+                let enough = free.iter().sum::<u32>() as usize * depth * executors.len();
+                let most = if is_plain { enough } else { usize::MAX };
                 let pending = stage.pending.next_slice(most);
                 let best = if pending.is_empty() { Vec::new() } else { choose(&wishes, &candidates) };
                 let number = stage.stage_id;
@@ -600,15 +604,17 @@ mod tests {
         let ran = |took, partitions, slots| Ran { took: Duration::from_millis(took), partitions, slots };
         for (ended, left, slots, want, why) in [
             (vec![], 100, 1, 1, "nothing is known of the first"),
-            (vec![ran(0, 1, 1)], 1000, 2, 50, "a millisecond, as it may have been"),
-            (vec![ran(3, 1, 1)], 100, 2, 12, ""),
-            (vec![ran(3, 1, 1), ran(9, 4, 1)], 100, 2, 17, "several in a task"),
-            (vec![ran(3, 2, 2)], 100, 2, 12, "two at once take as long as one"),
-            (vec![ran(3, 1, 1)], 5, 2, 3, "its share"),
+            (vec![ran(0, 1, 1)], 100, 8, 1, "and little of one of eight"),
+            (vec![ran(0, 8, 1)], 100, 8, 2, "twice what is known"),
+            (vec![ran(0, 200, 1)], 1000, 2, 200, "a millisecond for all, as it may have been"),
+            (vec![ran(3, 1, 1); 20], 100, 2, 12, ""),
+            (vec![ran(3, 1, 1), ran(9, 40, 1)], 100, 2, 41, "several in a task"),
+            (vec![ran(3, 2, 2); 20], 100, 2, 12, "two at once take as long as one"),
+            (vec![ran(3, 1, 1); 20], 5, 2, 3, "its share"),
             (vec![ran(3, 1, 1)], 0, 0, 1, ""),
             (vec![ran(0, 1, 1), ran(500, 1, 1)], 100, 2, 1, "some are long"),
-            (vec![ran(20, 1, 1)], 100, 2, 2, ""),
-            (vec![ran(49, 1, 1)], 100, 2, 1, ""),
+            (vec![ran(20, 1, 1); 9], 100, 2, 2, ""),
+            (vec![ran(49, 1, 1); 9], 100, 2, 1, ""),
         ] {
             assert_eq!(depth(ended.into_iter(), left, slots), want, "{why}");
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use datafusion::arrow::record_batch::RecordBatch;
@@ -18,7 +18,7 @@ use datafusion::physical_plan::{
 use futures_util::{StreamExt, TryStreamExt, stream};
 use millstream_core::plan::away::{AwayBlock, AwayNote, AwayTask};
 use millstream_core::plan::{Preference, Properties, StageId};
-use millstream_core::{Result, ShuffleId, bug, codec};
+use millstream_core::{Error, ErrorKind, Result, ShuffleId, bug, codec};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
@@ -149,6 +149,11 @@ impl StageExec {
         StageExec { programs: Arc::clone(programs), ..self }
     }
 
+    /// Returns how long the longest program of a partition's own is.
+    pub(crate) fn longest_program(&self) -> usize {
+        self.programs.iter().map(Bytes::len).max().unwrap_or(0)
+    }
+
     fn with_inputs(&self, inputs: Vec<Arc<dyn ExecutionPlan>>) -> StageExec {
         let (prefer, given_up) = (Arc::clone(&self.prefer), Arc::clone(&self.given_up));
         StageExec {
@@ -223,16 +228,21 @@ impl ExecutionPlan for StageExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
-        let inputs = self.inputs.iter().map(|input| input.execute(partition, Arc::clone(&context)));
-        let inputs = inputs.collect::<DfResult<Vec<_>>>()?;
         let Some(place) = self.desc.task.slice.get(partition).copied() else {
             return Err(failure::told(&bug!("a task has no partition {partition}")));
         };
         let (desc, given_up, turns) = (Arc::clone(&self.desc), Arc::clone(&self.given_up), Arc::clone(&self.turns));
+        let inputs = self.inputs.clone();
         let output = stream::once(async move {
-            // Before its input is fetched: what waits takes no memory.
             let turn = turns.acquire().await;
             let _turn = turn.map_err(|error| failure::told(&bug!("a task has no slots: {error}")))?;
+            if given_up.load(Ordering::Relaxed) {
+                let text = "the task was given up before its turn came";
+                return Err(failure::told(&Error::new(ErrorKind::Stopped, text)));
+            }
+            // Not before: from then on Ballista fetches, with connections, threads and memory, whether anybody reads or not.
+            let inputs = inputs.iter().map(|input| input.execute(partition, Arc::clone(&context)));
+            let inputs = inputs.collect::<DfResult<Vec<_>>>()?;
             let mut rows = RowReader::default();
             for mut input in inputs {
                 // A stage that reads from nobody has a row a partition, which says nothing more.

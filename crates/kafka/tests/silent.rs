@@ -26,7 +26,7 @@ const LONG: Duration = secs(600);
 fn a_batch_is_not_written_for_longer_than_it_may_and_the_error_names_the_topic() {
     for exactly_once in [true, false] {
         let (cluster, mut test) = (cluster("slow"), StreamTest::new());
-        let sink = KafkaSink::to(cluster.bootstrap_servers(), "slow").write_within(secs(3));
+        let sink = KafkaSink::to(cluster.bootstrap_servers(), "slow").write_within(secs(6));
         let sink = if exactly_once { sink } else { sink.at_least_once() };
         test.input(batches![[1], [2]]).map(|n: i32| n.to_string()).save_to_kafka(sink).uid("slow");
         test.run(1).unwrap();
@@ -36,7 +36,7 @@ fn a_batch_is_not_written_for_longer_than_it_may_and_the_error_names_the_topic()
         let took = monotonic() - began;
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
         assert!(error.to_string().contains("slow"), "{error}");
-        assert!(took >= secs(2) && took < secs(8), "{took:?}: {error}");
+        assert!(took >= secs(5) && took < secs(40), "{took:?}: {error}");
     }
 }
 
@@ -120,7 +120,7 @@ fn while_brokers_are_away_a_batch_is_held_up_once_and_not_each_time() {
     let first = run(2);
     assert!(first < secs(14), "{first:?}");
     let later = run(3) + run(4) + run(5);
-    assert!(later < secs(5), "{first:?}, then {later:?} for three");
+    assert!(later < secs(11), "{first:?}, then {later:?} for three");
     cluster.broker_round_trip_time(1, millis(0)).unwrap();
     drop(counts);
     drop(test.ssc().stop());

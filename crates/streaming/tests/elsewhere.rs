@@ -343,6 +343,8 @@ impl World {
     }
 
     fn lose(&self, executor: &str, is_dead: bool) {
+        // First of all: what is dead is not to begin its next life there.
+        self.hall.on(executor).iter().filter(|_| is_dead).for_each(|line| line.cut.store(true, Ordering::SeqCst));
         lock(&self.test.steps).0 += u64::from(is_dead);
         self.hall.lose(executor, is_dead);
     }

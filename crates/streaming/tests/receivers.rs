@@ -381,7 +381,7 @@ fn s84_a_receiver_stores_no_faster_than_its_rate_and_stops_while_it_waits() {
         type Item = u32;
         fn receive(&mut self, store: &mut dyn Store<u32>) -> Result<()> {
             // A block is free; items one by one would take three hours.
-            store.store_block((0..5).collect(), Box::new(|| {}))?;
+            store.store_block((0..100).collect(), Box::new(|| {}))?;
             let _ = self.0.send(());
             store.store_many((0..10_000).collect())
         }
@@ -391,7 +391,7 @@ fn s84_a_receiver_stores_no_faster_than_its_rate_and_stops_while_it_waits() {
     test.ssc().start().unwrap();
     within("the block", &stores);
     advance(&test, 1, 1);
-    assert_eq!(items.len(), 5);
+    assert_eq!(items.len(), 100);
     let ssc = test.ssc().clone();
     ends("the stop", move || ssc.stop()).unwrap();
 }

@@ -372,7 +372,7 @@ impl CheckpointStore for Gated {
 
 #[test]
 fn a_stop_does_not_wait_without_end_for_states_that_are_being_saved() {
-    let test = Check::new(1, 1).with_conf(secs(1), |conf| conf.streaming.stop_patience = millis(20));
+    let test = Check::new(1, 1).with_conf(secs(1), |conf| conf.streaming.stop_patience = secs(2));
     let ((writing, writes), (go, gone)) = (channel(), channel());
     let store = Gated(MemoryCheckpoints::new(), Mutex::new(writing), Mutex::new(gone));
     test.ssc().context().set_checkpoint_store(Arc::new(store));
@@ -380,6 +380,8 @@ fn a_stop_does_not_wait_without_end_for_states_that_are_being_saved() {
     test.ssc().start().unwrap();
     test.clock().advance_to(at(1));
     common::within("the save", &writes);
+    // What else a stop waits for has ended.
+    assert!(test.ssc().await_batch(at(1)));
     let error = test.ssc().stop().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains("states are being saved"), "{error}");

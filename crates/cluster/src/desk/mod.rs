@@ -165,7 +165,7 @@ mod tests {
                     scheduler: 7,
                     memory: 8,
                     storage_fraction: 0.5,
-                    silence: Duration::from_secs(if join.host == "deaf" { 3600 } else { 1 }),
+                    silence: Duration::from_secs(if join.host == "silent" { 5 } else { 3600 }),
                     ports: None,
                 },
                 other => Welcome::No(format!("build {other} is not ours")),
@@ -255,7 +255,7 @@ mod tests {
     fn an_executor_that_gives_no_sign_is_given_up_and_asks_in_vain() {
         let (desk, host, secret) = open();
         let client = Arc::new(DeskClient::new(desk.address(), secret));
-        let (_, mut joined) = client.join(join("ours")).unwrap();
+        let (_, mut joined) = client.join(Join { host: "silent".into(), ..join("ours") }).unwrap();
         client.become_member("executor-1");
         let driver = AtDriver::new(Arc::clone(&client), 3);
         assert!(matches!((joined.told(), joined.told()), (Some(Tell::Gone(4)), Some(Tell::Bye))));
@@ -271,7 +271,7 @@ mod tests {
         let noted = lock(&host.0).clone();
         let ended = "task 2 ended";
         assert_eq!(noted[..5], ["executor-1 came", "b\"r\" of 5, 6, 7", ended, ended, ended]);
-        assert_eq!(noted[5..], ["executor-1 left: it has given no sign of life for 1s"]);
+        assert_eq!(noted[5..], ["executor-1 left: it has given no sign of life for 5s"]);
         for error in [driver.may_publish().unwrap_err(), driver.write("a", b"x").unwrap_err()] {
             assert_eq!(error.kind(), ErrorKind::Stopped, "{error}");
             assert!(error.to_string().contains("executor-1 was given up"), "{error}");

@@ -40,6 +40,8 @@ impl EngineListener for SaysLosses {
 /// A cluster of its own, with settings by Spark's keys.
 fn cluster_with(settings: &[(&str, &str)]) -> (Arc<Cluster>, Context, tempfile::TempDir) {
     let mut conf = EngineConf::new("local-cluster[2,1]", "failures").unwrap();
+    // Nobody is thought to be lost because the machine is busy: how often things are made is counted.
+    conf.set("spark.network.timeout", "60s").unwrap();
     settings.iter().for_each(|(key, value)| assert!(conf.set(key, value).unwrap()));
     let cluster = Arc::new(Cluster::start(&conf).unwrap());
     let context = Context::builder(conf).with_backend(Arc::clone(&cluster) as _).build().unwrap();
@@ -248,9 +250,10 @@ fn a_listener_is_told_which_executor_is_slow_and_which_are_lost() {
     context.flush_listeners();
     let told = lock(&told);
     let named = |process: u32| told.added.iter().find(|info| info.process == process).unwrap().id.to_string();
-    let slowest = told.ran.iter().max_by_key(|(_, ran)| *ran).unwrap();
-    assert_eq!((told.ran.len(), &slowest.0), (2, &named(slow)), "{:?}", told.ran);
-    assert!(slowest.1 >= Duration::from_millis(700));
+    assert_eq!(told.ran.len(), 2, "{:?}", told.ran);
+    // The other one may have been held up for as long.
+    let slowest = told.ran.iter().find(|(executor, _)| *executor == named(slow)).unwrap();
+    assert!(slowest.1 >= Duration::from_millis(700), "{:?}", told.ran);
     assert_eq!(told.added.len(), 3, "two were there, and one came: {:?}", told.added);
     let lost: Vec<_> = told.lost.iter().map(|lost| (lost.executor.process, lost.reason.as_str())).collect();
     assert_eq!(lost, [(slow, "its connection to the driver has ended")]);

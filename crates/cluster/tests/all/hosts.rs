@@ -7,7 +7,9 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use millstream_cluster::Cluster;
 use millstream_core::{Text, capture, millis};
 use millstream_streaming::{Conf, StreamingContext};
 
@@ -25,7 +27,14 @@ const THIS: &str = "the_same_program_gives_the_same_on_threads_on_a_local_cluste
 fn program() {
     let (folder, master) = (variable("MILLSTREAM_FOLDER"), variable("MILLSTREAM_MASTER"));
     let conf = Conf::new(&master, "hosts").unwrap();
-    let ssc = StreamingContext::with_conf(conf, millis(100)).unwrap();
+    let mut builder = StreamingContext::builder(conf.clone(), millis(100));
+    if master.starts_with("cluster://") {
+        // Batches begin with the first executor, and both are to have their share.
+        let cluster = Arc::new(Cluster::start(&conf.engine).unwrap());
+        cluster.await_executors(2, Duration::from_secs(120)).unwrap();
+        builder = builder.with_backend(cluster as _);
+    }
+    let ssc = builder.build().unwrap();
     ssc.checkpoint(Path::new(&folder).join("checkpoint")).unwrap();
     let queue = millstream_streaming::RddQueue::new();
     for batch in 0..BATCHES as u64 {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
 use millstream_cluster::Cluster;
@@ -82,7 +82,7 @@ pub(super) fn variable(name: &str) -> String {
 fn program(folder: &Path) {
     let folder = folder.to_path_buf();
     let mut conf = Conf::new(&format!("cluster://127.0.0.1:{}", variable("MILLSTREAM_PORT")), "lives").unwrap();
-    conf.set("spark.network.timeout", "3s").unwrap();
+    conf.set("spark.network.timeout", &variable("MILLSTREAM_SILENCE")).unwrap();
     let builder = StreamingContext::builder(conf, millis(INTERVAL as u64));
     let setup = |ssc: &StreamingContext| {
         let there = Arc::new(AtomicI64::new(0));
@@ -140,12 +140,31 @@ impl Drop for Process {
 pub(super) struct Lives {
     folder: tempfile::TempDir,
     port: u16,
+    /// How long an executor may be silent.
+    silence: &'static str,
+}
+
+/// Returns a port that nobody listens at, below those that the system gives to outgoing connections: while no driver is there, one of
+/// those could take it, and an executor that looks for its driver would find itself. Each process looks from another one on.
+fn free_port() -> u16 {
+    static LOOKED_AT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let at = std::process::id().wrapping_mul(97) + LOOKED_AT.fetch_add(1, Ordering::Relaxed);
+        let port = 12_000 + (at % 20_000) as u16;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 impl Lives {
+    /// Nobody in it is thought to be lost because the machine is busy.
     pub(super) fn new() -> Lives {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Lives { folder: tempfile::tempdir().unwrap(), port }
+        Lives::impatient("60s")
+    }
+
+    fn impatient(silence: &'static str) -> Lives {
+        Lives { folder: tempfile::tempdir().unwrap(), port: free_port(), silence }
     }
 }
 
@@ -154,6 +173,7 @@ impl Lives {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(arguments).env("MILLSTREAM_SECRET", "a secret that only tests know");
         command.env(PROGRAM, self.folder.path()).env("MILLSTREAM_PORT", self.port.to_string());
+        command.env("MILLSTREAM_SILENCE", self.silence);
         Process(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
     }
 
@@ -219,7 +239,7 @@ fn a_driver_that_is_killed_goes_on_with_its_executors_and_one_that_stood_still_p
         return program(Path::new(&folder));
     }
     let this = "a_driver_that_is_killed_goes_on_with_its_executors_and_one_that_stood_still_publishes_nothing";
-    let lives = Lives::new();
+    let lives = Lives::impatient("3s");
     // They wait for their driver.
     let mut executors = [lives.executor(), lives.executor()];
     let mut driver = lives.driver(this);

@@ -35,7 +35,9 @@ impl SplitReader<(u64, u32)> for Reader {
 
 #[test]
 fn r62_a_part_is_read_by_the_same_executor_from_job_to_job_whatever_its_number_is() {
-    let conf = EngineConf::new("local-cluster[2,1]", "places").unwrap();
+    let mut conf = EngineConf::new("local-cluster[2,1]", "places").unwrap();
+    // Nobody is thought to be lost because the machine is busy.
+    conf.set("spark.network.timeout", "60s").unwrap();
     let cluster = Arc::new(Cluster::start(&conf).unwrap());
     let context = Context::builder(conf).with_backend(cluster).build().unwrap();
     let read = |parts: [u64; 2]| -> BTreeMap<u64, u32> {

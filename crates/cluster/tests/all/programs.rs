@@ -16,8 +16,12 @@ fn attempt() -> u32 {
 
 /// A context on a cluster that the tests of this file share.
 pub(crate) fn context() -> Context {
-    static CLUSTER: LazyLock<Arc<Cluster>> =
-        LazyLock::new(|| Arc::new(Cluster::start(&EngineConf::new("local-cluster[2,1]", "t").unwrap()).unwrap()));
+    static CLUSTER: LazyLock<Arc<Cluster>> = LazyLock::new(|| {
+        let mut conf = EngineConf::new("local-cluster[2,1]", "t").unwrap();
+        // Nobody is thought to be lost because the machine is busy: how often things are made is counted.
+        conf.set("spark.network.timeout", "60s").unwrap();
+        Arc::new(Cluster::start(&conf).unwrap())
+    });
     let conf = EngineConf::new("local-cluster[2,1]", "t").unwrap();
     Context::builder(conf).with_backend(Arc::clone(&*CLUSTER) as _).build().unwrap()
 }
