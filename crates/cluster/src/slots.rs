@@ -228,6 +228,9 @@ pub(crate) fn place(
 /// For how long a slot may be busy with partitions that are given to it in one task. Beside that, what a task costs for itself is little.
 const SPELL: Duration = Duration::from_millis(50);
 
+/// How many partitions a slot may be given in one task at most. It may be wrong that they are short, and nobody takes any back.
+const DEEPEST: usize = 8;
+
 /// How many bytes of programs of their own the partitions of a task may have beyond one for each slot: they are sent in one message.
 const BURDEN: usize = 4 << 20;
 
@@ -240,8 +243,8 @@ pub(crate) struct Ran {
 }
 
 /// Says how many partitions of a stage a slot is given in one task, to run them one after the other: where they are short, as many as
-/// take a [spell](SPELL) by what those have taken that have ended, but no more than its share of the `left` ones, and than twice what
-/// has ended for each slot: of few little is known. So the first go one by one.
+/// take a [spell](SPELL) by what those have taken that have ended; but no more than its share of the `left` ones, than
+/// [eight](DEEPEST), and than eight for each that has ended for each slot. So the first go one by one: nothing is known of them.
 pub(crate) fn depth(ended: impl Iterator<Item = Ran>, left: usize, slots: u32) -> usize {
     let (mut took, mut partitions) = (Duration::ZERO, 0);
     for ran in ended {
@@ -254,8 +257,8 @@ pub(crate) fn depth(ended: impl Iterator<Item = Ran>, left: usize, slots: u32) -
     }
     let slots = slots.max(1) as usize;
     let in_a_spell = SPELL.as_micros() * partitions as u128 / took.as_micros();
-    let (known, share) = (2 * partitions / slots, left.div_ceil(slots));
-    (in_a_spell.min(known as u128).min(share as u128) as usize).max(1)
+    let (known, share) = (DEEPEST * partitions / slots, left.div_ceil(slots));
+    (in_a_spell.min(DEEPEST as u128) as usize).min(known).min(share).max(1)
 }
 
 /// Gives executors that have just been given partitions more of those that wait, up to `depth` for each slot, and returns those that
@@ -604,14 +607,14 @@ mod tests {
         let ran = |took, partitions, slots| Ran { took: Duration::from_millis(took), partitions, slots };
         for (ended, left, slots, want, why) in [
             (vec![], 100, 1, 1, "nothing is known of the first"),
-            (vec![ran(0, 1, 1)], 100, 8, 1, "and little of one of eight"),
-            (vec![ran(0, 8, 1)], 100, 8, 2, "twice what is known"),
-            (vec![ran(0, 200, 1)], 1000, 2, 200, "a millisecond for all, as it may have been"),
-            (vec![ran(3, 1, 1); 20], 100, 2, 12, ""),
-            (vec![ran(3, 1, 1), ran(9, 40, 1)], 100, 2, 41, "several in a task"),
-            (vec![ran(3, 2, 2); 20], 100, 2, 12, "two at once take as long as one"),
-            (vec![ran(3, 1, 1); 20], 5, 2, 3, "its share"),
-            (vec![ran(3, 1, 1)], 0, 0, 1, ""),
+            (vec![ran(0, 1, 1)], 100, 9, 1, "and little of one of nine"),
+            (vec![ran(0, 3, 1)], 100, 8, 3, ""),
+            (vec![ran(0, 200, 1)], 1000, 2, 8, "a millisecond for all, as it may have been"),
+            (vec![ran(9, 1, 1); 20], 100, 2, 5, ""),
+            (vec![ran(9, 1, 1), ran(19, 3, 1)], 100, 2, 6, "several in a task"),
+            (vec![ran(9, 2, 2); 20], 100, 2, 5, "two at once take as long as one"),
+            (vec![ran(9, 1, 1); 20], 5, 2, 3, "its share"),
+            (vec![ran(9, 1, 1)], 0, 0, 1, ""),
             (vec![ran(0, 1, 1), ran(500, 1, 1)], 100, 2, 1, "some are long"),
             (vec![ran(20, 1, 1); 9], 100, 2, 2, ""),
             (vec![ran(49, 1, 1); 9], 100, 2, 1, ""),
@@ -635,7 +638,7 @@ mod tests {
         assert_eq!(deep(&[(0, &[0]), (1, &[1])], &[2, 3, 4], 1), (vec![vec![0], vec![1]], vec![2, 3, 4]));
         assert_eq!(deep(&[(0, &[0]), (1, &[1])], &[2, 3, 4], 2), (vec![vec![0, 2], vec![1, 3]], vec![4]));
         assert_eq!(deep(&[(0, &[0, 2]), (1, &[1])], &[4, 6, 8, 3, 5], 3).0, [vec![0, 2, 4, 6, 8], vec![1, 3, 5]]);
-        assert_eq!(deep(&[(0, &[0])], &[3, 10, 20], 9), (vec![vec![0, 3, 20]], vec![10]), "10 waits for another one");
+        assert_eq!(deep(&[(0, &[0])], &[3, 10, 20], 9), (vec![vec![0, 3]], vec![10, 20]), "they wait for another one");
         assert_eq!(deep(&[(1, &[1])], &[3, 10, 20], 9), (vec![vec![1, 3, 10, 20]], vec![]));
         assert_eq!(
             deep(&[(0, &[0]), (1, &[9])], &[3, 5], 9),
